@@ -1,0 +1,52 @@
+# The project's commands; `make` lists them. Each installs what it needs first (.config/bootstrap).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+SCENARIO ?= default
+PORT ?= 8080
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Molecule's state: in the checkout, not in a home directory where checkouts of the same name would share it
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export YAMLLINT_CONFIG_FILE := .config/yamllint.yml
+
+.PHONY: help demo demo-down test test-vm lint molecule docs bootstrap images
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: bootstrap ## a production host in a container, serving the sample app at http://127.0.0.1:PORT/ (PORT=8080)
+	@molecule/shared/demo.sh $(PORT)
+
+demo-down: ## remove the demo
+	@podman rm --force --ignore --time 0 --volumes emperor-demo
+
+test: lint images ## lint, unit tests, and every scenario on Debian 12 and 13 hosts
+	pytest
+
+test-vm: images ## the scenario on a virtual machine: SSH, reboot, real limits (slow without KVM)
+	@.config/bootstrap vm
+	@molecule/shared/build-image.sh vm trixie $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-trixie
+	molecule test -s vm
+
+lint: bootstrap ## every check that needs no test host
+	ansible-lint --config-file .config/ansible-lint.yml --strict
+	yamllint --strict .
+	ruff check --config .config/ruff.toml .
+	ruff format --check --config .config/ruff.toml .
+	mypy --config-file .config/mypy.ini
+	antsibull-changelog lint
+	python tests/lint/role_docs.py --check
+
+molecule: images ## one scenario from start to end: make molecule SCENARIO=default
+	molecule test -s $(SCENARIO)
+
+docs: bootstrap ## write the variable tables of the roles' READMEs anew
+	python tests/lint/role_docs.py --write
+
+bootstrap:
+	@.config/bootstrap
+
+images: bootstrap
+	@molecule/shared/build-image.sh container bookworm
+	@molecule/shared/build-image.sh container trixie

@@ -1,0 +1,1 @@
+"""A minimal Django project: proof that the host serves any WSGI callable."""

@@ -1,0 +1,94 @@
+"""Speak to a uWSGI instance over its Unix sockets: one request, or one reading of its statistics."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import Any
+
+
+class Response:
+    """What an application answered.
+
+    :ivar status: HTTP status code; 0 when the answer had no status line.
+    :ivar headers: headers by lower-case name (the last one of a name wins).
+    :ivar body: the body, undecoded.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        head, _separator, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
+        self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        self.headers = {}
+        for line in lines[1:]:
+            name, _colon, value = line.partition(":")
+            self.headers[name.strip().lower()] = value.strip()
+
+
+def encode_request(path: str, host: str) -> bytes:
+    """A GET request as a uwsgi packet.
+
+    Little-endian throughout: a header of modifier1 (8 bits, 0 = WSGI), the length of the variables (16 bits) and
+    modifier2 (8 bits); then each variable as length, name, length, value.
+    Source: https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html
+
+    :param path: path and query string, percent-encoded, as in a request line.
+    :param host: value of the Host header.
+    """
+    bare, _mark, query = path.partition("?")
+    variables = {
+        "REQUEST_METHOD": "GET",
+        "REQUEST_URI": path,
+        "PATH_INFO": bare,
+        "QUERY_STRING": query,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_NAME": host,
+        "SERVER_PORT": "80",
+        "HTTP_HOST": host,
+        "REMOTE_ADDR": "127.0.0.1",
+    }
+    body = b""
+    for name, value in variables.items():
+        for text in (name.encode("latin-1"), value.encode("utf-8")):
+            body += struct.pack("<H", len(text)) + text
+    return struct.pack("<BHB", 0, len(body), 0) + body
+
+
+def _exchange(path: str, message: bytes, timeout: float) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        if message:
+            connection.sendall(message)
+        answer = b""
+        while True:
+            piece = connection.recv(65536)
+            if not piece:
+                return answer
+            answer += piece
+
+
+def request(socket_path: str, path: str, host: str, timeout: float) -> Response:
+    """Send one GET request to an application and return its answer.
+
+    :param socket_path: the Unix socket that speaks the uwsgi protocol.
+    :param path: path and query string.
+    :param host: value of the Host header.
+    :param timeout: seconds for the connection and for each read.
+    :raises OSError: when nobody listens, or no answer comes in time.
+    """
+    return Response(_exchange(socket_path, encode_request(path, host), timeout))
+
+
+def statistics(socket_path: str, timeout: float) -> dict[str, Any]:
+    """Read the statistics of an instance (its ``stats`` socket answers one JSON document per connection).
+
+    :param socket_path: the Unix socket given to the option ``stats``.
+    :param timeout: seconds for the connection and for each read.
+    :raises OSError: when nobody listens, or no answer comes in time.
+    :raises ValueError: when the answer is no JSON.
+    """
+    document: dict[str, Any] = json.loads(_exchange(socket_path, b"", timeout).decode("utf-8", "replace"))
+    return document

@@ -1,0 +1,172 @@
+#!/usr/bin/python
+"""Ansible module: make a systemd unit run what is on disk."""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: service_current
+short_description: Make a systemd unit run what is on disk
+version_added: 1.0.0
+description:
+  - Starts and enables a unit, and reloads or restarts it when one of its files changed after it last did so.
+  - A handler is told of a change once. If that run is killed or fails before the handler, the service keeps running
+    the old files for ever. This module compares times instead, so that the next run heals it, whoever changed the file.
+  - Changes nothing when the unit runs what is on disk.
+options:
+  name:
+    description: The unit, with its suffix.
+    type: str
+    required: true
+  files:
+    description:
+      - Files, directories (with all that is below them) and globs from which the unit takes its configuration.
+      - A directory counts too, so that a removed file is noticed.
+    type: list
+    elements: str
+    required: true
+  action:
+    description: What makes the unit read its files again.
+    type: str
+    choices: [reload, restart]
+    required: true
+  test:
+    description:
+      - Command that fails when the files are faulty. It runs before anything else; if it fails, the unit is left alone.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    description: Runs the test and says what would be done.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Make nginx serve the sites on disk
+  flaskops.emperor.service_current:
+    name: nginx.service
+    files: [/etc/nginx]
+    action: reload
+    test: [nginx, -t, -q]
+"""
+
+RETURN = r"""
+done:
+  description: What was done to the unit.
+  type: list
+  elements: str
+  returned: always
+  sample: [reload]
+newer:
+  description: A file that changed after the unit last read its files, if there is one.
+  type: str
+  returned: always
+"""
+
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestamp")
+
+
+def show(run: Any, unit: str) -> dict[str, str]:
+    """The properties of a unit that matter here, by name."""
+    _rc, out, _err = run(
+        ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES), unit], check_rc=True
+    )
+    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+def parse_time(text: str) -> float:
+    """Seconds since 1970 of a systemd timestamp like ``Sun 2026-11-22 11:56:50.123456 UTC``; 0 for none."""
+    words = text.split()
+    if len(words) < 3:
+        return 0.0
+    moment = datetime.strptime(f"{words[1]} {words[2]}", "%Y-%m-%d %H:%M:%S.%f")
+    return moment.replace(tzinfo=timezone.utc).timestamp()
+
+
+def walk(patterns: list[str]) -> Iterator[str]:
+    """Every path the patterns name, and all below those that are directories."""
+    for pattern in patterns:
+        for path in glob.glob(pattern):
+            yield path
+            for folder, folders, files in os.walk(path):
+                for name in folders + files:
+                    yield os.path.join(folder, name)
+
+
+def changed_after(moment: float, patterns: list[str]) -> str:
+    """A path that changed after a moment, or an empty text.
+
+    The inode's change time counts, not the modification time: a rename or a restored backup keeps the latter.
+    """
+    for path in walk(patterns):
+        try:
+            if os.lstat(path).st_ctime > moment:
+                return path
+        except FileNotFoundError:  # gone since it was listed: its directory tells
+            continue
+    return ""
+
+
+def main() -> None:
+    """Read the unit's state, compare, act."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "files": {"type": "list", "elements": "str", "required": True},
+            "action": {"type": "str", "choices": ["reload", "restart"], "required": True},
+            "test": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    name, action, test = (module.params[key] for key in ("name", "action", "test"))
+    state = show(module.run_command, name)
+    if state["LoadState"] == "not-found":
+        if module.check_mode:
+            module.exit_json(changed=True, done=["enable", "start"], newer="")
+        module.fail_json(msg=f"The unit {name} does not exist: install it first.")
+    if test:
+        rc, out, err = module.run_command(test)
+        if rc != 0:
+            reason = (err or out).strip()
+            module.fail_json(msg=f"{name} was left as it is: its files on disk are faulty. {reason}")
+
+    running = state["ActiveState"] in ("active", "reloading")
+    newer = changed_after(parse_time(state["StateChangeTimestamp"]), module.params["files"]) if running else ""
+    steps = []
+    if state["NeedDaemonReload"] == "yes":
+        steps.append("daemon-reload")
+    if state["UnitFileState"] == "disabled":
+        steps.append("enable")
+    if not running:
+        steps.append("start")
+    elif newer or (steps[:1] == ["daemon-reload"] and action == "restart"):
+        steps.append(action)
+
+    if not module.check_mode:
+        for step in steps:
+            command = ["systemctl", step] + ([] if step == "daemon-reload" else [name])
+            rc, _out, err = module.run_command(command)
+            if rc != 0:
+                log = subprocess.run(
+                    ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=15", "--unit=" + name],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                ).stdout
+                module.fail_json(msg=f"`{' '.join(command)}` failed: {err.strip()}\nIts last log lines:\n{log.strip()}")
+    module.exit_json(changed=bool(steps), done=steps, newer=newer)
+
+
+if __name__ == "__main__":
+    main()

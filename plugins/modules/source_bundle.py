@@ -1,0 +1,276 @@
+#!/usr/bin/python
+"""Ansible module: pack the source of an app into one archive whose name is its content. Runs on the controller."""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+DOCUMENTATION = r"""
+module: source_bundle
+short_description: Pack the source of an app into one archive named after its content
+version_added: 1.0.0
+description:
+  - Runs on the controller (delegate it to localhost). Takes the source from a directory, a git repository or an archive
+    and packs it; equal content gives an equal digest, on every machine and at any time.
+  - The hosts need neither git nor access to the repository, and no key for it.
+  - A Python package needs no archive; only its digest is computed.
+  - Writes nothing but its own cache, so it also runs in check mode.
+options:
+  name:
+    description: Name of the app, for messages.
+    type: str
+    required: true
+  source:
+    description: C(kind) (path, git, archive or package), the value of that kind, and C(exclude), a list of file name patterns.
+    type: dict
+    required: true
+  base:
+    description: Directory to which relative paths refer.
+    type: path
+    required: true
+  cache:
+    description: Directory for the archives.
+    type: path
+    default: ~/.cache/flaskops
+attributes:
+  check_mode:
+    description: Does the same, for it changes no host.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Pack the app
+  flaskops.emperor.source_bundle:
+    name: shop
+    source: {kind: path, path: ../shop}
+    base: "{{ playbook_dir }}"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+digest:
+  description: SHA-256 of the content, in hexadecimal.
+  type: str
+  returned: always
+file:
+  description: The archive; empty for a package.
+  type: str
+  returned: always
+label:
+  description: What a person calls this content. Commit, package and version, or file name; may be empty.
+  type: str
+  returned: always
+"""
+
+# Never part of a release: history, caches, and virtualenvs, which only work on the machine that made them.
+ALWAYS_LEFT_OUT = (".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", ".tox", ".nox", "node_modules",
+                   ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store")  # fmt: skip
+COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+
+
+class Refused(Exception):
+    """The source cannot be used; the text says why and what to do."""
+
+
+def left_out(name: str, patterns: list[str]) -> bool:
+    """Whether a file or directory of this name stays behind."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def members(root: str, patterns: list[str]) -> Iterator[str]:
+    """The paths below a directory that belong to the release, relative to it, parents first, in a fixed order."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not left_out(name, patterns))
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted(folders + [name for name in files if not left_out(name, patterns)]):
+            yield os.path.relpath(os.path.join(folder, name), root)
+        folders[:] = [name for name in folders if name not in links]
+
+
+def describe(root: str, relative: str) -> tuple[str, bytes]:
+    """Kind and content of one member, as they enter digest and archive.
+
+    :raises Refused: for a link that leads out of the source, and for anything but files, directories and links.
+    """
+    path = os.path.join(root, relative)
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        target = os.readlink(path)
+        resolved = os.path.normpath(os.path.join(os.path.dirname(relative), target))
+        if os.path.isabs(target) or resolved.split(os.sep)[0] == "..":
+            raise Refused(f"has the link {relative}, which leads out of the source to {target}: replace it by a file.")
+        return "link", os.fsencode(target)
+    if stat.S_ISDIR(mode):
+        return "directory", b""
+    if not stat.S_ISREG(mode):
+        raise Refused(f"has {relative}, which is neither a file nor a directory nor a link: remove or exclude it.")
+    with open(path, "rb") as file:
+        return ("program" if mode & stat.S_IXUSR else "file"), file.read()
+
+
+def pack(root: str, patterns: list[str], target: str) -> str:
+    """Write a directory as a compressed archive and return the digest of its content.
+
+    Owners are left out and times follow from the content: the same source packed anywhere gives the same files on
+    every host, and a file that changed gets another time, so that browsers, which compare the time and length that
+    nginx tells them, never keep an old asset.
+    """
+    whole = hashlib.sha256()
+    empty = True
+    with open(target, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, 0) as zipped:
+        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for relative in members(root, patterns):
+                kind, content = describe(root, relative)
+                own = hashlib.sha256(content)
+                for part in (kind.encode(), os.fsencode(relative), own.digest()):
+                    whole.update(b"%d:" % len(part) + part)
+                info = tarfile.TarInfo(relative)
+                # Between 2001 and 2017: a time in the past, as HTTP wants it.
+                info.mtime = 1_000_000_000 + int.from_bytes(own.digest()[:4], "big") % 500_000_000
+                info.mode = 0o755 if kind in ("program", "directory") else 0o644
+                if kind == "link":
+                    info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(content)
+                elif kind == "directory":
+                    info.type = tarfile.DIRTYPE
+                else:
+                    info.size, empty = len(content), False
+                archive.addfile(info, io.BytesIO(content) if info.size else None)
+    if empty:
+        raise Refused("has no files: name the directory that holds the app.")
+    return whole.hexdigest()
+
+
+def git(*arguments: str, cwd: str | None = None) -> str:
+    """Run git without ever asking a person.
+
+    :raises Refused: with git's own words.
+    """
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")}
+    try:
+        done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise Refused("needs git on the machine that runs Ansible: install it there.") from error
+    if done.returncode != 0:
+        raise Refused(f"could not be read: `git {arguments[0]}` says: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def resolve(repo: str, version: str) -> str:
+    """The commit a tag or branch of a repository stands for; an annotated tag stands for the commit it marks."""
+    if COMMIT.match(version):
+        return version
+    listing = git("ls-remote", "--", repo)
+    known = dict(reversed(line.split("\t")) for line in listing.splitlines())
+    for reference in (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version):
+        if reference in known:
+            return known[reference]
+    raise Refused(f"has no tag or branch {version!r}: correct source.git.version (a commit needs all its 40 digits).")
+
+
+def checkout(repo: str, commit: str, target: str) -> None:
+    """Bring one commit, its submodules included, into a directory."""
+    git("clone", "--quiet", "--no-checkout", "--", repo, target)
+    git("checkout", "--quiet", "--detach", commit, cwd=target)
+    git("submodule", "--quiet", "update", "--init", "--recursive", cwd=target)
+
+
+def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
+    """Fetch an archive, compare its checksum, unpack it and return the directory that holds the source.
+
+    An archive whose only content is one directory (as code hosts make them) is the source inside that directory.
+    """
+    file = os.path.join(scratch, "archive")
+    try:
+        if re.match(r"[a-z]+://", url):
+            with open_url(url, timeout=60) as remote, open(file, "wb") as local:
+                shutil.copyfileobj(remote, local)
+        else:
+            shutil.copyfile(os.path.join(base, os.path.expanduser(url)), file)
+    except OSError as error:
+        raise Refused(f"could not be read from {url}: {error}.") from error
+    with open(file, "rb") as local:
+        found = "sha256:" + hashlib.sha256(local.read()).hexdigest()
+    if found != checksum:
+        raise Refused(f"at {url} has the checksum {found}, not {checksum}: check where it comes from, then correct source.archive.checksum.")
+    target = os.path.join(scratch, "unpacked")
+    try:
+        # The format is told by the content, as the file has no name of its own here.
+        if tarfile.is_tarfile(file):
+            with tarfile.open(file) as archive:
+                archive.extractall(target, filter="data")
+        else:
+            shutil.unpack_archive(file, target, "zip")
+    except (tarfile.TarError, shutil.ReadError, OSError, ValueError) as error:
+        raise Refused(f"at {url} cannot be unpacked: {error}. Use a tar or zip archive.") from error
+    content = os.listdir(target)
+    single = os.path.join(target, content[0]) if len(content) == 1 else ""
+    return single if os.path.isdir(single) else target
+
+
+def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
+    """Make sure the cache holds the archive of a source.
+
+    :raises Refused: with a sentence that follows "The source of the app ... ".
+    """
+    kind = source["kind"]
+    patterns = [*ALWAYS_LEFT_OUT, *source.get("exclude", [])]
+    if kind == "package":
+        return {"digest": hashlib.sha256(b"package " + source["package"].encode()).hexdigest(), "file": "", "label": source["package"]}
+    os.makedirs(cache, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        label = ""
+        if kind == "path":
+            root = os.path.join(base, os.path.expanduser(source["path"]))
+            if not os.path.isdir(root):
+                raise Refused(f"is {os.path.normpath(root)}, which is no directory on the machine that runs Ansible: correct source.path.")
+        elif kind == "git":
+            label = resolve(source["git"]["repo"], str(source["git"]["version"]))
+            root = os.path.join(scratch, "clone")
+            checkout(source["git"]["repo"], label, root)
+        else:
+            label = os.path.basename(source["archive"]["url"])
+            root = unpack(source["archive"]["url"], source["archive"]["checksum"], base, scratch)
+        packed = os.path.join(scratch, "bundle.tar.gz")
+        digest = pack(root, patterns, packed)
+        file = os.path.join(cache, digest + ".tar.gz")
+        os.replace(packed, file)
+    return {"digest": digest, "file": file, "label": label}
+
+
+def main() -> None:
+    """Pack, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "source": {"type": "dict", "required": True},
+            "base": {"type": "path", "required": True},
+            "cache": {"type": "path", "default": "~/.cache/flaskops"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        answer = bundle(module.params["source"], module.params["base"], module.params["cache"])
+    except Refused as refusal:
+        module.fail_json(msg=f"flask_apps[{module.params['name']}].source {refusal}")
+    module.exit_json(changed=False, **answer)
+
+
+if __name__ == "__main__":
+    main()

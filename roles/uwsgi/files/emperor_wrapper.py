@@ -1,0 +1,38 @@
+#!/usr/bin/python3 -IS
+"""Start one vassal: the Emperor runs this instead of uWSGI (option `emperor-wrapper`).
+
+The vassal file says in its section [launch], which uWSGI does not read, which uWSGI to run and in which environment.
+So every release brings the uWSGI (and the Python) of its own virtualenv, and the environment reaches the app byte for
+byte: uWSGI's own `env` option would expand `%` and `$( )` in it.
+
+uWSGI gets this script as its binary path as well: when a changed vassal file makes it reload, it executes this script
+again, which reads the new file. A reload therefore is a start: new virtualenv, new environment, same sockets.
+"""
+
+import configparser
+import json
+import os
+import sys
+
+# Where to find the Emperor and how often this instance was reloaded: uWSGI's own, handed through.
+HANDED_THROUGH = "UWSGI_"
+
+
+def main() -> None:
+    """Replace this process by the vassal. Privileges are those of the vassal file's owner already (tyrant mode)."""
+    vassal = sys.argv[sys.argv.index("--ini") + 1]
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
+    with open(vassal, encoding="utf-8") as file:
+        parser.read_file(file)
+    launch = parser["launch"]
+    environment = {name: value for name, value in os.environ.items() if name.startswith(HANDED_THROUGH)}
+    environment.update(json.loads(launch["environment"]))
+    command = [launch["binary"], "--ini", vassal, "--binary-path", os.path.abspath(sys.argv[0])]
+    if launch.get("identifier"):
+        # systemd-cat replaces itself by the command: the journal then knows the app by its name.
+        command = ["/usr/bin/systemd-cat", "--identifier=" + launch["identifier"], *command]
+    os.execve(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Waiting, computing and leaking, with their limits."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+from flask.testing import FlaskClient
+
+
+def test_slow_sleeps_as_long_as_asked(client: FlaskClient) -> None:
+    before = time.time()
+    answer = client.get("/slow?ms=50").json
+    assert answer["finished"] - answer["started"] >= 0.045
+    assert before - 0.01 <= answer["started"] <= answer["finished"] <= time.time() + 0.01
+
+
+def test_cpu_burns_cpu_time(client: FlaskClient) -> None:
+    before = time.thread_time()
+    assert client.get("/cpu?ms=50").json["rounds"] > 0
+    assert time.thread_time() - before >= 0.05
+
+
+def test_leak_adds_up(client: FlaskClient) -> None:
+    first = client.get("/leak?kb=1024").json
+    second = client.get("/leak?kb=512").json
+    assert second["leaked_kb"] - first["leaked_kb"] == 512
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_leak_is_resident_memory(client: FlaskClient) -> None:
+    before = client.get("/leak?kb=0").json["rss_kb"]
+    for _ in range(20):
+        after = client.get("/leak?kb=1024").json["rss_kb"]
+    assert after - before > 15 * 1024
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "maximum"), [("/slow", "ms", 60000), ("/cpu", "ms", 10000), ("/leak", "kb", 1024)]
+)
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "x", "1_0", "%205", "%2B5", "1e3", "9" * 5000, "%D9%A1", None])
+def test_bad_numbers_are_refused_by_name(
+    client: FlaskClient, path: str, name: str, maximum: int, value: str | None
+) -> None:
+    answer = client.get(path if value is None else f"{path}?{name}={value}")
+    assert answer.status_code == 400
+    assert answer.json == {"error": f"The parameter '{name}' must be a whole number from 0 to {maximum}."}
+
+
+@pytest.mark.parametrize("address", ["/slow?ms=60001", "/cpu?ms=10001", "/leak?kb=1025"])
+def test_one_more_than_the_maximum_is_refused(client: FlaskClient, address: str) -> None:
+    assert client.get(address).status_code == 400
+
+
+@pytest.mark.parametrize("address", ["/slow?ms=0", "/cpu?ms=0", "/leak?kb=0"])
+def test_zero_is_allowed(client: FlaskClient, address: str) -> None:
+    assert client.get(address).status_code == 200

@@ -1,0 +1,73 @@
+"""Every Molecule scenario is one test: fresh hosts, dry run, converge, idempotence, testinfra, destroy.
+
+The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
+"""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / ".cache/scenarios"
+# vm has a command of its own, make test-vm: without KVM it is slow.
+SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm"})
+STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
+
+
+def run(scenario, say):
+    """Run a scenario, telling `say` where it is; return its exit code and the lines of its output."""
+    settings = {
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": "160",
+        "MOLECULE_COMMAND_BORDERS": "false",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = ["molecule", "test", "--scenario-name", scenario]
+    started = time.monotonic()
+    lines = []
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (
+        open(LOGS / f"{scenario}.log", "w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | settings,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            log.write(line)
+            log.flush()
+            lines.append(line.rstrip())
+            if step := STEP.search(lines[-1]):
+                say(f"{time.monotonic() - started:6.0f} s  {scenario}: {step[1]}")
+    return process.returncode, lines
+
+
+def what_failed(lines):
+    """The end of the step that failed; Molecule's clean-up after it is of no interest."""
+    end = next((n for n, line in enumerate(lines) if "Executed: Failed" in line), len(lines))
+    return "\n".join(lines[max(0, end - 80) : end + 1])
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario(scenario, capfd):
+    def say(text):
+        with capfd.disabled():
+            print(f"\n{text}", end="", flush=True)
+
+    code, lines = run(scenario, say)
+    where = f"the whole output: .cache/scenarios/{scenario}.log"
+    if code != 0:
+        pytest.fail(f"{what_failed(lines)}\n\n{where}", pytrace=False)
+    # Molecule calls it a success when there is nothing to verify.
+    assert any(re.search(r"=+ \d+ passed", line) for line in lines), f"no testinfra test ran; {where}"
