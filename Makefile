@@ -24,7 +24,7 @@ demo-down: ## remove the demo
 test: lint images ## lint, unit tests, and every scenario on Debian 12 and 13 hosts
 	pytest
 
-test-vm: images ## the scenario on a virtual machine: SSH, reboot, real limits (slow without KVM)
+test-vm: bootstrap ## the scenario on a virtual machine: SSH, reboot, real limits (slow without KVM)
 	@.config/bootstrap vm
 	@molecule/shared/build-image.sh vm trixie $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-trixie
 	molecule test -s vm

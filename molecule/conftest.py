@@ -8,10 +8,15 @@ The same files run against real machines: pytest --ansible-inventory=inventory/e
 
 import json
 import os
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
+import testinfra
 
+# Facts are gathered once per test session, which halves the time of a refusal.
+SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_GATHERING": "smart", "ANSIBLE_CACHE_PLUGIN": "jsonfile"}
 JOURNAL = "journalctl --no-pager --lines=50 --unit=emperor --unit='emperor@*' --unit='emperor-*' --unit=nginx"
 
 
@@ -40,3 +45,59 @@ def pytest_runtest_makereport(item):
     if report.failed and host is not None:
         name = host.backend.get_pytest_id()
         report.sections.append((f"journal of {name}", host.run(JOURNAL).stdout))
+
+
+class Run:
+    """How a run of ansible-playbook ended.
+
+    :ivar output: all it printed.
+    :ivar failed: whether it ended with an error.
+    :ivar changed: changed tasks, over all hosts.
+    :ivar error: what it says went wrong, on one line.
+    """
+
+    def __init__(self, code, output):
+        self.output = output
+        self.failed = code != 0
+        recap = output.rpartition("PLAY RECAP")[2]
+        self.changed = sum(int(number) for number in re.findall(r"changed=(\d+)", recap))
+        self.error = re.sub(r"\s+", " ", "".join(re.findall(r"^(?:fatal:|failed:|\[ERROR\]:).*?(?=^TASK |^PLAY |\Z)", output, re.M | re.S)))
+
+
+@pytest.fixture(scope="session")
+def start_playbook(tmp_path_factory):
+    """Start one of the collection's playbooks on the scenario's hosts, as an operator would; returns the process."""
+    project = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+    facts = tmp_path_factory.mktemp("facts")
+
+    def start(name, *arguments, variables=None):
+        extra = tmp_path_factory.mktemp("variables") / "extra.json"
+        extra.write_text(json.dumps(variables or {}))
+        inventory = os.environ["MOLECULE_INVENTORY_FILE"]
+        command = ["ansible-playbook", "-i", inventory, f"--extra-vars=@{extra}", *arguments, str(project / f"playbooks/{name}.yml")]
+        environment = os.environ | SETTINGS | {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(facts)}
+        return subprocess.Popen(
+            command, cwd=project, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def playbook(start_playbook):
+    """Run one of the collection's playbooks to its end."""
+
+    def run(name, *arguments, variables=None):
+        process = start_playbook(name, *arguments, variables=variables)
+        output, _none = process.communicate()
+        print(output)
+        return Run(process.returncode, output)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fleet(request):
+    """All hosts of the scenario."""
+    return testinfra.get_hosts(request.config.option.hosts.split(","))

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ansible.plugins.loader import init_plugin_loader
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,6 +16,10 @@ os.environ.setdefault("MOLECULE_GLOB", "molecule/*/molecule.yml")
 
 # From here on `import ansible_collections.flaskops.emperor.plugins...` finds plugins/.
 init_plugin_loader([str(ROOT / ".config/collections")])
+
+# No file of examples beside the sources, and no verdict by the clock on a busy machine.
+settings.register_profile("here", database=None, deadline=None)
+settings.load_profile("here")
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,8 @@
 # A bare Debian host with systemd and Python, made from Debian's own packages by mmdebstrap: no container registry.
 # Does nothing when the image is there and was built by this very script with the same certificates.
 set -euo pipefail
-# Package ownership needs root.
+# Package ownership needs root; the output directory is the caller's.
+[ "$1" = container ] || mkdir -p "$3"
 [ "$(id -u)" = 0 ] || exec sudo --preserve-env=DEBIAN_MIRROR,http_proxy,https_proxy,no_proxy "$0" "$@"
 kind=$1 release=$2 target=${3:-}
 PATH=$PATH:/usr/sbin:/sbin
@@ -21,10 +22,9 @@ flock 9
 case $kind in
   container)
     image=localhost/emperor-host:$release
-    old=$(podman image inspect --format '{{.Id}} {{index .Labels "recipe"}}' "$image" 2>/dev/null) || old=""
-    [ "${old#* }" != "$recipe" ] || exit 0 ;;
+    built=$(podman image inspect --format '{{index .Labels "emperor-host"}}' "$image" 2>/dev/null) || built=""
+    [ "$built" != "$recipe" ] || exit 0 ;;
   vm)
-    mkdir -p "$target"
     [ "$(cat "$target/recipe" 2>/dev/null)" != "$recipe" ] || exit 0 ;;
 esac
 echo "==> building the Debian $release $kind image (takes a minute or two, once)"
@@ -49,10 +49,10 @@ case $kind in
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     mmdebstrap "${options[@]}" --include="$packages" "${sources[@]}" > "$work/root.tar"
-    podman import --quiet --change "LABEL recipe=$recipe" --change 'CMD ["/lib/systemd/systemd"]' \
+    podman import --quiet --change "LABEL emperor-host=$recipe" --change 'CMD ["/lib/systemd/systemd"]' \
       --change 'STOPSIGNAL SIGRTMIN+3' "$work/root.tar" "$image" > /dev/null
-    # An older image goes, unless a container still runs from it.
-    [ -z "$old" ] || podman rmi "${old% *}" >/dev/null 2>&1 || true
+    # Older ones go, unless a container still runs from them.
+    podman image prune --force --filter label=emperor-host > /dev/null
     ;;
   vm)
     cd "$target"

@@ -23,5 +23,5 @@ molecule/shared/start-container.sh emperor-demo trixie --hostname=emperor-demo -
 ansible-playbook -i inventory/demo playbooks/site.yml
 
 url=http://$(podman port emperor-demo 80)
-curl --noproxy '*' --fail --silent --show-error --output /dev/null --retry 5 --retry-connrefused "$url/healthz"
+curl --max-time 60 --noproxy '*' --fail --silent --show-error --output /dev/null --retry 5 --retry-connrefused "$url/healthz"
 echo "ready: $url/"

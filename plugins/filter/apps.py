@@ -67,12 +67,14 @@ RELATIVE_PATH = re.compile(r"[A-Za-z0-9._+@-]+(/[A-Za-z0-9._+@-]+)*\Z")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+\Z")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 OPTION = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
+SIZE = re.compile(r"\d+[kmg]?\Z")
 
 # Accounts a Debian host has before we come (base-passwd, nginx, systemd). Taking one over would hand its files away.
-RESERVED_NAMES = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody nginx uwsgi emperor "
-    "messagebus sshd systemd-network systemd-resolve systemd-timesync systemd-journal systemd-coredump".split()
-)
+RESERVED_NAMES = frozenset((
+    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
+    "list", "irc", "gnats", "nobody", "nginx", "uwsgi", "emperor", "messagebus", "sshd", "systemd-network",
+    "systemd-resolve", "systemd-timesync", "systemd-journal", "systemd-coredump",
+))  # fmt: skip
 
 # Options of the vassal that the role owns, and what to set instead.
 MANAGED_OPTIONS = {
@@ -96,11 +98,12 @@ MANAGED_OPTIONS = {
     "env": "environment",
     "for-readline": "environment",
 }
-FIXED_OPTIONS = frozenset(
-    "strict master need-app socket uwsgi-socket chmod-socket chown-socket stats uid gid ini emperor daemonize daemonize2 "
-    "die-on-term py-sys-executable vacuum plugin plugins need-plugin binary-path exec-as-root unprivileged-binary-path "
-    "privileged-binary-patch unprivileged-binary-patch".split()
-)
+FIXED_OPTIONS = frozenset((
+    "strict", "master", "need-app", "socket", "uwsgi-socket", "chmod-socket", "chown-socket", "stats", "uid", "gid",
+    "ini", "emperor", "daemonize", "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
+    "need-plugin", "binary-path", "exec-as-root", "unprivileged-binary-path", "privileged-binary-patch",
+    "unprivileged-binary-patch",
+))  # fmt: skip
 
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
 OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV"))
@@ -123,6 +126,11 @@ def _bounded(value: Any, low: int, high: int, where: str, unit: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         _fail(where, f"is {value!r}, but has to be a whole number of {unit} from {low} to {high}.")
     return int(value)
+
+
+def _given(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options a user set; an empty option is as good as none, but 0 is a value to refuse."""
+    return {name: value for name, value in (values or {}).items() if value not in (None, "")}
 
 
 def _relative(value: Any, where: str) -> str:
@@ -171,6 +179,10 @@ def _environment(values: Mapping[str, Any], where: str) -> dict[str, str]:
             _fail(here, f"is a {type(value).__name__}, but has to be text or a number: put it in quotes.")
         if "\0" in str(value):
             _fail(here, "has a NUL byte, which no environment variable can hold: encode the value (base64).")
+        try:
+            str(value).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            _fail(here, "has half of a surrogate pair, which is no text: correct the escape that makes it.")
         result[name] = str(value)
     return result
 
@@ -179,7 +191,7 @@ def _static(values: Mapping[str, Any], where: str) -> dict[str, str]:
     result = {}
     for prefix, directory in values.items():
         here = f"{where}.static[{prefix!r}]"
-        if not isinstance(prefix, str) or not URL_PREFIX.match(prefix) or ".." in prefix.split("/"):
+        if not isinstance(prefix, str) or not URL_PREFIX.match(prefix) or {".", ".."} & set(prefix.split("/")):
             _fail(here, "has to be a URL prefix like '/static': a leading slash, no slash at the end, no '..'.")
         result[prefix] = _relative(directory, here)
     for prefix in result:
@@ -245,7 +257,8 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
     where = f"flask_apps[{name}]"
     if name in RESERVED_NAMES:
         _fail(f"{where}.name", "is a system account of the host: choose another name.")
-    complete = {"name": name, "state": app.get("state") or "present", "paths": _paths(str(name), root, run)}
+    state = app.get("state") or "present"
+    complete: dict[str, Any] = {"name": name, "state": state, "paths": _paths(str(name), root, run)}
     if complete["state"] == "absent":
         return complete
 
@@ -258,16 +271,18 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
     python = app.get("python") or {}
     interpreter = python.get("interpreter") or "/usr/bin/python3"
     if not re.match(r"/[A-Za-z0-9._+/-]+\Z", interpreter):
-        _fail(f"{where}.python.interpreter", f"is {interpreter!r}, but has to be an absolute path like /usr/bin/python3.")
+        sentence = f"is {interpreter!r}, but has to be an absolute path like /usr/bin/python3."
+        _fail(f"{where}.python.interpreter", sentence)
     requirements = python.get("requirements")
     source = _source(app, where)
     if requirements and source["kind"] == "package":
-        _fail(f"{where}.python.requirements", "does not go with source.package, which brings its own requirements: remove it.")
+        sentence = "does not go with source.package, which brings its own requirements: remove it."
+        _fail(f"{where}.python.requirements", sentence)
     if python.get("require_hashes") and not requirements:
         _fail(f"{where}.python.require_hashes", "needs a file whose hashes to check: set python.requirements.")
-    workers = app.get("workers") or {}
-    health = app.get("health") or {}
-    seconds = app.get("max_request_seconds")
+    workers = {"processes": max(2, PROCESSES_PER_CPU * cpus), "threads": THREADS, **_given(app.get("workers"))}
+    health = {"path": "/", "status": 200, **_given(app.get("health"))}
+    limits = {key: app.get(key) for key in ("max_request_seconds", "max_start_seconds")}
     complete.update(
         app=app["app"],
         source=source,
@@ -280,25 +295,22 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
         domains=_domains(app.get("domains") or [], where),
         static=_static(app.get("static") or {}, where),
         workers={
-            "processes": _bounded(
-                workers.get("processes") or max(2, PROCESSES_PER_CPU * cpus), 1, 512, f"{where}.workers.processes", "processes"
-            ),
-            "threads": _bounded(workers.get("threads") or THREADS, 1, 512, f"{where}.workers.threads", "threads"),
+            kind: _bounded(workers[kind], 1, 512, f"{where}.workers.{kind}", kind) for kind in ("processes", "threads")
         },
         reload=app.get("reload") or "graceful",
-        max_request_seconds=_bounded(60 if seconds is None else seconds, 1, 3600, f"{where}.max_request_seconds", "seconds"),
-        max_start_seconds=_bounded(
-            60 if app.get("max_start_seconds") is None else app["max_start_seconds"], 1, 3600, f"{where}.max_start_seconds", "seconds"
-        ),
+        **{
+            key: _bounded(60 if value is None else value, 1, 3600, f"{where}.{key}", "seconds")
+            for key, value in limits.items()
+        },
         max_body_size=app.get("max_body_size") or "16m",
         health={
-            "path": health.get("path") or "/",
-            "status": _bounded(health.get("status") or 200, 100, 599, f"{where}.health.status", "an HTTP status"),
+            "path": health["path"],
+            "status": _bounded(health["status"], 100, 599, f"{where}.health.status", "an HTTP status"),
         },
         uwsgi=_options(app.get("uwsgi") or {}, where),
     )
     _require(URL_PATH, complete["health"]["path"], f"{where}.health.path", "has to be a path like '/healthz'")
-    _require(re.compile(r"\d+[kmg]?\Z"), complete["max_body_size"], f"{where}.max_body_size", "has to be a size like '16m'")
+    _require(SIZE, complete["max_body_size"], f"{where}.max_body_size", "has to be a size like '16m'")
     return complete
 
 
@@ -317,10 +329,12 @@ def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
             if domain in owners and not domain:
                 _fail(
                     f"flask_apps[{name}].domains",
-                    f"is empty, as it is for {owners['']}: only one app can answer for every domain, name the domains of the other.",
+                    f"is empty, as it is for {owners['']}: only one app can answer for every domain, "
+                    "name the domains of the other.",
                 )
             if domain in owners:
-                _fail(f"flask_apps[{name}].domains", f"has {domain}, which {owners[domain]} has too: remove it from one of them.")
+                sentence = f"has {domain}, which {owners[domain]} has too: remove it from one of them."
+                _fail(f"flask_apps[{name}].domains", sentence)
             owners[domain] = name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 from typing import Any
@@ -20,7 +21,7 @@ class Response:
         head, _separator, self.body = raw.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
-        self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        self.status = int(words[1]) if len(words) > 1 and re.fullmatch("[0-9]{3}", words[1]) else 0
         self.headers = {}
         for line in lines[1:]:
             name, _colon, value = line.partition(":")

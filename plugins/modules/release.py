@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -34,7 +35,8 @@ options:
   state:
     description:
       - V(staged) makes the release ready to run, without touching the one that runs.
-      - V(current) lets the link C(current) and the static files follow the release that now runs, and removes old releases.
+      - V(current) lets the link C(current) and the static files follow the release that now runs, and removes old
+        releases.
       - V(rejected) marks a release that failed, so that a rollback never chooses it.
       - V(listed) only reads.
     type: str
@@ -47,7 +49,8 @@ options:
     description: The app's user, who installs the requirements. Needed when O(state=staged).
     type: str
   bundle:
-    description: Archive of the source on this host, removed when the release is ready. Without it, O(packages) bring the app.
+    description:
+      - Archive of the source on this host, removed when the release is ready. Without it, O(packages) bring the app.
     type: path
   label:
     description: What a person calls this release.
@@ -178,7 +181,7 @@ class Releases:
     def incomplete(self) -> list[str]:
         """What killed runs left."""
         names = os.listdir(self.root) if os.path.isdir(self.root) else []
-        return sorted(name for name in names if not self.describe(name))
+        return sorted(name for name in names if os.path.isdir(self.path(name)) and not self.describe(name))
 
     def current(self) -> str:
         """ID of the release that runs, as far as the last complete run knows; empty when there is none."""
@@ -189,18 +192,24 @@ class Releases:
 
     def previous(self) -> str:
         """The release that was last active before the current one and did not fail; empty when there is none."""
-        good = [one for one in self.all() if one.get("activated") and not one.get("rejected") and one["id"] != self.current()]
+        others = [one for one in self.all() if one["id"] != self.current()]
+        good = [one for one in others if one.get("activated") and not one.get("rejected")]
         return max(good, key=lambda one: float(one["activated"]))["id"] if good else ""
 
-    def slots(self, current: str) -> list[str]:
-        """Releases in the order in which nginx looks for a static file: the current one, then from new to old."""
-        return [current] * bool(current) + [one["id"] for one in self.all() if one["id"] != current]
+    def slots(self, current: str, coming: str = "") -> list[str]:
+        """Releases in the order in which nginx looks for a static file: from new to old, but those that never ran last.
+
+        :param current: the release that runs, which comes first.
+        :param coming: the release about to run, which comes next.
+        """
+        others = sorted(self.all(), key=lambda one: not one.get("activated"))
+        return [name for name in dict.fromkeys([current, coming, *(one["id"] for one in others)]) if name]
 
     def superfluous(self, current: str, keep: int) -> list[str]:
         """Releases to remove: all but the current one, the one to return to, and the newest, ``keep`` in all."""
         order = [current, self.previous()] if self.current() == current else [current, self.current()]
         order += [one["id"] for one in self.all()]
-        kept = [name for name in dict.fromkeys(order) if name][:keep]
+        kept = [name for name in dict.fromkeys(order) if name][: max(keep, 1)]  # never the one that runs
         return [one["id"] for one in self.all() if one["id"] not in kept] + self.incomplete()
 
 
@@ -208,17 +217,44 @@ def link(target: str, path: str) -> bool:
     """Let a symbolic link name a target, in one step. Returns whether that changed anything."""
     if os.path.islink(path) and os.readlink(path) == target:
         return False
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ".new")  # of a killed run
     os.symlink(target, path + ".new")
     os.replace(path + ".new", path)
     return True
+
+
+def arrange(root: str, slots: list[str]) -> bool:
+    """Let ``0``, ``1`` and so on link to the given releases, the last to the same as the first.
+
+    In an order in which at every moment each release is found under one of them: the next to change is one whose
+    release has another link, or needs none any more. When the rest only change places, the last link, which is one too
+    many, holds one of them meanwhile.
+
+    :returns: whether anything changed.
+    """
+    last = len(slots) - 1
+    have = [os.path.join(root, str(number)) for number in range(len(slots))]
+    linked = [os.readlink(path) if os.path.islink(path) else "" for path in have]
+    wrong = [number for number, name in enumerate(slots) if linked[number] != name]
+    changed = bool(wrong)
+    while wrong:
+        free = [number for number in wrong if linked[number] not in slots or linked.count(linked[number]) > 1]
+        # The last one only when no other is free: it may be holding a release for another one.
+        number = max(free, key=lambda number: (number != last, number), default=last)
+        name = slots[number] if free else linked[wrong[0]]
+        link(name, have[number])
+        linked[number] = name
+        wrong = [number for number, name in enumerate(slots) if linked[number] != name]
+    return changed
 
 
 def publish(releases: Releases, current: str, static: dict[str, str] | None = None, of: str = "") -> bool:
     """Let nginx find the static files of every release.
 
     ``static/ID/URL-PREFIX`` links to the directory in the release. ``static/0`` links to the current release's,
-    ``static/1`` and so on to the others: a page of an old release still finds its assets. Links move from the last to
-    the first, so that at every moment each file is found under one of them.
+    ``static/1`` and so on to the others: a page of an old release still finds its assets. The last one links to the
+    current release once more, which gives the others room to move.
     """
     root = os.path.join(releases.home, "static")
     changed = False
@@ -226,15 +262,16 @@ def publish(releases: Releases, current: str, static: dict[str, str] | None = No
         path = os.path.join(root, of, prefix.strip("/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         changed |= link(releases.path(of, "src", directory), path)
-    slots = [name for name in releases.slots(current) if os.path.isdir(os.path.join(root, name))]
-    for number, name in reversed(list(enumerate(slots))):
-        changed |= link(name, os.path.join(root, str(number)))
+    slots = [name for name in releases.slots(current, of) if os.path.isdir(os.path.join(root, name))]
+    slots += slots[:1]
+    changed |= arrange(root, slots)
     for name in os.listdir(root):
-        if (name.isdigit() and os.path.islink(os.path.join(root, name)) and int(name) >= len(slots)) or name.endswith(".new"):
-            os.unlink(os.path.join(root, name))
+        path = os.path.join(root, name)
+        if (name.isdigit() and os.path.islink(path) and int(name) >= len(slots)) or name.endswith(".new"):
+            os.unlink(path)
             changed = True
         elif not name.isdigit() and name not in slots:
-            shutil.rmtree(os.path.join(root, name))
+            shutil.rmtree(path)
             changed = True
     return changed
 
@@ -246,12 +283,17 @@ def run_as(user: pwd.struct_passwd, what: str, command: list[str], home: str, pa
     """
     scratch = os.path.join(path, "scratch")
     environment = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    environment.update(PATH="/usr/local/bin:/usr/bin:/bin", HOME=scratch, LANG="C.UTF-8", PIP_DISABLE_PIP_VERSION_CHECK="1",
-                       PIP_CACHE_DIR=os.path.join(home, "cache"), PIP_NO_INPUT="1", TMPDIR=scratch)  # fmt: skip
-    done = subprocess.run(
-        command, cwd=os.path.join(path, "src"), env=environment, user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o022,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace", check=False,
-    )  # fmt: skip
+    environment.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8", HOME=scratch, TMPDIR=scratch)
+    environment.update(PIP_CACHE_DIR=os.path.join(home, "cache"), PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    try:
+        done = subprocess.run(
+            command, cwd=os.path.join(path, "src"), env=environment,
+            user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o022,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            check=False,
+        )  # fmt: skip
+    except OSError as error:  # no such interpreter, or not for this user
+        raise StageFailed(f"{what} failed: {error}") from error
     if done.returncode != 0:
         raise StageFailed(f"{what} failed:\n" + "\n".join(done.stdout.strip().splitlines()[-20:]))
     return done.stdout
@@ -270,13 +312,15 @@ def own_by_root(path: str, group: int) -> None:
 
 def open_to_nginx(releases: Releases, release: str, directories: list[str]) -> None:
     """Let everybody read the static directories and pass through (not list) the directories above them."""
+    root = os.path.realpath(releases.path(release))
     for directory in directories:
-        # The source of a package is a link into the virtualenv: the directories to open are the real ones.
+        # The source of a package is a link into the virtualenv: the directories to open are the real ones. What pip
+        # ran may have left links there that lead elsewhere: root opens nothing outside the release.
         path = os.path.realpath(releases.path(release, "src", directory))
-        if not os.path.isdir(path):
+        if not os.path.isdir(path) or not path.startswith(root + os.sep):
             raise StageFailed(f"the static directory {directory} is not in the source: correct `static`.")
         above = path
-        while above != releases.path(release):
+        while above != root:
             os.chmod(above, os.stat(above).st_mode | stat.S_IXOTH)
             above = os.path.dirname(above)
         for folder, _folders, files in os.walk(path):
@@ -286,6 +330,23 @@ def open_to_nginx(releases: Releases, release: str, directories: list[str]) -> N
                     os.chmod(os.path.join(folder, name), 0o644)
 
 
+def lay_out(path: str, bundle: str | None, user: pwd.struct_passwd) -> None:
+    """Make the directories of a release anew, for the app's user to fill, with the source in its place."""
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path, mode=0o711)
+    for name in ("src", "venv", "scratch"):
+        os.mkdir(os.path.join(path, name), 0o700)
+    if bundle:
+        with tarfile.open(bundle) as archive:
+            # Our own archive: regular files, directories and links that stay inside.
+            archive.extraction_filter = staticmethod(lambda member, _path: member)
+            archive.extractall(os.path.join(path, "src"))  # noqa: S202
+    for folder, folders, files in os.walk(path):
+        for name in [".", *folders, *files]:
+            os.lchown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
+    os.chown(path, 0, 0)
+
+
 def stage(releases: Releases, params: dict[str, Any]) -> None:
     """Make a release ready to run.
 
@@ -293,27 +354,16 @@ def stage(releases: Releases, params: dict[str, Any]) -> None:
     """
     release, user = params["id"], pwd.getpwnam(params["user"])
     path = releases.path(release)
-    shutil.rmtree(path, ignore_errors=True)
-    os.makedirs(path, mode=0o711)
-    for name in ("src", "venv", "scratch"):
-        os.mkdir(os.path.join(path, name), 0o700)
     source, venv = os.path.join(path, "src"), os.path.join(path, "venv")
-    if params["bundle"]:
-        with tarfile.open(params["bundle"]) as archive:
-            # Our own archive: regular files, directories and links that stay inside.
-            archive.extraction_filter = staticmethod(lambda member, _path: member)
-            archive.extractall(source)
-    for folder, folders, files in os.walk(path):
-        for name in [".", *folders, *files]:
-            os.lchown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
-    os.chown(path, 0, 0)
+    lay_out(path, params["bundle"], user)
 
     def run(what: str, *command: str) -> str:
         return run_as(user, what, list(command), releases.home, path)
 
     python = os.path.join(venv, "bin", "python")
     run(f"making a virtualenv with {params['interpreter']}", params["interpreter"], "-m", "venv", venv)
-    version = run("asking Python for its version", python, "-c", "import platform; print(platform.python_version())").strip()
+    ask = "import platform; print(platform.python_version())"
+    version = run("asking Python for its version", python, "-c", ask).strip()
     pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--prefer-binary", *params["pip_arguments"]]
     if params["requirements"]:
         file = os.path.join(source, params["requirements"])
@@ -324,9 +374,10 @@ def stage(releases: Releases, params: dict[str, Any]) -> None:
     if params["packages"]:
         run(f"installing {', '.join(params['packages'])}", *pip, *params["packages"])
     if not params["bundle"]:
+        ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        library = run("asking Python for its library", python, "-c", ask).strip()
         os.rmdir(source)
-        library = run("asking Python for its library", python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-        os.symlink(os.path.relpath(library.strip(), path), source)
+        os.symlink(os.path.relpath(library, path), source)
     else:
         # Later nobody may write here any more. Files that do not compile are for the preflight to report.
         subprocess.run([python, "-m", "compileall", "-q", source], check=False, capture_output=True,
@@ -375,7 +426,11 @@ def main() -> None:
             "keep": {"type": "int", "default": 5},
             "reject_others": {"type": "list", "elements": "str", "default": []},
         },
-        required_if=[("state", state, ["id"]) for state in ("staged", "current", "rejected")] + [("state", "staged", ["user"])],
+        required_if=[
+            ("state", "staged", ["id", "user"]),
+            ("state", "current", ["id"]),
+            ("state", "rejected", ["id"]),
+        ],
         supports_check_mode=True,
     )
     releases, state, release = Releases(module.params["home"]), module.params["state"], module.params["id"]
@@ -411,9 +466,8 @@ def main() -> None:
         if not module.check_mode:
             releases.record(release, rejected=True)
 
-    module.exit_json(
-        changed=changed, releases=releases.all(), current=releases.current(), previous=releases.previous(), removed=removed
-    )
+    facts = {"releases": releases.all(), "current": releases.current(), "previous": releases.previous()}
+    module.exit_json(changed=changed, removed=removed, **facts)
 
 
 if __name__ == "__main__":

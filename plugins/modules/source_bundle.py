@@ -7,6 +7,7 @@ import fnmatch
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +39,8 @@ options:
     type: str
     required: true
   source:
-    description: C(kind) (path, git, archive or package), the value of that kind, and C(exclude), a list of file name patterns.
+    description:
+      - C(kind) (path, git, archive or package), the value of that kind, and C(exclude), a list of file name patterns.
     type: dict
     required: true
   base:
@@ -82,6 +86,9 @@ label:
 # Never part of a release: history, caches, and virtualenvs, which only work on the machine that made them.
 ALWAYS_LEFT_OUT = (".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", ".tox", ".nox", "node_modules",
                    ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store")  # fmt: skip
+# What unpacking raises for an archive that is cut off, damaged, encrypted, or none at all.
+BROKEN = (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError,
+          ValueError, RuntimeError)  # fmt: skip
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 
@@ -114,7 +121,9 @@ def describe(root: str, relative: str) -> tuple[str, bytes]:
     if stat.S_ISLNK(mode):
         target = os.readlink(path)
         resolved = os.path.normpath(os.path.join(os.path.dirname(relative), target))
-        if os.path.isabs(target) or resolved.split(os.sep)[0] == "..":
+        # By its words and in truth: "link/.." is not where it seems when the link leads up.
+        top, end = os.path.realpath(root), os.path.realpath(path)
+        if os.path.isabs(target) or resolved.split(os.sep)[0] == ".." or os.path.commonpath([top, end]) != top:
             raise Refused(f"has the link {relative}, which leads out of the source to {target}: replace it by a file.")
         return "link", os.fsencode(target)
     if stat.S_ISDIR(mode):
@@ -134,24 +143,27 @@ def pack(root: str, patterns: list[str], target: str) -> str:
     """
     whole = hashlib.sha256()
     empty = True
-    with open(target, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, 0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for relative in members(root, patterns):
-                kind, content = describe(root, relative)
-                own = hashlib.sha256(content)
-                for part in (kind.encode(), os.fsencode(relative), own.digest()):
-                    whole.update(b"%d:" % len(part) + part)
-                info = tarfile.TarInfo(relative)
-                # Between 2001 and 2017: a time in the past, as HTTP wants it.
-                info.mtime = 1_000_000_000 + int.from_bytes(own.digest()[:4], "big") % 500_000_000
-                info.mode = 0o755 if kind in ("program", "directory") else 0o644
-                if kind == "link":
-                    info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(content)
-                elif kind == "directory":
-                    info.type = tarfile.DIRTYPE
-                else:
-                    info.size, empty = len(content), False
-                archive.addfile(info, io.BytesIO(content) if info.size else None)
+    with (
+        open(target, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, 0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for relative in members(root, patterns):
+            kind, content = describe(root, relative)
+            own = hashlib.sha256(content)
+            for part in (kind.encode(), os.fsencode(relative), own.digest()):
+                whole.update(b"%d:" % len(part) + part)
+            info = tarfile.TarInfo(relative)
+            # Between 2001 and 2017: a time in the past, as HTTP wants it.
+            info.mtime = 1_000_000_000 + int.from_bytes(own.digest()[:4], "big") % 500_000_000
+            info.mode = 0o755 if kind in ("program", "directory") else 0o644
+            if kind == "link":
+                info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(content)
+            elif kind == "directory":
+                info.type = tarfile.DIRTYPE
+            else:
+                info.size, empty = len(content), False
+            archive.addfile(info, io.BytesIO(content) if info.size else None)
     if empty:
         raise Refused("has no files: name the directory that holds the app.")
     return whole.hexdigest()
@@ -162,9 +174,10 @@ def git(*arguments: str, cwd: str | None = None) -> str:
 
     :raises Refused: with git's own words.
     """
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")}
+    environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise Refused("needs git on the machine that runs Ansible: install it there.") from error
     if done.returncode != 0:
@@ -177,7 +190,10 @@ def resolve(repo: str, version: str) -> str:
     if COMMIT.match(version):
         return version
     listing = git("ls-remote", "--", repo)
-    known = dict(reversed(line.split("\t")) for line in listing.splitlines())
+    known: dict[str, str] = {}
+    for line in listing.splitlines():
+        commit, _tab, reference = line.partition("\t")
+        known[reference] = commit
     for reference in (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version):
         if reference in known:
             return known[reference]
@@ -208,8 +224,12 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
     with open(file, "rb") as local:
         found = "sha256:" + hashlib.sha256(local.read()).hexdigest()
     if found != checksum:
-        raise Refused(f"at {url} has the checksum {found}, not {checksum}: check where it comes from, then correct source.archive.checksum.")
+        raise Refused(
+            f"at {url} has the checksum {found}, not {checksum}: check where it comes from, then correct "
+            "source.archive.checksum."
+        )
     target = os.path.join(scratch, "unpacked")
+    os.mkdir(target)
     try:
         # The format is told by the content, as the file has no name of its own here.
         if tarfile.is_tarfile(file):
@@ -217,7 +237,7 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
                 archive.extractall(target, filter="data")
         else:
             shutil.unpack_archive(file, target, "zip")
-    except (tarfile.TarError, shutil.ReadError, OSError, ValueError) as error:
+    except BROKEN as error:
         raise Refused(f"at {url} cannot be unpacked: {error}. Use a tar or zip archive.") from error
     content = os.listdir(target)
     single = os.path.join(target, content[0]) if len(content) == 1 else ""
@@ -232,14 +252,18 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
     kind = source["kind"]
     patterns = [*ALWAYS_LEFT_OUT, *source.get("exclude", [])]
     if kind == "package":
-        return {"digest": hashlib.sha256(b"package " + source["package"].encode()).hexdigest(), "file": "", "label": source["package"]}
+        label = source["package"]
+        return {"digest": hashlib.sha256(b"package " + label.encode()).hexdigest(), "file": "", "label": label}
     os.makedirs(cache, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         label = ""
         if kind == "path":
             root = os.path.join(base, os.path.expanduser(source["path"]))
             if not os.path.isdir(root):
-                raise Refused(f"is {os.path.normpath(root)}, which is no directory on the machine that runs Ansible: correct source.path.")
+                raise Refused(
+                    f"is {os.path.normpath(root)}, which is no directory on the machine that runs Ansible: correct "
+                    "source.path."
+                )
         elif kind == "git":
             label = resolve(source["git"]["repo"], str(source["git"]["version"]))
             root = os.path.join(scratch, "clone")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,6 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client
 
 DOCUMENTATION = r"""
@@ -44,7 +44,8 @@ options:
     choices: [present, absent]
     default: present
   content:
-    description: The vassal file's text, with the sections C([launch]) and, last, C([uwsgi]). Needed when O(state=present).
+    description:
+      - The vassal file's text, with the sections C([launch]) and, last, C([uwsgi]). Needed when O(state=present).
     type: str
   wrapper:
     description: The program by which the Emperor starts vassals.
@@ -106,6 +107,10 @@ HEADER = "x-vassal"
 PAUSE = 0.1  # seconds between two looks
 KNOWN_GOOD = ".good"  # not "*.ini": the Emperor takes every such file for a vassal
 LOG_LINES = 25
+# Lets the kernel kill the rehearsal when the module is killed: nobody else would end it then.
+WITH_PARENT = ["setpriv", "--pdeathsig=KILL"]
+# Variables that every app has; their values are no secret and stand in every traceback.
+OPEN_VARIABLES = frozenset(("PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID"))
 
 
 class Unhealthy(Exception):
@@ -132,16 +137,20 @@ def launch(content: str) -> configparser.SectionProxy:
 
 
 def rehearsal(content: str, run: str) -> str:
-    """The vassal file changed so that it can run once beside the real one: sockets of its own, one process, no journal."""
-    replaced = r"((fastcgi-|scgi-|http-|https-|raw-)?socket|https?|stats|processes|cheaper[a-z-]*|touch-[a-z-]*|identifier|vacuum) *="
-    kept = [line for line in content.splitlines() if not re.match(replaced, line)]
+    """The vassal file changed so that it can run once beside the real one: own sockets, one process, no journal."""
+    replaced = (
+        r"((fastcgi-|scgi-|http-|https-|raw-)?socket|https?|stats|processes|cheaper[a-z-]*|touch-[a-z-]*"
+        r"|identifier|vacuum) *="
+    )
+    kept = [line for line in content.split("\n") if not re.match(replaced, line)]
     return "\n".join([*kept, f"socket = {run}/preflight.sock", "processes = 1", "vacuum = true", ""])
 
 
 def censor(text: str, content: str) -> str:
     """A text without the values of the app's environment. Values shorter than five characters tell nothing and stay."""
-    values = [str(value) for value in json.loads(launch(content)["environment"]).values()]
-    for value in sorted((one for one in values if len(one) > 4 and not one.startswith("/")), key=len, reverse=True):
+    environment = json.loads(launch(content)["environment"])
+    values = [value for name, value in environment.items() if name not in OPEN_VARIABLES and len(value) > 4]
+    for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, "********")
     return text
 
@@ -150,11 +159,14 @@ def shown(content: str | None) -> str:
     """A vassal file as a diff may show it: of the environment only the names, and whether values changed."""
 
     def names(match: re.Match[str]) -> str:
-        values = json.loads(match.group(1))
+        try:
+            listed = ", ".join(sorted(dict(json.loads(match.group(1)))))
+        except (TypeError, ValueError):  # edited by hand
+            listed = "unreadable"
         digest = hashlib.sha256(match.group(1).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        return f"environment = {', '.join(sorted(values))} (values: {digest})"
+        return f"environment = {listed} (values: {digest})"
 
-    return re.sub(r"^environment = (\{.*\})$", names, content or "", flags=re.MULTILINE)
+    return re.sub(r"^environment *= *(.*)$", names, content or "", flags=re.MULTILINE)
 
 
 def read(path: str) -> str | None:
@@ -169,20 +181,21 @@ def read(path: str) -> str | None:
 def write(path: str, content: str, uid: int, gid: int) -> None:
     """Put a file in its place in one step, readable for its owner alone."""
     staged = path + ".new"  # beside it, so that the rename is atomic; not "*.ini"
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o400), "w", encoding="utf-8", errors="surrogateescape") as file:
+    remove(staged)
+    # Exclusively: in a directory of the app's user, a link may wait there for root to write through.
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(content)
         file.flush()
+        os.fchown(file.fileno(), uid, gid)
         os.fsync(file.fileno())
-    os.chown(staged, uid, gid)
     os.replace(staged, path)
 
 
 def remove(path: str) -> None:
     """Remove a file if it is there."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def look(sock: str, params: dict[str, Any], generation: str) -> None:
@@ -191,19 +204,24 @@ def look(sock: str, params: dict[str, Any], generation: str) -> None:
     :raises Unhealthy: when the answer is not that of a healthy instance of this generation.
     """
     try:
-        answer = uwsgi_client.request(sock, params["health_path"], params["health_host"], timeout=params["start_timeout"])
+        answer = uwsgi_client.request(
+            sock, params["health_path"], params["health_host"], timeout=params["start_timeout"]
+        )
     except OSError as error:
         raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
     if answer.status != params["health_status"]:
         begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
         raise Unhealthy(
-            f"it answers {params['health_path']} with status {answer.status or 'none'} instead of {params['health_status']}: {begin}"
+            f"it answers {params['health_path']} with status {answer.status or 'none'} instead of "
+            f"{params['health_status']}: {begin}"
         )
     if answer.headers.get(HEADER, "") != generation:
         raise Unhealthy("an instance of another generation answers")
 
 
-def wait(sock: str, params: dict[str, Any], generation: str, seconds: float, process: subprocess.Popen[str] | None = None) -> None:
+def wait(
+    sock: str, params: dict[str, Any], generation: str, seconds: float, process: subprocess.Popen[str] | None = None
+) -> None:
     """Wait until a healthy instance of this generation answers.
 
     :param seconds: how long to wait.
@@ -233,8 +251,9 @@ def preflight(content: str, generation: str, params: dict[str, Any], user: pwd.s
     write(file, rehearsal(content, run), user.pw_uid, user.pw_gid)
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
-            [params["wrapper"], "--ini", file], cwd="/", env={}, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-            user=user.pw_uid, group=user.pw_gid, extra_groups=[], start_new_session=True,
+            [*WITH_PARENT, params["wrapper"], "--ini", file], cwd="/", env={}, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
+            user=user.pw_uid, group=user.pw_gid, extra_groups=[],
         )  # fmt: skip
         try:
             wait(os.path.join(run, "preflight.sock"), params, generation, params["start_timeout"], process)
@@ -255,18 +274,18 @@ def end(process: subprocess.Popen[str]) -> None:
             process.wait(seconds)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # workers that outlived their master
-    except ProcessLookupError:
-        pass
 
 
 # What uWSGI says of itself at every start, however well or badly the app does.
 CHATTER = re.compile(
-    r"^(\*\*\* (Starting|Operational|uWSGI is running|Python threads|has_emperor)|compiled with|os: |nodename|machine: |clock source|"
-    r"pcre jit|detected |current working|chdir\(\)|your |lock engine|thunder lock|uwsgi socket|Python version|--- Python VM|"
-    r"Python main|python threads|mapped |spawned |Set PythonHome|\[uWSGI\] getting|setting procname|unable to find|gracefully|"
-    r"setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM|worker \d+ buried)"
+    r"^\s*(\*\*\* (WARNING: you have enabled harakiri|Starting|Operational|uWSGI is running|Python threads|has_emperor)"
+    r"|compiled with|os: |nodename|machine: "
+    r"|clock source|pcre jit|detected |current working|chdir\(\)|your |lock engine|thunder lock|uwsgi socket"
+    r"|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome|\[uWSGI\] getting"
+    r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
+    r"|worker \d+ buried)"
 )
 
 
@@ -296,8 +315,10 @@ def present(params: dict[str, Any], content: str, generation: str) -> bool:
             remove(path + KNOWN_GOOD)
             return False
         except Unhealthy as reason:
-            restored = restore(params, good if good != content else None, sock, user) if good else "It was left as it is"
-            raise Unhealthy(f"runs as configured, but {reason}. {restored}.\n{journal(params['name'], began - 60)}") from reason
+            # What last worked may be this very file, after a deploy that failed and went back to it.
+            done = restore(params, good, sock, user) if good and good != content else "It was left as it is"
+            log = journal(params["name"], began - 60)
+            raise Unhealthy(f"runs as configured, but {reason}. {done}.\n{log}") from reason
     try:
         preflight(content, generation, params, user)
     except Unhealthy as reason:
@@ -387,12 +408,13 @@ def main() -> None:
     )
     params, path = module.params, module.params["path"]
     before = read(path)
+    diff = {"before": shown(before), "after": "", "before_header": path, "after_header": path}
     if params["state"] == "absent":
         changed = before is not None if module.check_mode else absent(params)
-        module.exit_json(changed=changed, diff={"before": shown(before), "after": "", "before_header": path, "after_header": path})
+        module.exit_json(changed=changed, diff=diff)
 
     content, generation = complete(params["content"])
-    diff = {"before": shown(before), "after": shown(content), "before_header": path, "after_header": path}
+    diff["after"] = shown(content)
     if module.check_mode:
         module.exit_json(changed=before != content, generation=generation, diff=diff)
     try:

@@ -1,0 +1,138 @@
+"""What a converged host is, seen from outside and from inside. Reads only, so that it also runs against real machines."""
+
+import base64
+import json
+
+import pytest
+
+GREETING = '100 % $(sure), "quoted" and ünïcode'
+HOME = "/srv/flask_apps/shop"
+
+
+def get(host, path, *options):
+    """The body of an answer that nginx gives on the host itself."""
+    return host.check_output("python3 -c %s http://127.0.0.1%s %s", FETCH, path, " ".join(options))
+
+
+# Hosts have no curl; Python they have.
+FETCH = """
+import json, sys, urllib.request, urllib.error
+request = urllib.request.Request(sys.argv[1], headers=dict(one.split('=', 1) for one in sys.argv[2:] if one))
+try:
+    answer = urllib.request.urlopen(request, timeout=70)
+except urllib.error.HTTPError as error:
+    answer = error
+print(json.dumps({'status': answer.status, 'headers': {k.lower(): v for k, v in answer.headers.items()},
+                  'body': answer.read().decode()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def fetch(host):
+    def one(path, *headers):
+        return json.loads(get(host, path, *headers))
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def version(fetch):
+    return json.loads(fetch("/version")["body"])
+
+
+def test_nginx_and_emperor_run_and_start_at_boot(host):
+    for name in ("nginx", "emperor"):
+        assert host.service(name).is_running
+        assert host.service(name).is_enabled
+
+
+def test_app_answers_through_nginx_and_uwsgi_from_its_release(host, fetch, version):
+    answer = fetch("/healthz")
+    assert answer["status"] == 200
+    assert answer["headers"]["server"] == "nginx", "nginx tells its version"
+    current = host.file(f"{HOME}/current").linked_to
+    assert current == f"{HOME}/releases/{version['release']}"
+    assert version["prefix"] == f"{current}/venv"
+    assert version["uwsgi"], "Python does not run inside uWSGI"
+    assert host.process.get(pid=version["pid"]).user == "shop"
+
+
+def test_worker_can_start_other_python_processes(fetch):
+    answer = json.loads(fetch("/spawn")["body"])
+    assert answer["works"], answer
+
+
+def test_environment_arrives_byte_for_byte(fetch):
+    answer = json.loads(fetch("/env?name=SHOP_GREETING")["body"])
+    assert base64.b64decode(answer["base64"]).decode() == GREETING
+
+
+def test_environment_is_readable_for_the_app_alone(host):
+    file = host.file("/etc/emperor/vassals/shop.ini")
+    assert (file.user, file.mode) == ("shop", 0o400)
+
+
+def test_static_files_are_served_by_nginx_itself(host, fetch):
+    answer = fetch("/static/shop.css")
+    assert answer["status"] == 200
+    assert answer["headers"]["etag"], "only nginx gives this asset an ETag of time and length"
+    assert "x-vassal" not in answer["headers"], "the request went to Python"
+    assert fetch("/static/none.css")["status"] == 404
+
+
+def test_source_is_no_static_file(fetch):
+    for path in ("/static/../__init__.py", "/static/%2e%2e/__init__.py", "/static//../../requirements.txt"):
+        assert fetch(path)["status"] in (400, 404)
+
+
+def test_nothing_runs_as_root_but_emperor_and_nginx_master(host):
+    mine = [one for one in host.process.filter() if "uwsgi" in one.args or "nginx" in one.args]
+    root = [one.args for one in mine if one.user == "root" and not one.args.startswith("nginx: master")]
+    assert len(root) == 1 and "emperor.ini" in root[0], root
+
+
+def test_code_belongs_to_root_and_is_hidden_from_others(host, version):
+    release = f"{HOME}/releases/{version['release']}"
+    for path in (f"{release}/src/shop/__init__.py", f"{release}/venv/bin/python", f"{release}/src/shop"):
+        assert host.file(path).user == "root"
+    assert host.file(f"{release}/src/shop/__init__.py").mode == 0o640
+    assert host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups cat %s/src/shop/__init__.py", release).rc != 0
+    assert host.run("setpriv --reuid=shop --regid=shop --clear-groups touch %s/src/shop/new.py", release).rc != 0
+
+
+def test_socket_is_open_to_nginx_and_app_alone(host):
+    socket = "/run/emperor/shop/app.sock"
+    assert host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups test -e %s", socket).rc != 0
+    assert host.run("setpriv --reuid=www-data --regid=www-data --clear-groups test -w %s", socket).rc == 0
+
+
+def test_app_sees_a_sandbox(host, version):
+    root = f"/proc/{version['pid']}/root"
+    mounts = host.file(f"/proc/{version['pid']}/mounts").content_string
+    assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts.splitlines()), "/ is writable"
+    status = host.file(f"/proc/{version['pid']}/status").content_string
+    assert "NoNewPrivs:\t1" in status
+    assert "CapEff:\t0000000000000000" in status
+    assert host.run("test -e %s/home/.sandbox-probe", root).rc != 0
+
+
+def test_sandbox_scores_well(host):
+    line = host.check_output("systemd-analyze security --no-pager emperor.service").splitlines()[-1]
+    score = float(line.split(":")[1].split()[0])
+    assert score <= 2.5, line
+
+
+def test_app_logs_under_its_own_name(host):
+    assert "WSGI app 0" in host.check_output("journalctl --no-pager --output=cat --identifier=shop")
+
+
+def test_release_is_told_to_this_host_alone(host, fetch):
+    assert fetch("/healthz")["headers"]["x-vassal"]
+    address = host.check_output("hostname -I").split()[0]
+    outside = host.check_output("python3 -c %s http://%s/healthz", FETCH, address)
+    assert "x-vassal" not in json.loads(outside)["headers"]
+
+
+def test_no_leftovers(host):
+    assert host.run("ls -d /run/emperor/shop/preflight* %s/bundle.tar.gz", HOME).stdout == ""
+    assert host.file("/etc/nginx/sites-enabled/default").exists is False

@@ -1,0 +1,170 @@
+"""Several apps on a host: each answers for its domains, sees nothing of the others, and comes and goes unnoticed."""
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+ASK = """
+import http.client, json, sys
+connection = http.client.HTTPConnection("127.0.0.1", timeout=40)
+connection.request("GET", sys.argv[2], headers={"Host": sys.argv[1]})
+answer = connection.getresponse()
+print(json.dumps([answer.status, answer.read().decode("utf-8", "replace")]))
+"""
+OTHERS = ("shop", "blog", "wiki")
+
+
+def ask(host, domain, path):
+    return json.loads(host.check_output("python3 -c %s %s %s", ASK, domain, path))
+
+
+def requests_of(host, name):
+    """How many requests the workers of an app have answered, as uWSGI counts them."""
+    script = "import json, socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/emperor/%s/stats.sock'); print(s.makefile().read())"
+    return sum(worker["requests"] for worker in json.loads(host.check_output("python3 -c %s", script % name))["workers"])
+
+
+def processes(fleet, *users):
+    """The processes of some users on each host, with their start times."""
+    command = "ps -o pid,lstart,args -u " + ",".join(users)
+    return {host.backend.name: host.check_output(command) for host in fleet}
+
+
+@pytest.fixture(scope="module")
+def apps():
+    scenario = Path(__file__).parents[1].joinpath("molecule.yml").read_text()
+    variables = yaml.safe_load(os.path.expandvars(scenario))["provisioner"]["inventory"]["group_vars"]["webservers"]
+    return variables["flask_apps"]
+
+
+@pytest.fixture
+def changed(apps):
+    """The list of apps with one of them changed."""
+
+    def change(name, **changes):
+        several = copy.deepcopy(apps)
+        for app in several:
+            if app["name"] == name:
+                app.update(changes)
+        return several
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("domain", "name"),
+    [
+        ("blog.example.com", "blog"),
+        ("any.blog.example.com", "blog"),
+        ("wiki.example.com", "wiki"),
+        ("unknown.example.org", "shop"),
+    ],
+)
+def test_domain_leads_to_its_app(host, domain, name):
+    status, body = ask(host, domain, "/version")
+    assert status == 200
+    assert f"/srv/flask_apps/{name}/releases/" in body
+
+
+def test_app_from_a_package_answers_and_its_assets_come_from_nginx(host):
+    assert "WSGI Information" in ask(host, "info.example.com", "/")[1]
+    lines = host.check_output("wc -l < /srv/flask_apps/info/current/src/werkzeug/debug/shared/style.css")
+    status, body = ask(host, "info.example.com", "/assets/style.css")
+    assert status == 200
+    assert body.count("\n") == int(lines)
+    before = requests_of(host, "info")
+    ask(host, "info.example.com", "/assets/style.css")
+    assert requests_of(host, "info") == before, "Python served an asset"
+    ask(host, "info.example.com", "/")
+    assert requests_of(host, "info") == before + 1, "the count itself is wrong"
+
+
+def test_release_knows_what_it_was_made_of(host):
+    labels = host.check_output("cat /srv/flask_apps/*/current/release.json")
+    assert "werkzeug==3.1.9" in labels
+    assert "wiki.tar.gz" in labels
+    commit = [json.loads(part)["label"] for part in [host.check_output("cat /srv/flask_apps/blog/current/release.json")]][0]
+    assert len(commit) == 40, "the commit of the tag"
+
+
+@pytest.mark.parametrize("secret", [
+    "cat /etc/emperor/vassals/shop.ini",
+    "cat /srv/flask_apps/shop/current/src/shop/__init__.py",
+    "ls /srv/flask_apps/shop/shared",
+    "ls /run/emperor/shop",
+    "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"/run/emperor/shop/app.sock\")'",
+    "cat /proc/$(pgrep -u shop -o)/environ",
+    "kill -0 $(pgrep -u shop -o)",
+])  # fmt: skip
+def test_app_cannot_look_into_another(host, secret):
+    assert host.run("setpriv --reuid=blog --regid=blog --clear-groups sh -c %s", secret).rc != 0
+    assert host.run("setpriv --reuid=shop --regid=shop --clear-groups sh -c %s", secret).rc == 0, "the probe itself is wrong"
+
+
+def test_changing_one_app_leaves_the_others_alone(fleet, playbook, changed):
+    before = processes(fleet, *OTHERS)
+    run = playbook("site", variables={"flask_apps": changed("info", environment={"NEW": "1"}, workers={"processes": 2, "threads": 2})})
+    assert not run.failed, run.error
+    assert processes(fleet, *OTHERS) == before
+
+
+def test_renaming_an_app_leaves_the_others_alone_and_no_trace(fleet, playbook, changed):
+    before = processes(fleet, *OTHERS)
+    renamed = changed("info", name="echo")
+    run = playbook("site", variables={"flask_apps": [*renamed, {"name": "info", "state": "absent"}]})
+    assert not run.failed, run.error
+    assert processes(fleet, *OTHERS) == before
+    for host in fleet:
+        assert "WSGI Information" in ask(host, "info.example.com", "/")[1]
+        assert "/srv/flask_apps/echo/" in host.check_output("ps -u echo -o args")
+        assert traces(host, "info") == ""
+
+
+def traces(host, name):
+    """Whatever is left of an app: files, account, processes."""
+    find = f"find /etc /srv /run /var/spool /var/lib/systemd /home -xdev -name '*{name}.*' -o -path '/srv/flask_apps/{name}*' -o -path '/run/emperor/{name}*'"
+    mine = host.run(f"{find} | grep -E 'flask_apps|emperor|tmpfiles'").stdout
+    return mine + host.run("grep -E '^%s:' /etc/passwd /etc/group" % name).stdout + host.run(f"pgrep -u {name} 2>/dev/null").stdout
+
+
+def test_removing_an_app_leaves_the_others_alone_and_no_trace(fleet, playbook, changed):
+    before = processes(fleet, *OTHERS)
+    assert all("echo" in traces(host, "echo") for host in fleet), "the search for traces itself is wrong"
+    run = playbook("site", variables={"flask_apps": [*changed("info")[:-1], {"name": "echo", "state": "absent"}]})
+    assert not run.failed, run.error
+    assert processes(fleet, *OTHERS) == before
+    for host in fleet:
+        assert traces(host, "echo") == ""
+        assert "/srv/flask_apps/shop/" in ask(host, "info.example.com", "/version")[1], "its domain is nobody's now"
+
+
+def test_validate_tells_a_host_that_serves_from_one_that_does_not(fleet, playbook, apps):
+    three = {"flask_apps": apps[:-1]}
+    assert not playbook("validate", variables=three).failed
+    host = fleet[0]
+    host.check_output("chmod 0700 /run/emperor/wiki")
+    run = playbook("validate", variables=three)
+    host.check_output("chmod 2710 /run/emperor/wiki")
+    assert run.failed
+    assert "wiki" in run.output
+    assert not playbook("validate", variables=three).failed
+
+
+def test_remove_leaves_the_host_as_it_was(fleet, playbook, apps):
+    run = playbook("remove", variables={"flask_apps": apps})
+    assert run.failed, "data was lost without a question"
+    assert "confirm=yes" in run.error
+    run = playbook("remove", "-e", "confirm=yes", variables={"flask_apps": apps})
+    assert not run.failed, run.error
+    for host in fleet:
+        assert host.run("ls -d /srv/flask_apps /etc/emperor /opt/emperor /run/emperor /etc/nginx /usr/local/libexec/emperor-wrapper").stdout == ""
+        assert not host.package("nginx").is_installed
+        assert host.run("pgrep -fa 'uwsgi|nginx'").stdout == ""
+        assert host.run("getent passwd shop blog wiki info echo").stdout == ""
+        assert host.run("systemctl list-unit-files --no-legend 'emperor*'").stdout == ""
+        assert host.run("ls /etc/tmpfiles.d").stdout == ""
+    assert not playbook("remove", "-e", "confirm=yes", variables={"flask_apps": apps}).failed, "a second removal fails"

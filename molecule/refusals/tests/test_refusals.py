@@ -1,0 +1,153 @@
+"""Every wrong setting is refused with a sentence that names the variable, and the bare host stays bare."""
+
+import copy
+
+import pytest
+
+SHOP = {
+    "name": "shop",
+    "source": {"path": "../sample_app"},
+    "app": "shop:create_app()",
+    "python": {"requirements": "requirements.txt"},
+}
+
+
+def shop(**changes):
+    """The sample app with changes; a value of None takes the key away, `a__b` changes key b of a."""
+    app = copy.deepcopy(SHOP)
+    for key, value in changes.items():
+        target, _separator, inner = key.partition("__")
+        place, name = (app.setdefault(target, {}), inner) if inner else (app, key)
+        if value is None:
+            del place[name]
+        else:
+            place[name] = value
+    return app
+
+
+def apps(*several, **others):
+    return {"flask_apps": list(several), **others}
+
+
+GIT = {"repo": "/nowhere/at/all", "version": "main"}
+ARCHIVE = {"url": "/nowhere/at/all.tar.gz", "checksum": "sha256:" + "0" * 64}
+
+# What is wrong, the variables, and what the refusal has to say.
+CASES = {
+    "no apps at all": ({}, ["flask_apps"]),
+    "apps are no list": ({"flask_apps": "shop"}, ["flask_apps", "list"]),
+    "unknown key": (apps(shop(procesess=4)), ["procesess", "flask_apps"]),
+    "unknown key inside": (apps(shop(workers={"proceses": 4})), ["proceses", "workers"]),
+    "no name": (apps(shop(name=None)), ["name"]),
+    "name with capitals": (apps(shop(name="Shop")), ["flask_apps[].name", "'Shop'", "lower-case"]),
+    "name too long": (apps(shop(name="a" * 40)), ["flask_apps[].name"]),
+    "name of a system account": (apps(shop(name="www-data")), ["flask_apps[www-data].name", "choose another"]),
+    "name twice": (apps(shop(), shop(domains=["a.example"])), ["flask_apps[shop].name", "two apps"]),
+    "no callable": (apps(shop(app=None)), ["flask_apps[shop].app", "module:callable"]),
+    "callable without module": (apps(shop(app="create_app()")), ["flask_apps[shop].app", "module:callable"]),
+    "callable with arguments": (apps(shop(app="shop:create_app('x')")), ["flask_apps[shop].app"]),
+    "no source": (apps(shop(source=None)), ["flask_apps[shop].source", "exactly one"]),
+    "two sources": (apps(shop(source__package="shop==1")), ["flask_apps[shop].source", "path and package"]),
+    "source that is not there": (apps(shop(source={"path": "/nowhere/at/all"})), ["flask_apps[shop].source", "/nowhere/at/all"]),
+    "git repository that is not there": (apps(shop(source={"git": GIT})), ["flask_apps[shop].source", "/nowhere/at/all"]),
+    "git without version": (apps(shop(source={"git": {"repo": "x"}})), ["version"]),
+    "archive that is not there": (apps(shop(source={"archive": ARCHIVE})), ["flask_apps[shop].source", "/nowhere/at/all.tar.gz"]),
+    "archive without sound checksum": (
+        apps(shop(source={"archive": {"url": "x", "checksum": "md5:1"}})),
+        ["flask_apps[shop].source.archive.checksum", "sha256sum"],
+    ),
+    "package without version": (apps(shop(python=None, source={"package": "shop"})), ["source.package", "shop==2.1"]),
+    "package with requirements": (apps(shop(source={"package": "shop==1"})), ["python.requirements", "remove it"]),
+    "requirements outside the source": (apps(shop(python={"requirements": "../x.txt"})), ["python.requirements", "'..'"]),
+    "hashes of nothing": (apps(shop(python={"require_hashes": True})), ["python.require_hashes", "python.requirements"]),
+    "interpreter without path": (apps(shop(python={"interpreter": "python3.13"})), ["python.interpreter", "/usr/bin/python3"]),
+    "interpreter that is not there": (
+        apps(shop(python={"interpreter": "/opt/python9/bin/python9"})),
+        ["flask_apps[shop].python.interpreter", "/opt/python9/bin/python9"],
+    ),
+    "variable with a bad name": (apps(shop(environment={"A-B": "1"})), ["flask_apps[shop].environment.A-B"]),
+    "variable that is a list": (apps(shop(environment={"A": [1]})), ["flask_apps[shop].environment.A", "quotes"]),
+    "variable that is a bare yes": (apps(shop(environment={"A": True})), ["flask_apps[shop].environment.A", "quotes"]),
+    "variable of the role": (apps(shop(environment={"RELEASE_ID": "1"})), ["flask_apps[shop].environment.RELEASE_ID"]),
+    "domain with a scheme": (apps(shop(domains=["https://a.example"])), ["flask_apps[shop].domains", "host name"]),
+    "domain twice": (
+        apps(shop(domains=["a.example"]), shop(name="blog", domains=["a.example"])),
+        ["flask_apps[blog].domains", "a.example", "shop"],
+    ),
+    "two default servers": (apps(shop(), shop(name="blog")), ["flask_apps[blog].domains", "empty"]),
+    "static prefix without slash": (apps(shop(static={"static": "shop/static"})), ["flask_apps[shop].static", "slash"]),
+    "static outside the source": (apps(shop(static={"/static": "/etc"})), ["flask_apps[shop].static", "inside the app's source"]),
+    "no processes": (apps(shop(workers={"processes": -1})), ["flask_apps[shop].workers.processes", "from 1"]),
+    "processes that are no number": (apps(shop(workers={"processes": "many"})), ["processes", "many"]),
+    "unknown reload mode": (apps(shop(reload="magic")), ["reload", "magic"]),
+    "request that never ends": (apps(shop(max_request_seconds=0)), ["flask_apps[shop].max_request_seconds", "from 1"]),
+    "request longer than a stop": (
+        apps(shop(max_request_seconds=300)),
+        ["flask_apps[shop].max_request_seconds", "uwsgi_stop_timeout_seconds"],
+    ),
+    "body size of words": (apps(shop(max_body_size="big")), ["flask_apps[shop].max_body_size", "16m"]),
+    "health path without slash": (apps(shop(health={"path": "healthz"})), ["flask_apps[shop].health.path"]),
+    "option the role owns": (apps(shop(uwsgi={"processes": 4})), ["flask_apps[shop].uwsgi.processes", "workers.processes"]),
+    "option that cannot change": (apps(shop(uwsgi={"uid": "root"})), ["flask_apps[shop].uwsgi.uid", "remove it"]),
+    "directory in which no app may write": (apps(shop(), flask_apps_root="/opt/apps"), ["flask_apps_root", "uwsgi_writable_paths"]),
+    "unknown app to work on": (apps(shop(), flask_apps_only=["blog"]), ["flask_apps_only", "blog", "shop"]),
+    "nginx site without content": (apps(shop(), nginx_sites=[{"name": "x"}]), ["nginx_sites[x].content"]),
+    "unknown origin of uWSGI": (apps(shop(), uwsgi_install="snap"), ["uwsgi_install", "snap"]),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untouched(fleet):
+    """After all refusals every host has the packages, accounts and files it had before."""
+    before = [state_of(host) for host in fleet]
+    yield
+    for host, was in zip(fleet, before, strict=True):
+        assert state_of(host) == was
+
+
+def state_of(host):
+    return {
+        "packages": host.check_output("dpkg-query --show"),
+        "accounts": host.file("/etc/passwd").content_string,
+        "files": host.check_output("find /etc /opt /srv /usr/local -xdev -printf '%p %m %s %l\\n' | sort"),
+        "units": host.check_output("systemctl list-unit-files --no-legend --no-pager"),
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused(case, playbook):
+    variables, fragments = CASES[case]
+    run = playbook("site", "--limit=webservers[0]", variables=variables)
+    assert run.failed
+    for fragment in fragments:
+        assert fragment in run.error, run.error
+    assert run.changed == 0
+
+
+def test_unproven_system_is_refused_and_can_be_tried_all_the_same(fleet, playbook):
+    host = fleet[0]
+    with other_system(host):
+        run = playbook("site", "--limit=webservers[0]", "--flush-cache", variables=apps(shop()))
+        assert run.failed
+        assert "Ubuntu 24.04" in run.error
+        assert "flask_apps_allow_unproven_os" in run.error
+        overridden = apps(
+            shop(app="broken"), nginx_allow_unproven_os=True, uwsgi_allow_unproven_os=True, flask_apps_allow_unproven_os=True
+        )
+        run = playbook("site", "--limit=webservers[0]", "--flush-cache", variables=overridden)
+        assert "flask_apps[shop].app" in run.error, "the override does not reach the other checks"
+
+
+class other_system:
+    """The host says for a while that it is another system."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def __enter__(self):
+        self.host.check_output("cp -a /etc/os-release /run/os-release.kept")
+        text = 'ID=ubuntu\nNAME="Ubuntu"\nVERSION_ID="24.04"\nVERSION="24.04 LTS"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n'
+        self.host.check_output("rm /etc/os-release && printf %s > /etc/os-release", text)
+
+    def __exit__(self, *_exception):
+        self.host.check_output("rm /etc/os-release && cp -a /run/os-release.kept /etc/os-release && rm /run/os-release.kept")

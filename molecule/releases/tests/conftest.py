@@ -1,0 +1,120 @@
+"""Releases of the sample app to deploy, and visitors who notice when something goes wrong."""
+
+import http.client
+import json
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.fixture(scope="session")
+def app():
+    """The scenario's app as its variables have it, for tests to change."""
+    scenario = yaml.safe_load(Path(__file__).parents[1].joinpath("molecule.yml").read_text())
+    (one,) = scenario["provisioner"]["inventory"]["group_vars"]["webservers"]["flask_apps"]
+    one["source"]["path"] = os.path.expandvars(one["source"]["path"])
+    return one
+
+
+@pytest.fixture
+def variant(tmp_path, app):
+    """Another release of the app: a copy of its source with other files."""
+
+    def make(files):
+        source = tmp_path / "source"
+        shutil.copytree(app["source"]["path"], source, dirs_exist_ok=True)
+        for name, text in files.items():
+            source.joinpath(name).write_text(text)
+        return app | {"source": {"path": str(source)}}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def addresses(fleet):
+    """Where the hosts are, by name."""
+    return {host.backend.name: host.check_output("hostname -I").split()[0] for host in fleet}
+
+
+@pytest.fixture(scope="session")
+def release_of(addresses):
+    """The release that answers on each host."""
+
+    def ask():
+        answers = {}
+        for name, address in addresses.items():
+            connection = http.client.HTTPConnection(address, timeout=40)
+            connection.request("GET", "/version")
+            answers[name] = json.loads(connection.getresponse().read())["release"]
+        return answers
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def processes(fleet):
+    """The processes of nginx' master, the Emperor and every app on each host, with their start times."""
+
+    def ask():
+        # nginx' workers change with every reload and are left out; so is what a worker starts for itself.
+        command = "ps -eo pid,lstart,user,args | grep -E '[e]mperor|nginx: [m]aster' | grep -v resource_tracker"
+        return {host.backend.name: sorted(host.check_output(command).splitlines()) for host in fleet}
+
+    return ask
+
+
+class Visitors:
+    """Some visitors per host, who ask without a pause, each on a connection that is kept, until told to stop."""
+
+    PATHS = ("/version", "/healthz", "/slow?ms=100")
+
+    def __init__(self, addresses, number=3):
+        self.answers = Counter()
+        self.failures = []
+        self.stop = threading.Event()
+        self.threads = [
+            threading.Thread(target=self.visit, args=(address, path)) for address in addresses.values() for path in self.PATHS[:number]
+        ]
+
+    def visit(self, address, path):
+        connection = http.client.HTTPConnection(address, timeout=40)
+        # Bounded, should a test forget to stop: 20 minutes.
+        end = time.monotonic() + 1200
+        while not self.stop.is_set() and time.monotonic() < end:
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                response.read()
+                self.answers[response.status] += 1
+                if response.status != 200:
+                    self.failures.append(f"{address}{path}: status {response.status}")
+            except http.client.RemoteDisconnected:
+                # nginx closes a kept connection when it reloads; a browser asks again on a new one, once.
+                connection.close()
+                continue
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(f"{address}{path}: {error!r}")
+                connection.close()
+            time.sleep(0.02)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exception):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture
+def visitors(addresses):
+    """Visitors on every host, for use with `with`."""
+    return lambda: Visitors(addresses)

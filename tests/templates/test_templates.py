@@ -1,0 +1,545 @@
+"""What the templates mean, rendered by Ansible's own Templar from the roles' own variables, without a host."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
+from ansible.template import Templar, trust_as_template
+from ansible_collections.flaskops.emperor.plugins.modules import vassal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROLES = Path(__file__).parents[2] / "roles"
+SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
+OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
+BUNDLE = {"digest": "0" * 64, "file": "/x.tar.gz", "label": ""}
+
+
+def variables(app, changes, loader):
+    """Defaults and vars of all three roles, as a play with the three of them has them, for one app at work."""
+    found = {}
+    for kind in ("defaults", "vars"):
+        for role in ("nginx", "uwsgi", "flask_apps"):
+            found.update(loader.load_from_file(str(ROLES / role / kind / "main.yml"), trusted_as_template=True))
+    found.update(
+        ansible_facts={"processor_nproc": 2, "all_ipv6_addresses": ["fe80::1"]},
+        ansible_search_path=[str(ROLES / role) for role in ("nginx", "uwsgi", "flask_apps")],
+        flask_apps=[OTHER, {**SHOP, **app}],
+        __flask_apps_name="shop",
+        __flask_apps_release="3f2a9c01d4e5",
+        __flask_apps_bundles={"shop": BUNDLE, "other": BUNDLE},
+    )
+    found.update(changes)
+    return found
+
+
+def value(expression, app=None, **changes):
+    """What a variable or expression of the roles stands for."""
+    loader = DataLoader()
+    templar = Templar(loader=loader, variables=variables(app or {}, changes, loader))
+    return templar.template(trust_as_template("{{ " + expression + " }}"))
+
+
+def render(template, app=None, **changes):
+    """A template as the roles render it."""
+    return str(value(f"lookup('ansible.builtin.template', '{template}')", app, **changes))
+
+
+def options(text):
+    """The lines of an ini file as (section, name, value), as strictly as uWSGI reads them."""
+    found, section = [], ""
+    for line in text.split("\n"):
+        if line.startswith("["):
+            section = line[1:-1]
+        elif line and not line.startswith(";"):
+            name, sign, value = line.partition(" = ")
+            assert sign, f"not an option: {line!r}"
+            found.append((section, name, value))
+    return found
+
+
+def ini(text, section):
+    return {name: value for where, name, value in options(text) if where == section}
+
+
+def unit(text):
+    """The settings of a unit, by section and name; a setting given twice would be two settings."""
+    found, section = {}, ""
+    for line in text.split("\n"):
+        if line.startswith("["):
+            section = line
+        elif line and not line.startswith("#"):
+            name, sign, setting = line.partition("=")
+            assert sign
+            assert (section, name) not in found
+            found[section, name] = setting
+    return found
+
+
+def nginx(text):
+    """nginx's configuration as nested lists: [words of a directive, ...] and, for a block, its content last."""
+    tokens = re.findall(r'"[^"]*"|[^\s;{}"]+|[;{}]', re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE))
+    stack: list[list[Any]] = [[]]
+    words: list[Any] = []
+    for token in tokens:
+        if token == ";":
+            stack[-1].append(words)
+            words = []
+        elif token == "{":
+            block = [*words, []]
+            stack[-1].append(block)
+            stack.append(block[-1])
+            words = []
+        elif token == "}":
+            assert not words, f"no semicolon after {words}"
+            stack.pop()
+        else:
+            words.append(token)
+    assert len(stack) == 1
+    assert not words
+    return stack[0]
+
+
+def directives(block, *path):
+    """The arguments of each directive of this name, below blocks of these names."""
+    *outer, name = path
+    for one in outer:
+        block = next(found[-1] for found in block if " ".join(found[:-1]) == one)
+    return [found[1:] for found in block if found[0] == name]
+
+
+ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "vassal.ini.j2", "emperor.ini.j2", "emperor.service.j2"]
+FULL = {
+    "environment": {"A": "b"},
+    "domains": ["shop.example.com"],
+    "static": {"/static": "shop/static", "/media/v1": "media"},
+    "uwsgi": {"offload-threads": 2, "mime-file": ["/a", "/b"]},
+}
+
+
+# --- all of them
+
+
+def test_every_template_is_looked_at():
+    assert sorted(path.name for path in ROLES.glob("*/templates/*")) == sorted(ALL)
+
+
+@pytest.mark.parametrize("template", ALL)
+@pytest.mark.parametrize("app", [{}, FULL])
+def test_nothing_of_jinja_is_left_and_nothing_undefined(template, app):
+    text = render(template, app)
+    assert not re.search(r"\{\{|\}\}|\{%|%\}|\{#|None|True|False|Undefined", text)
+    assert text.endswith("\n")
+    assert not re.search(r"[ \t]$", text.split("anaged", 1)[1].split("\n", 2)[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("template", ALL)
+def test_a_person_is_told_who_writes_the_file_but_not_when(template):
+    text = render(template)
+    assert "Ansible managed" in "\n".join(text.split("\n")[:3])
+    assert text == render(template)
+    assert not re.search(r"20\d\d-\d\d|\d\d:\d\d:\d\d", text)
+
+
+@pytest.mark.parametrize("template", ["vassal.ini.j2", "emperor.ini.j2"])
+def test_every_comment_of_an_ini_file_is_one_to_uwsgi_and_to_the_wrapper(template):
+    assert not [line for line in render(template).split("\n") if line.startswith("#")]
+
+
+# --- time limits
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 3600])
+def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds):
+    app = {"max_request_seconds": seconds}
+    stop = seconds + int(value("__flask_apps_margin"))  # the least the role lets pass
+    own = ini(render("vassal.ini.j2", app), "uwsgi")
+    site = nginx(render("site.conf.j2", app))
+    emperor = ini(render("emperor.ini.j2", uwsgi_stop_timeout_seconds=stop), "uwsgi")
+    service = unit(render("emperor.service.j2", uwsgi_stop_timeout_seconds=stop))
+
+    harakiri, mercy = int(own["harakiri"]), int(own["worker-reload-mercy"])
+    reading = [limit for ((limit,),) in [directives(site, "server", "location /", "uwsgi_read_timeout")]]
+    tolerance = int(emperor["emperor-curse-tolerance"])
+    assert harakiri == seconds
+    assert harakiri < mercy <= int(reading[0].removesuffix("s"))
+    assert mercy <= tolerance < int(service["[Service]", "TimeoutStopSec"])
+    assert int(emperor["reload-mercy"]) < int(service["[Service]", "TimeoutStopSec"])
+
+
+def test_the_defaults_pass_the_roles_own_check():
+    assert value("__flask_apps_app.max_request_seconds + __flask_apps_margin <= uwsgi_stop_timeout_seconds") is True
+
+
+# --- the vassal
+
+
+def test_the_vassal_has_its_sections_in_the_order_in_which_they_are_added_to():
+    sections = re.findall(r"^\[(.*)\]$", render("vassal.ini.j2", FULL), re.MULTILINE)
+    assert sections == ["launch", "uwsgi"]
+    complete, generation = vassal.complete(render("vassal.ini.j2", FULL))
+    assert options(complete)[-1] == ("uwsgi", "add-header", f"X-Vassal: {generation}")
+
+
+def test_the_apps_own_options_come_after_the_roles_and_repeat():
+    names = [name for section, name, _value in options(render("vassal.ini.j2", FULL)) if section == "uwsgi"]
+    assert names[-3:] == ["mime-file", "mime-file", "offload-threads"]
+    without = [name for section, name, _value in options(render("vassal.ini.j2")) if section == "uwsgi"]
+    assert names[:-3] == without
+
+
+def test_the_vassal_runs_the_release_at_work():
+    found = ini(render("vassal.ini.j2"), "uwsgi")
+    release = "/srv/flask_apps/shop/releases/3f2a9c01d4e5"
+    assert found["chdir"] == f"{release}/src"
+    assert found["py-sys-executable"] == f"{release}/venv/bin/python"
+    assert found["module"] == "shop:create_app()"
+    assert (found["processes"], found["threads"]) == ("4", "16")
+    assert ini(render("vassal.ini.j2"), "launch")["binary"] == f"{release}/venv/bin/uwsgi"
+    # With the path of `current` a reload would keep the old code: the vassal has to name the release.
+    assert "/current" not in render("vassal.ini.j2")
+
+
+def test_a_broken_app_an_unknown_option_and_an_orphan_are_no_running_vassal():
+    found = ini(render("vassal.ini.j2"), "uwsgi")
+    for name in ("strict", "master", "need-app", "no-orphans", "die-on-term"):
+        assert found[name] == "true"
+
+
+def test_the_uwsgi_of_the_distribution_gets_its_plugin_and_the_virtualenv():
+    text = render("vassal.ini.j2", flask_apps_uwsgi_install="distro")
+    assert ini(text, "launch")["binary"] == "/usr/bin/uwsgi-core"
+    found = options(text)
+    names = [name for section, name, _value in found if section == "uwsgi"]
+    # Options of the plugin exist once it is loaded.
+    assert names.index("need-plugin") < min(names.index(name) for name in ("virtualenv", "module", "py-sys-executable"))
+    assert ini(text, "uwsgi")["virtualenv"] == "/srv/flask_apps/shop/releases/3f2a9c01d4e5/venv"
+    assert "virtualenv" not in ini(render("vassal.ini.j2"), "uwsgi")
+    assert "need-plugin" not in ini(render("vassal.ini.j2"), "uwsgi")
+
+
+def test_the_rehearsal_of_a_vassal_touches_no_socket_of_the_real_one():
+    rehearsed = vassal.rehearsal(render("vassal.ini.j2", FULL), "/run/emperor/shop")
+    assert "app.sock" not in rehearsed
+    assert "stats.sock" not in rehearsed
+    found = ini(rehearsed, "uwsgi")
+    assert (found["socket"], found["processes"]) == ("/run/emperor/shop/preflight.sock", "1")
+    assert "identifier" not in ini(rehearsed, "launch")
+
+
+def test_what_only_nginx_needs_does_not_reload_the_app():
+    # Any change of the vassal file restarts its processes.
+    more = {"domains": ["a.example.com"], "max_body_size": "1g", "static": {"/s": "s"}, "health": {"path": "/h"}}
+    assert render("vassal.ini.j2", more, flask_apps_http_port=8080) == render("vassal.ini.j2")
+
+
+def test_another_app_does_not_reload_this_one():
+    assert render("vassal.ini.j2", flask_apps=[SHOP]) == render("vassal.ini.j2")
+    assert render("vassal.ini.j2", flask_apps=[SHOP, {**OTHER, "environment": {"A": "x"}}]) == render("vassal.ini.j2")
+
+
+# --- the environment
+
+
+def test_the_roles_own_variables_win_and_the_apps_win_over_the_rest():
+    environment = json.loads(
+        ini(render("vassal.ini.j2", {"environment": {"LANG": "de_DE.UTF-8", "N": 1}}), "launch")["environment"]
+    )
+    release = "/srv/flask_apps/shop/releases/3f2a9c01d4e5"
+    assert environment == {
+        "N": "1",
+        "LANG": "de_DE.UTF-8",
+        "PATH": f"{release}/venv/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/srv/flask_apps/shop/shared",
+        "USER": "shop",
+        "LOGNAME": "shop",
+        "VIRTUAL_ENV": f"{release}/venv",
+        "RELEASE_ID": "3f2a9c01d4e5",
+    }
+
+
+VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.binary().map(
+    lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape")
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root of apps where the release has a uWSGI that only writes down its environment."""
+    root = tmp_path_factory.mktemp("root")
+    binary = root / "shop/releases/3f2a9c01d4e5/venv/bin/uwsgi"
+    binary.parent.mkdir(parents=True)
+    binary.write_text(f'#!/bin/sh\ncat "/proc/$$/environ" > "{root}/environment"\n')
+    binary.chmod(0o755)
+    return root
+
+
+def through_the_chain(root, environment):
+    """From the list of the user through filter, template, module and wrapper to the bytes a process has."""
+    text = render("vassal.ini.j2", {"environment": environment}, flask_apps_root=str(root))
+    content = vassal.rehearsal(vassal.complete(text)[0], str(root))
+    (root / "shop.ini").write_text(content, encoding="utf-8", errors="surrogateescape")
+    wrapper = ROLES / "uwsgi/files/emperor_wrapper.py"
+    subprocess.run([sys.executable, "-IS", str(wrapper), "--ini", str(root / "shop.ini")], env={}, check=True)
+    pairs = (root / "environment").read_bytes().split(b"\0")[:-1]
+    return dict(pair.split(b"=", 1) for pair in pairs)
+
+
+@settings(max_examples=20)  # each with many values, two processes and all of the Templar
+@given(values=st.lists(VALUES, min_size=1, max_size=30))
+def test_every_value_goes_from_the_list_into_the_process_byte_for_byte(root, values):
+    wanted = {f"V{number}": value for number, value in enumerate(values)}
+    found = through_the_chain(root, wanted)
+    assert {name: found[os.fsencode(name)] for name in wanted} == {
+        name: os.fsencode(one) for name, one in wanted.items()
+    }
+
+
+def test_values_that_look_like_templates_are_left_alone(root):
+    wanted = {"A": "{{ 7 * 7 }}", "B": "{% raw %}", "C": "%(a)s $(id) @(f)", "D": "line\nline", "E": "'\"\\"}
+    found = through_the_chain(root, wanted)
+    assert {name: found[name.encode()].decode() for name in wanted} == wanted
+
+
+@pytest.fixture
+def password():
+    """A vault password, as ansible-playbook has it after asking for it."""
+    secrets = [("default", VaultSecret(b"password"))]
+    VaultSecretsContext.initialize(VaultSecretsContext(secrets))
+    yield secrets[0][1]
+    VaultSecretsContext._current = None
+
+
+def test_values_from_a_vault_arrive_in_the_clear(tmp_path, password):
+    encrypted = VaultLib().encrypt("s3cret %(x)s", password).decode()
+    lines = ["vault_key: !vault |", *(f"  {line}" for line in encrypted.splitlines())]
+    lines += [
+        "there:",
+        '  NAMED: "{{ vault_key }}"',
+        "  INLINE: !vault |",
+        *(f"    {line}" for line in encrypted.splitlines()),
+    ]
+    (tmp_path / "vars.yml").write_text("\n".join(lines) + "\n")
+    changes = DataLoader().load_from_file(str(tmp_path / "vars.yml"), trusted_as_template=True)
+    text = render("vassal.ini.j2", {"environment": changes["there"]}, **changes)
+    environment = json.loads(ini(text, "launch")["environment"])
+    assert environment["NAMED"] == environment["INLINE"] == "s3cret %(x)s"
+
+
+# --- the release
+
+
+def test_the_id_of_a_release_follows_from_what_is_in_it():
+    same = value("__flask_apps_wanted")
+    assert re.fullmatch("[0-9a-f]{12}", same)
+    assert (
+        value("__flask_apps_wanted", {"environment": {"A": "b"}, "domains": ["a.b"], "workers": {"threads": 2}}) == same
+    )
+    others = [
+        value("__flask_apps_wanted", __flask_apps_bundles={"shop": {**BUNDLE, "digest": "1" * 64}}),
+        value("__flask_apps_wanted", {"python": {"interpreter": "/opt/python3"}}),
+        value("__flask_apps_wanted", {"python": {"requirements": "requirements.txt"}}),
+        value("__flask_apps_wanted", {"static": {"/static": "static"}}),
+        value("__flask_apps_wanted", flask_apps_uwsgi_version="2.0.31"),
+        value("__flask_apps_wanted", flask_apps_uwsgi_install="distro"),
+        value("__flask_apps_wanted", flask_apps_pip_arguments=["--pre"]),
+    ]
+    assert len({same, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("app", "packages"),
+    [
+        ({}, ["pyuwsgi==2.0.30.post1"]),
+        ({"source": {"package": "shop==2.1"}}, ["shop==2.1", "pyuwsgi==2.0.30.post1"]),
+    ],
+)
+def test_a_release_brings_its_own_uwsgi(app, packages):
+    assert value("__flask_apps_packages", app) == packages
+    assert value("__flask_apps_packages", app, flask_apps_uwsgi_install="distro") == packages[:-1]
+
+
+@pytest.mark.parametrize(
+    ("domains", "host"),
+    [
+        ([], "localhost"),
+        (["a.example.com", "b.example.com"], "a.example.com"),
+        (["*.example.com"], "health.example.com"),
+    ],
+)
+def test_the_health_question_goes_to_a_name_the_site_answers_for(domains, host):
+    assert value("__flask_apps_host", {"domains": domains}) == host
+
+
+# --- the site
+
+
+def test_the_default_server_is_exactly_the_app_without_domains():
+    listens = directives(nginx(render("site.conf.j2")), "server", "listen")
+    assert listens == [["80", "default_server"], ["[::]:80", "default_server"]]
+    assert directives(nginx(render("site.conf.j2")), "server", "server_name") == [["_"]]
+    app = {"domains": ["a.example.com", "*.b.example.com"]}
+    assert directives(nginx(render("site.conf.j2", app)), "server", "listen") == [["80"], ["[::]:80"]]
+    assert directives(nginx(render("site.conf.j2", app)), "server", "server_name") == [app["domains"]]
+
+
+@pytest.mark.parametrize("facts", [{"all_ipv6_addresses": []}, {}])
+def test_a_host_without_ipv6_listens_without_it(facts):
+    # nginx would not start there with such an address.
+    text = render("site.conf.j2", ansible_facts=facts, flask_apps_http_port=8080)
+    assert directives(nginx(text), "server", "listen") == [["8080", "default_server"]]
+
+
+def test_nginx_asks_the_socket_on_which_the_app_listens():
+    site = nginx(render("site.conf.j2"))
+    socket = ini(render("vassal.ini.j2"), "uwsgi")["socket"]
+    assert directives(site, "server", "location /", "uwsgi_pass") == [[f"unix:{socket}"]]
+    assert directives(site, "server", "location /", "include") == [["uwsgi_params"]]
+
+
+def test_the_size_of_a_body_is_the_apps():
+    assert directives(nginx(render("site.conf.j2", {"max_body_size": "1g"})), "server", "client_max_body_size") == [
+        ["1g"]
+    ]
+
+
+@pytest.mark.parametrize("keep", [1, 5])
+def test_a_static_file_is_looked_for_in_every_release_that_may_be_there(keep):
+    # One more than are kept: the new release is there before an old one goes.
+    site = nginx(render("site.conf.j2", FULL, flask_apps_keep_releases=keep))
+    for prefix in ("/static/", "/media/v1/"):
+        assert directives(site, "server", f"location {prefix}", "root") == [["/srv/flask_apps/shop/static"]]
+        (tried,) = directives(site, "server", f"location {prefix}", "try_files")
+        assert tried == [*(f"/{slot}$uri" for slot in range(keep + 1)), "=404"]
+
+
+def test_visitors_are_not_told_which_instance_answers():
+    site = nginx(render("site.conf.j2"))
+    assert directives(site, "server", "location /", "uwsgi_hide_header") == [["X-Vassal"]]
+    ((name, told, always),) = directives(site, "server", "location /", "add_header")
+    assert (name, always) == ("X-Vassal", "always")
+    shared = nginx(render("flask_apps.conf.j2"))
+    assert directives(shared, f"map $remote_addr {told}", "default") == [['""']]
+    known = [found[0] for found in shared[0][-1]]
+    assert known == ["default", "127.0.0.1", "::1"]
+    assert directives(shared, f"map $remote_addr {told}", "127.0.0.1") == [["$upstream_http_x_vassal"]]
+
+
+# --- nginx
+
+
+def test_nginx_includes_by_relative_paths_so_that_a_copy_can_be_tested():
+    main = nginx(render("nginx.conf.j2"))
+    includes = [*directives(main, "include"), *directives(main, "http", "include")]
+    assert includes == [["modules-enabled/*.conf"], ["mime.types"], ["conf.d/*.conf"], ["sites-enabled/*"]]
+
+
+def test_nginx_loads_modules_before_it_uses_them():
+    names = [found[0] for found in nginx(render("nginx.conf.j2"))]
+    assert names.index("include") < names.index("events") < names.index("http")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "arguments"),
+    [
+        ({"nginx_server_tokens": True}, "server_tokens", [["on"]]),
+        ({}, "server_tokens", [["off"]]),
+        ({}, "gzip", [["on"]]),
+        ({"nginx_gzip": False}, "gzip", []),
+        ({"nginx_gzip": False}, "gzip_types", []),
+        ({"nginx_access_log": "off"}, "access_log", [["off"]]),
+        ({"nginx_keepalive_seconds": 7}, "keepalive_timeout", [["7"]]),
+    ],
+)
+def test_settings_of_the_role_reach_nginx(changes, name, arguments):
+    assert directives(nginx(render("nginx.conf.j2", **changes)), "http", name) == arguments
+
+
+def test_nginx_has_two_files_for_every_connection():
+    main = nginx(render("nginx.conf.j2"))
+    ((files,),) = directives(main, "worker_rlimit_nofile")
+    ((connections,),) = directives(main, "events", "worker_connections")
+    assert int(files) >= 2 * int(connections)
+
+
+# --- the Emperor
+
+
+def test_the_emperor_finds_vassals_by_a_pattern_and_runs_each_as_its_owner():
+    found = ini(render("emperor.ini.j2"), "uwsgi")
+    assert found["emperor"] == "/etc/emperor/vassals/*.ini"
+    assert found["emperor-wrapper"] == "/usr/local/libexec/emperor-wrapper"
+    for name in ("strict", "emperor-tyrant", "emperor-graceful-shutdown", "die-on-term"):
+        assert found[name] == "true"
+
+
+def test_the_emperor_looks_where_the_apps_are_written():
+    assert value("__flask_apps_vassals ~ '/*.ini'") == ini(render("emperor.ini.j2"), "uwsgi")["emperor"]
+    assert value("__flask_apps_run == __uwsgi_run") is True
+
+
+SANDBOX = {
+    "CapabilityBoundingSet": "CAP_SETUID CAP_SETGID CAP_KILL",
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "ProtectClock": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectProc": "invisible",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "RemoveIPC": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service",
+    "UMask": "0027",
+}
+
+
+def test_the_unit_is_a_sandbox():
+    service = unit(render("emperor.service.j2"))
+    assert {name: service.get(("[Service]", name)) for name in SANDBOX} == SANDBOX
+    assert set(service["[Service]", "RestrictAddressFamilies"].split()) == {
+        "AF_UNIX",
+        "AF_INET",
+        "AF_INET6",
+        "AF_NETLINK",
+    }
+
+
+def test_the_unit_lets_apps_write_where_they_live_and_nowhere_else():
+    service = unit(render("emperor.service.j2", uwsgi_writable_paths=["/srv/flask_apps", "/var/lib/shop"]))
+    assert service["[Service]", "ReadWritePaths"] == "/run/emperor /srv/flask_apps /var/lib/shop"
+    assert value("flask_apps_root in uwsgi_writable_paths") is True
+
+
+@pytest.mark.parametrize(
+    ("install", "binary"), [("pyuwsgi", "/opt/emperor/bin/uwsgi"), ("distro", "/usr/bin/uwsgi-core")]
+)
+def test_the_unit_starts_the_uwsgi_that_is_installed(install, binary):
+    service = unit(render("emperor.service.j2", uwsgi_install=install))
+    # uWSGI executes its binary path at a reload.
+    assert service["[Service]", "ExecStart"] == f"{binary} --ini /etc/emperor/emperor.ini --binary-path {binary}"
+
+
+def test_a_stop_reaches_the_emperor_alone_as_a_stop():
+    service = unit(render("emperor.service.j2"))
+    assert service["[Service]", "KillSignal"] == "SIGQUIT"
+    assert service["[Service]", "KillMode"] == "mixed"
+    assert service["[Service]", "Type"] == "notify"
+    assert service["[Service]", "Restart"] == "always"
+    assert service["[Install]", "WantedBy"] == "multi-user.target"

@@ -1,0 +1,87 @@
+"""What the tests of modules share: running one as Ansible would, and doing root's work without being root."""
+
+import contextlib
+import io
+import json
+import os
+import pwd
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+
+@pytest.fixture(autouse=True)
+def a_test_that_hangs_fails():
+    def stop(number, frame):
+        raise AssertionError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def run_module(tmp_path):
+    """Run a module's main() with arguments; return what it answered, with `failed` always there."""
+
+    def run(module, *, check=False, diff=False, **arguments):
+        arguments.update(_ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp=str(tmp_path / "remote"))
+        output = io.StringIO()
+        with patch_module_args(arguments), contextlib.redirect_stdout(output), pytest.raises(SystemExit):
+            module.main()
+        return {"failed": False, **json.loads(output.getvalue().splitlines()[-1])}
+
+    return run
+
+
+class Deeds(list[tuple[Any, ...]]):
+    """What was done that only root may do: ("own", PATH, UID, GID) and ("run as", COMMAND, UID, GID)."""
+
+    def of(self, kind):
+        return [rest for one, *rest in self if one == kind]
+
+
+@pytest.fixture
+def deeds(monkeypatch):
+    """Owners stay and programs run as whoever runs the tests, root or not; what was asked for is noted.
+
+    Every user name means that person, too.
+    """
+    done = Deeds()
+
+    def own(path, uid, gid):
+        path = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.path.normpath(path)
+        done.append(("own", path, uid, gid))
+
+    class Popen(subprocess.Popen[str]):
+        def __init__(self, command, *rest, user=None, group=None, extra_groups=None, **options):
+            done.append(("run as", command, user, group))
+            super().__init__(command, *rest, **options)
+
+    for name in ("chown", "lchown", "fchown"):
+        monkeypatch.setattr(os, name, own)
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    me = pwd.struct_passwd(("shop", "x", os.getuid(), os.getgid(), "", "/", "/bin/false"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: me)
+    return done
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a shell script first in PATH; return its path."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+    def make(name, text):
+        file = directory / name
+        file.write_text("#!/bin/sh\n" + text)
+        file.chmod(0o755)
+        return str(file)
+
+    return make

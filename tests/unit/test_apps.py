@@ -1,0 +1,314 @@
+"""The filter `apps`: what it fills in, and that it refuses every contradiction with a sentence."""
+
+import copy
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.flaskops.emperor.plugins.filter import apps
+from hypothesis import given
+from hypothesis import strategies as st
+
+DIGEST = "sha256:" + "0" * 64
+GIT = {"repo": "https://git.example.com/shop.git", "version": "v1"}
+
+
+def app(**changes):
+    return {"name": "shop", "app": "shop:app", "source": {"path": "."}, **changes}
+
+
+def one(**changes):
+    return apps.complete_apps([app(**changes)])[0]
+
+
+def test_a_short_entry_gets_every_default():
+    assert one() == {
+        "name": "shop",
+        "state": "present",
+        "app": "shop:app",
+        "source": {"kind": "path", "path": ".", "exclude": []},
+        "python": {"interpreter": "/usr/bin/python3", "requirements": "", "require_hashes": False},
+        "environment": {},
+        "domains": [],
+        "static": {},
+        "workers": {"processes": 2, "threads": 16},
+        "reload": "graceful",
+        "max_request_seconds": 60,
+        "max_start_seconds": 60,
+        "max_body_size": "16m",
+        "health": {"path": "/", "status": 200},
+        "uwsgi": {},
+        "paths": {
+            "home": "/srv/flask_apps/shop",
+            "releases": "/srv/flask_apps/shop/releases",
+            "shared": "/srv/flask_apps/shop/shared",
+            "static": "/srv/flask_apps/shop/static",
+            "current": "/srv/flask_apps/shop/current",
+            "run": "/run/emperor/shop",
+            "socket": "/run/emperor/shop/app.sock",
+            "stats": "/run/emperor/shop/stats.sock",
+        },
+    }
+
+
+def test_options_that_are_null_are_as_good_as_not_given():
+    # Ansible's argument specification adds every option that is not given as null.
+    assert one() == one(
+        state=None,
+        source={"path": ".", "git": None, "archive": None, "package": None, "exclude": None},
+        python={"interpreter": None, "requirements": None, "require_hashes": None},
+        environment=None,
+        domains=None,
+        static=None,
+        workers={"processes": None, "threads": None},
+        reload=None,
+        max_request_seconds=None,
+        max_start_seconds=None,
+        max_body_size=None,
+        health={"path": None, "status": None},
+        uwsgi=None,
+    )
+
+
+def test_what_is_given_is_kept():
+    given_app = app(
+        source={"git": GIT, "exclude": ["*.psd"]},
+        python={"interpreter": "/opt/python3.14/bin/python3", "requirements": "deploy/requirements.txt"},
+        domains=["shop.example.com", "*.example.net", "localhost"],
+        static={"/static": "shop/static", "/media/v1": "media"},
+        workers={"processes": 3, "threads": 1},
+        max_request_seconds=1,
+        max_start_seconds=3600,
+        max_body_size="2g",
+        health={"path": "/healthz?deep=1", "status": 204},
+    )
+    found = apps.complete_apps([given_app])[0]
+    assert found["source"] == {"kind": "git", "git": GIT, "exclude": ["*.psd"]}
+    assert found["python"]["interpreter"] == "/opt/python3.14/bin/python3"
+    assert found["python"]["requirements"] == "deploy/requirements.txt"
+    for key in ("domains", "static", "workers", "max_request_seconds", "max_start_seconds", "max_body_size", "health"):
+        assert found[key] == given_app[key]
+
+
+@pytest.mark.parametrize(("cpus", "processes"), [(0, 2), (1, 2), (2, 4), (8, 16)])
+def test_workers_follow_from_the_processors(cpus, processes):
+    assert apps.complete_apps([app()], cpus=cpus)[0]["workers"]["processes"] == processes
+
+
+def test_paths_follow_from_the_directories_whether_they_end_in_a_slash_or_not():
+    with_slash = apps.complete_apps([app()], root="/data/", run="/run/e/")
+    assert with_slash == apps.complete_apps([app()], root="/data", run="/run/e")
+    assert with_slash[0]["paths"]["current"] == "/data/shop/current"
+
+
+def test_an_absent_app_needs_nothing_but_its_name():
+    assert apps.complete_apps([{"name": "shop", "state": "absent"}])[0].keys() == {"name", "state", "paths"}
+
+
+def test_absent_apps_take_no_domain_from_others():
+    apps.complete_apps([app(), app(name="old", state="absent"), app(name="older", state="absent", domains=["a.b"])])
+
+
+def test_the_order_of_the_list_is_kept():
+    names = ["zoo", "blog", "shop"]
+    listed = apps.complete_apps([app(name=name, domains=[f"{name}.example.com"]) for name in names])
+    assert [found["name"] for found in listed] == names
+
+
+def test_the_list_of_the_user_is_not_touched():
+    mine = [app(environment={"A": 1}, uwsgi={"offload-threads": 2}, domains=["a.example.com"])]
+    before = copy.deepcopy(mine)
+    apps.complete_apps(mine)
+    assert mine == before
+
+
+def test_options_become_lists_of_texts_as_uwsgi_reads_them():
+    found = one(uwsgi={"offload-threads": 2, "lazy-apps": True, "auto-procname": False, "mime-file": ["/a", "/b"]})
+    assert found["uwsgi"] == {
+        "offload-threads": ["2"],
+        "lazy-apps": ["true"],
+        "auto-procname": ["false"],
+        "mime-file": ["/a", "/b"],
+    }
+
+
+# What is changed in an app that is right otherwise: the variable that is named, and the fault or the cure.
+REFUSED = [
+    ({"name": None}, "flask_apps[].name is None, but has to start with a lower-case letter"),
+    ({"name": ""}, "flask_apps[].name"),
+    ({"name": "Shop"}, "has to start with a lower-case letter"),
+    ({"name": "1shop"}, "has to start with a lower-case letter"),
+    ({"name": "a" * 32}, "at most 30"),
+    ({"name": "shop/../x"}, "lower-case letters, digits"),
+    ({"name": "shop\n"}, "lower-case letters, digits"),
+    ({"name": "www-data"}, "flask_apps[www-data].name is a system account of the host: choose another name."),
+    ({"name": "emperor"}, "choose another name"),
+    ({"app": None}, "flask_apps[shop].app is None, but has to be 'module:callable'"),
+    ({"app": "shop"}, "'module:callable'"),
+    ({"app": "shop-1:app"}, "'module:callable'"),
+    ({"app": "shop:create_app(1)"}, "'module:factory()'"),
+    ({"app": "shop:app\nprocesses = 99"}, "'module:callable'"),
+    ({"source": None}, "flask_apps[shop].source names none, but has to name exactly one of path, git"),
+    ({"source": {"path": ".", "package": "a==1"}}, "names path and package, but has to name exactly one"),
+    ({"source": {"exclude": ["*.md"]}}, "names none"),
+    ({"source": {"package": "shop"}}, "flask_apps[shop].source.package is 'shop', but has to pin one version"),
+    ({"source": {"package": "shop>=2"}}, "has to pin one version"),
+    ({"source": {"package": "--pre"}}, "has to pin one version"),
+    ({"source": {"archive": {"url": "a.tar"}}}, "source.archive.checksum is None, but has to be 'sha256:' and 64"),
+    ({"source": {"archive": {"url": "a.tar", "checksum": "md5:00"}}}, "`sha256sum FILE` prints them"),
+    ({"source": {"archive": {"url": "a.tar", "checksum": DIGEST.upper()}}}, "64 hexadecimal digits"),
+    ({"source": {"git": {"repo": "x"}}}, "source.git.version is missing, but has to name the commit, tag or branch"),
+    ({"source": {"git": {"repo": "x", "version": "--all"}}}, "source.git.version"),
+    ({"source": {"git": {"version": "v1"}}}, "source.git.repo has to be the address of a git repository"),
+    ({"source": {"git": {"repo": "--upload-pack=x", "version": "v1"}}}, "source.git.repo has to be the address"),
+    ({"python": {"interpreter": "python3"}}, "python.interpreter is 'python3', but has to be an absolute path"),
+    ({"python": {"interpreter": "/usr/bin/python3 -X dev"}}, "has to be an absolute path"),
+    ({"python": {"requirements": "/etc/requirements.txt"}}, "python.requirements is '/etc/requirements.txt', but has"),
+    ({"python": {"requirements": "../requirements.txt"}}, "without '..'"),
+    ({"python": {"requirements": "-r x"}}, "a path inside the app's source"),
+    ({"python": {"require_hashes": True}}, "python.require_hashes needs a file whose hashes to check"),
+    ({"python": {"requirements": "r.txt"}, "source": {"package": "a==1"}}, "does not go with source.package"),
+    ({"environment": {"A-B": "x"}}, "environment.A-B is no name for an environment variable: use letters"),
+    ({"environment": {"1A": "x"}}, "is no name for an environment variable"),
+    ({"environment": {1: "x"}}, "is no name for an environment variable"),
+    ({"environment": {"": "x"}}, "is no name for an environment variable"),
+    ({"environment": {"HOME": "/root"}}, "environment.HOME is set by the role itself: choose another name."),
+    ({"environment": {"RELEASE_ID": "x"}}, "is set by the role itself"),
+    ({"environment": {"UWSGI_RELOADS": "1"}}, "is set by the role itself"),
+    ({"environment": {"A": True}}, "environment.A is a bool, but has to be text or a number: put it in quotes."),
+    ({"environment": {"A": None}}, "is a NoneType, but has to be text"),
+    ({"environment": {"A": ["x"]}}, "is a list, but has to be text"),
+    ({"environment": {"A": "x\0y"}}, "has a NUL byte, which no environment variable can hold: encode the value"),
+    ({"environment": {"A": "\ud83d"}}, "has half of a surrogate pair, which is no text"),
+    ({"static": {"static": "s"}}, "static['static'] has to be a URL prefix like '/static': a leading slash"),
+    ({"static": {"/static/": "s"}}, "no slash at the end"),
+    ({"static": {"/": "s"}}, "has to be a URL prefix"),
+    ({"static": {"/a/../b": "s"}}, "no '..'"),
+    ({"static": {"/.": "s"}}, "has to be a URL prefix"),
+    ({"static": {"/a b": "s"}}, "has to be a URL prefix"),
+    ({"static": {"/a": "/etc"}}, "static['/a'] is '/etc', but has to be a path inside the app's source"),
+    ({"static": {"/a": "x/../../y"}}, "without '..'"),
+    ({"static": {"/a": None}}, "is None, but has to be a path inside"),
+    ({"static": {"/a": "x", "/a/b": "y"}}, "static['/a'] holds another prefix of the same app"),
+    ({"domains": ["Shop.example.com"]}, "domains is 'Shop.example.com', but has to be a host name in lower case"),
+    ({"domains": ["shop.example.com;"]}, "has to be a host name"),
+    ({"domains": ["-a.example.com"]}, "has to be a host name"),
+    ({"domains": ["a..example.com"]}, "has to be a host name"),
+    ({"domains": ["www.*.com"]}, "has to be a host name"),
+    ({"domains": [7]}, "has to be a host name"),
+    ({"domains": ["a.example.com", "a.example.com"]}, "domains has a.example.com, which shop has too: remove it"),
+    ({"workers": {"processes": 0}}, "workers.processes is 0, but has to be a whole number of processes from 1 to 512."),
+    ({"workers": {"processes": "4"}}, "workers.processes is '4'"),
+    ({"workers": {"threads": 513}}, "workers.threads is 513, but has to be a whole number of threads from 1 to 512."),
+    ({"workers": {"threads": True}}, "workers.threads is True"),
+    ({"max_request_seconds": 0}, "max_request_seconds is 0, but has to be a whole number of seconds from 1 to 3600."),
+    ({"max_request_seconds": 1.5}, "max_request_seconds is 1.5"),
+    ({"max_start_seconds": 3601}, "max_start_seconds is 3601"),
+    ({"max_body_size": "16 MB"}, "max_body_size is '16 MB', but has to be a size like '16m'."),
+    ({"max_body_size": "1m; root /"}, "has to be a size"),
+    ({"health": {"path": "healthz"}}, "health.path is 'healthz', but has to be a path like '/healthz'."),
+    ({"health": {"path": "/a b"}}, "has to be a path"),
+    ({"health": {"path": "/a\r\nX: y"}}, "has to be a path"),
+    ({"health": {"status": 99}}, "health.status is 99"),
+    ({"health": {"status": 0}}, "health.status is 0"),
+    ({"uwsgi": {"Lazy": 1}}, "uwsgi.Lazy is no name of a uWSGI option: write it as in uWSGI's manual, with dashes."),
+    ({"uwsgi": {"lazy_apps": 1}}, "with dashes"),
+    ({"uwsgi": {"a = b\nc": 1}}, "is no name of a uWSGI option"),
+    ({"uwsgi": {"module": "x:y"}}, "uwsgi.module is set by the role: use `app` of this app instead."),
+    ({"uwsgi": {"processes": 3}}, "use `workers.processes` of this app instead"),
+    ({"uwsgi": {"harakiri": 3}}, "use `max_request_seconds` of this app instead"),
+    ({"uwsgi": {"env": "A=b"}}, "use `environment` of this app instead"),
+    ({"uwsgi": {"virtualenv": "/v"}}, "use `python` of this app instead"),
+    ({"uwsgi": {"socket": ":1"}}, "uwsgi.socket is set by the role and cannot be changed for one app: remove it."),
+    ({"uwsgi": {"uid": "root"}}, "cannot be changed for one app"),
+    ({"uwsgi": {"emperor-tyrant": True}}, "cannot be changed for one app"),
+    ({"uwsgi": {"mime-file": {"a": 1}}}, "is a dict, but has to be text, a number, true, false or a list of these."),
+    ({"uwsgi": {"mime-file": [None]}}, "is a NoneType"),
+    ({"uwsgi": {"mime-file": "a\nuid = root"}}, "has a line break, which would end the option"),
+    ({"uwsgi": {"mime-file": ["a", "b\rc"]}}, "has a line break"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED)
+def test_a_contradiction_is_refused_with_a_sentence(changes, sentence):
+    with pytest.raises(AnsibleFilterError) as refusal:
+        one(**changes)
+    assert sentence in str(refusal.value)
+    assert str(refusal.value).startswith("flask_apps[")
+    assert str(refusal.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        (
+            app(domains=["a.example.com"]),
+            "flask_apps[shop].name is used by two apps: every app needs a name of its own.",
+        ),
+        (app(state="absent"), "is used by two apps"),
+        (app(name="blog"), "flask_apps[blog].domains is empty, as it is for shop: only one app can answer"),
+    ],
+)
+def test_two_apps_that_collide_are_refused(second, sentence):
+    with pytest.raises(AnsibleFilterError) as refusal:
+        apps.complete_apps([app(), second])
+    assert sentence in str(refusal.value)
+
+
+def test_a_domain_of_two_apps_is_refused():
+    with pytest.raises(AnsibleFilterError) as refusal:
+        apps.complete_apps(
+            [app(domains=["a.example.com"]), app(name="blog", domains=["b.example.com", "a.example.com"])]
+        )
+    assert "flask_apps[blog].domains has a.example.com, which shop has too: remove it from one of them." in str(
+        refusal.value
+    )
+
+
+@pytest.mark.parametrize("option", sorted({*apps.MANAGED_OPTIONS, *apps.FIXED_OPTIONS}))
+def test_no_option_of_the_role_can_be_given_twice(option):
+    with pytest.raises(AnsibleFilterError, match="is set by the role"):
+        one(uwsgi={option: "x"})
+
+
+# Text as a person writes it, and bytes that are no text, as Ansible hands them on (surrogateescape).
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+BYTES = st.binary().map(lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+
+
+@given(TEXT | BYTES)
+def test_every_environment_value_that_a_host_can_hold_passes_unchanged(value):
+    assert one(environment={"VALUE": value})["environment"] == {"VALUE": value}
+
+
+@given(st.integers() | st.floats())
+def test_numbers_become_the_text_a_person_would_write(number):
+    assert one(environment={"VALUE": number})["environment"] == {"VALUE": str(number)}
+
+
+@given(st.text())
+def test_whatever_an_option_holds_it_stays_on_its_line_or_is_refused(value):
+    try:
+        found = one(uwsgi={"mime-file": value})["uwsgi"]["mime-file"]
+    except AnsibleFilterError:
+        assert set(value) & set("\n\r\0")
+    else:
+        assert found == [value]
+        assert not set(value) & set("\n\r\0")
+
+
+NAMES = st.text(st.sampled_from("abz019-_/.A \n"), max_size=33)
+
+
+@given(NAMES)
+def test_a_name_that_passes_is_safe_as_a_user_a_file_and_a_unit(name):
+    try:
+        apps.complete_apps([app(name=name)])
+    except AnsibleFilterError:
+        return
+    assert name[0].islower()
+    assert len(name) <= 31
+    assert not set(name) & set("/. \nA")
+
+
+def test_ansible_finds_the_filter_by_its_name():
+    assert apps.FilterModule().filters() == {"apps": apps.complete_apps}

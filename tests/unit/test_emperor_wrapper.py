@@ -1,0 +1,143 @@
+"""The program that starts vassals: which uWSGI it runs, with which arguments, in which environment."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+WRAPPER = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_wrapper.py"
+
+# Stands for uWSGI: what it was started with, and the very bytes of its environment (a shell would change some).
+UWSGI = r"""#!/bin/sh
+printf '%s\0' "$0" "$@" > "${0%/*}/arguments"
+cat "/proc/$$/environ" > "${0%/*}/environment"
+"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """A directory with a fake uWSGI in it."""
+    root = tmp_path_factory.mktemp("host")
+    (root / "uwsgi").write_text(UWSGI)
+    (root / "uwsgi").chmod(0o755)
+    return root
+
+
+def vassal(host, environment, *more):
+    file = host / "shop.ini"
+    lines = [
+        "; Ansible managed",
+        "[launch]",
+        f"binary = {host}/uwsgi",
+        f"environment = {json.dumps(environment)}",
+        *more,
+    ]
+    file.write_text(
+        "\n".join([*lines, "", "[uwsgi]", "module = a:b", "mime-file = a", "mime-file = b = %c $(d) ; e", ""])
+    )
+    return file
+
+
+def start(host, file, around=None):
+    """Run the wrapper as the Emperor does; return arguments and environment of the uWSGI it became."""
+    command = [sys.executable, "-IS", str(WRAPPER), "--ini", str(file)]
+    subprocess.run(command, env=around or {}, check=True, cwd="/")
+    arguments = (host / "arguments").read_bytes().decode().split("\0")[:-1]
+    pairs = (host / "environment").read_bytes().split(b"\0")[:-1]
+    return arguments, dict(pair.split(b"=", 1) for pair in pairs)
+
+
+def test_it_becomes_the_uwsgi_of_the_vassal_and_is_its_binary_path(host):
+    # At a reload uWSGI executes its binary path: so the wrapper reads the new file.
+    file = vassal(host, {})
+    arguments, _environment = start(host, file)
+    assert arguments == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", str(WRAPPER)]
+
+
+def test_only_what_the_vassal_and_the_emperor_say_is_in_the_environment(host):
+    around = {"UWSGI_EMPEROR_FD": "7", "UWSGI_RELOADS": "2", "SECRET": "of the Emperor", "A": "his", "PATH": "/bin"}
+    _arguments, environment = start(host, vassal(host, {"A": "mine"}), around)
+    assert environment == {b"A": b"mine", b"UWSGI_EMPEROR_FD": b"7", b"UWSGI_RELOADS": b"2"}
+
+
+VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.binary().map(
+    lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape")
+)
+
+
+@settings(max_examples=25)  # two processes each, thirty values a time
+@given(values=st.lists(VALUES, min_size=1, max_size=30))
+def test_every_value_arrives_byte_for_byte(host, values):
+    wanted = {f"V{number}": value for number, value in enumerate(values)}
+    _arguments, environment = start(host, vassal(host, wanted))
+    assert environment == {os.fsencode(name): os.fsencode(value) for name, value in wanted.items()}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " ",
+        "50%",
+        "%(x)s",
+        "$(id)",
+        "@(file)",
+        "a;b",
+        "# c",
+        "[uwsgi]",
+        "a = b",
+        '"\\',
+        "\n[x]\ny=1\n",
+        "\u2028",
+        "é",
+        "\x7f",
+    ],
+)
+def test_values_that_other_formats_would_change_arrive_byte_for_byte(value, host):
+    _arguments, environment = start(host, vassal(host, {"VALUE": value}))
+    assert environment[b"VALUE"] == value.encode()
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Load the wrapper; collect what it would execute."""
+    spec = importlib.util.spec_from_file_location("emperor_wrapper", WRAPPER)
+    assert spec
+    assert spec.loader
+    wrapper = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(wrapper)
+    calls = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["/usr/local/libexec/emperor-wrapper", *arguments])
+        wrapper.main()
+        return calls[-1]
+
+    return run
+
+
+def test_with_an_identifier_the_journal_knows_the_app_by_its_name(executed, host):
+    file = vassal(host, {"A": "x"}, "identifier = shop")
+    path, command, environment = executed("--ini", str(file))
+    assert path == "/usr/bin/systemd-cat"
+    assert command[:2] == ["/usr/bin/systemd-cat", "--identifier=shop"]
+    assert command[2:] == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", "/usr/local/libexec/emperor-wrapper"]
+    assert environment["A"] == "x"
+
+
+def test_arguments_around_the_file_are_the_emperors_own(executed, host):
+    # uWSGI adds options of its own to the command line.
+    file = vassal(host, {})
+    _path, command, _environment = executed("--emperor-fd", "7", "--ini", str(file), "--inherit", "x")
+    assert command == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", "/usr/local/libexec/emperor-wrapper"]
+
+
+def test_it_runs_with_nothing_but_the_standard_library():
+    assert WRAPPER.read_text().startswith("#!/usr/bin/python3 -IS\n")

@@ -1,0 +1,553 @@
+"""The module `release`: staging touches nothing that runs, killed runs heal, and old pages find their assets."""
+
+import io
+import itertools
+import json
+import os
+import shutil
+import stat
+import sys
+import tarfile
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.modules import release
+from ansible_collections.flaskops.emperor.plugins.modules.release import Releases
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+# Makes a virtualenv whose python writes down how it was called; both fail on demand.
+INTERPRETER = """
+test -e "$0.fails" && { echo "no venv today"; exit 1; }
+mkdir -p "$3/bin" "$3/lib/site-packages/shop/static"
+cat > "$3/bin/python" <<'PYTHON'
+#!/bin/sh
+case "$*" in
+  *python_version*) echo 3.13.5 ;;
+  *purelib*) echo "$(cd "$(dirname "$0")/.." && pwd)/lib/site-packages" ;;
+  *compileall*) mkdir "$4/__pycache__" ;;
+  *pip*)
+    printf '%s\\n' "$*" >> "$(dirname "$0")/../pip"
+    printf '%s=%s\\n' HOME "$HOME" PATH "$PATH" TOKEN "$TOKEN" https_proxy "$https_proxy" > "$(dirname "$0")/../env"
+    case "$*" in *broken*) seq 30; echo "no matching distribution"; exit 1 ;; esac ;;
+esac
+PYTHON
+chmod +x "$3/bin/python"
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The directory of an app, as the role makes it."""
+    root = tmp_path / "home"
+    for name in ("releases", "static", "shared", "cache"):
+        (root / name).mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+def interpreter(program):
+    return program("python-of-the-host", INTERPRETER)
+
+
+@pytest.fixture
+def bundle(home):
+    """Bring a source to the host."""
+
+    def make(**files):
+        file = home / "bundle.tar.gz"
+        with tarfile.open(file, "w:gz") as archive:
+            for name, text in {"app.py": "app = 1", "static/app.css": "b {}", "requirements.txt": "", **files}.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime, info.mode = len(text), 1_100_000_000, 0o644
+                archive.addfile(info, io.BytesIO(text.encode()))
+        return str(file)
+
+    return make
+
+
+@pytest.fixture
+def staged(run_module, home, interpreter, bundle, deeds):
+    """Stage a release through the module."""
+
+    def stage(name, **more):
+        if "bundle" not in more:
+            more["bundle"] = bundle()
+        arguments = {"user": "shop", "interpreter": interpreter, "static": {"/static": "static"}, **more}
+        return run_module(release, home=str(home), state="staged", id=name, **arguments)
+
+    return stage
+
+
+@pytest.fixture
+def current(run_module, home):
+    def activate(name, **more):
+        return run_module(release, home=str(home), state="current", id=name, **more)
+
+    return activate
+
+
+def known(home, name, **facts):
+    """A complete release, without staging it; `created` is its name's place in the alphabet unless given."""
+    (home / "releases" / name / "src/static").mkdir(parents=True)
+    (home / "releases" / name / "src/static" / f"{name}.css").write_text(name)
+    Releases(str(home)).record(
+        name, id=name, **{"created": float(ord(name[0])), "label": "", "python": "3.13.5", **facts}
+    )
+
+
+def mode(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+# --- staging
+
+
+def test_a_staged_release_is_complete_and_nothing_that_runs_was_touched(staged, home):
+    answer = staged("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
+    assert answer["changed"]
+    assert (answer["current"], answer["previous"]) == ("", "")
+    assert answer["releases"] == [Releases(str(home)).describe("aaa")]
+    assert answer["releases"][0].items() >= {"id": "aaa", "label": "v1", "python": "3.13.5"}.items()
+    assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
+    assert not (home / "current").exists()
+    assert not (home / "bundle.tar.gz").exists()
+    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+
+
+def test_the_times_of_the_bundle_are_kept(staged, home):
+    staged("aaa")
+    assert (home / "releases/aaa/src/static/app.css").stat().st_mtime == 1_100_000_000
+
+
+def test_staging_again_changes_nothing(staged, home):
+    staged("aaa")
+    before = {
+        path: os.lstat(path).st_ctime_ns for path in home.rglob("*") if path.name not in ("bundle.tar.gz", "home")
+    }
+    assert not staged("aaa")["changed"]
+    assert before == {path: os.lstat(path).st_ctime_ns for path in before}
+
+
+def test_requirements_and_packages_are_installed_as_asked(staged, home):
+    staged(
+        "aaa", requirements="requirements.txt", require_hashes=True, packages=["a==1", "b==2"], pip_arguments=["--pre"]
+    )
+    path = home / "releases/aaa"
+    start = "-m pip install --quiet --no-input --prefer-binary --pre"
+    assert (path / "venv/pip").read_text().splitlines() == [
+        f"{start} --require-hashes --requirement {path}/src/requirements.txt",
+        f"{start} a==1 b==2",
+    ]
+
+
+def test_the_apps_user_installs_and_gets_no_secret_of_roots_environment(staged, home, deeds, monkeypatch):
+    monkeypatch.setenv("TOKEN", "secret")
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com")
+    staged("aaa", packages=["a==1"])
+    assert {(uid, gid) for _command, uid, gid in deeds.of("run as")} == {(os.getuid(), os.getgid())}
+    assert (home / "releases/aaa/venv/env").read_text().splitlines() == [
+        f"HOME={home}/releases/aaa/scratch",
+        "PATH=/usr/local/bin:/usr/bin:/bin",
+        "TOKEN=",
+        "https_proxy=http://proxy.example.com",
+    ]
+
+
+def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(staged, home, deeds):
+    staged("aaa", static={})
+    path = home / "releases/aaa"
+    last = {name: (uid, gid) for name, uid, gid in deeds.of("own")}
+    assert last.pop(str(path)) == (0, 0)
+    assert not [name for name in last if "scratch" in name and os.path.exists(name)]
+    inside = {str(one) for tree in ("src", "venv") for one in (path / tree, *(path / tree).rglob("*"))}
+    assert {last[name] for name in inside} == {(0, os.getgid())}
+    assert {mode(name) for name in inside if os.path.isdir(name)} == {0o750}
+    assert {mode(name) for name in inside if not os.path.isdir(name)} == {0o640, 0o750}
+    assert mode(path) == 0o711
+
+
+def test_the_static_files_alone_are_open_to_nginx(staged, home):
+    staged("aaa")
+    path = home / "releases/aaa"
+    assert mode(path / "src/static") == 0o755
+    assert mode(path / "src/static/app.css") == 0o644
+    assert mode(path / "src") == 0o751  # may be passed through, not listed
+    assert mode(path / "src/app.py") == 0o640
+    assert mode(path / "venv") == 0o750
+
+
+def test_a_package_is_its_own_source(staged, home):
+    answer = staged("aaa", bundle=None, packages=["shop==1"], static={"/static": "shop/static"})
+    assert not answer["failed"], answer
+    path = home / "releases/aaa"
+    assert os.readlink(path / "src") == "venv/lib/site-packages"
+    assert mode(path / "venv/lib/site-packages/shop/static") == 0o755
+    assert mode(path / "venv/lib") == 0o751
+    assert (home / "static/0/static").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"requirements": "typo.txt"}, "typo.txt is not in the source: correct `python.requirements`."),
+        ({"static": {"/static": "typo"}}, "the static directory typo is not in the source: correct `static`."),
+        ({"packages": ["broken"]}, "installing broken failed:"),
+        ({"interpreter": "/nowhere/python3"}, "making a virtualenv with /nowhere/python3 failed: [Errno 2]"),
+    ],
+)
+def test_a_failed_stage_says_why_and_leaves_nothing(arguments, sentence, staged, home, current):
+    staged("aaa")
+    current("aaa")
+    before = {path: os.lstat(path).st_ctime_ns for path in home.rglob("*")}
+    answer = staged("bbb", **arguments)
+    assert answer["failed"]
+    assert "Release bbb could not be staged, nothing that runs was touched" in answer["msg"]
+    assert sentence in answer["msg"]
+    assert os.listdir(home / "releases") == ["aaa"]
+    unchanged = {path: time for path, time in before.items() if path.name != "releases"}
+    assert unchanged == {path: os.lstat(path).st_ctime_ns for path in unchanged}
+
+
+def test_a_failed_step_shows_its_last_lines(staged):
+    lines = staged("aaa", packages=["broken"])["msg"].splitlines()
+    assert lines[-1] == "no matching distribution"
+    assert len(lines) == 21
+
+
+def test_a_failed_virtualenv_is_named(staged, interpreter):
+    open(interpreter + ".fails", "w").close()
+    assert f"making a virtualenv with {interpreter} failed:\nno venv today" in staged("aaa")["msg"]
+
+
+def test_what_a_killed_run_left_is_made_anew(staged, home):
+    (home / "releases/aaa/src").mkdir(parents=True)
+    (home / "releases/aaa/src/half.py").write_text("x")
+    (home / "releases/aaa/release.json.new").write_text("{")
+    assert staged("aaa")["changed"]
+    assert not (home / "releases/aaa/src/half.py").exists()
+    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+
+
+def test_a_description_cut_off_by_a_crash_counts_as_none(home):
+    known(home, "a")
+    (home / "releases/a/release.json").write_text('{"id": "a", "cre')
+    assert Releases(str(home)).all() == []
+    assert Releases(str(home)).incomplete() == ["a"]
+
+
+def test_what_pip_ran_cannot_make_root_open_other_directories(staged, home, program, tmp_path):
+    # A build runs as the app's user and may replace the static directory by a link.
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "key").write_text("x")
+    (secret / "key").chmod(0o600)
+    evil = INTERPRETER.replace("*pip*)", f"*pip*) rm -r static; ln -s {secret} static")
+    answer = staged("aaa", interpreter=program("evil", evil), packages=["a==1"])
+    assert "the static directory static is not in the source" in answer["msg"]
+    assert (mode(secret), mode(secret / "key")) == (0o700, 0o600)
+
+
+def test_apps_may_live_behind_a_link(staged, home, tmp_path):
+    # /srv may be a link to a larger disk.
+    real = tmp_path / "disk"
+    home.rename(real)
+    home.symlink_to(real)
+    assert not staged("aaa")["failed"]
+    assert mode(real / "releases/aaa/src/static") == 0o755
+
+
+def test_links_of_the_bundle_stay_links(staged, home, bundle):
+    file = bundle()
+    with tarfile.open(file, "w:gz") as archive:
+        for name, target in (("static", None), ("static/new", "old"), ("app.py", None)):
+            info = tarfile.TarInfo(name)
+            info.mode = 0o755
+            if target:
+                info.type, info.linkname = tarfile.SYMTYPE, target
+            elif name == "static":
+                info.type = tarfile.DIRTYPE
+            archive.addfile(info)
+    assert not staged("aaa", bundle=file)["failed"]
+    assert os.readlink(home / "releases/aaa/src/static/new") == "old"
+
+
+def test_a_real_virtualenv_works(staged, home):
+    answer = staged("aaa", interpreter=sys.executable, static={})
+    assert not answer["failed"], answer
+    assert answer["releases"][0]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert (home / "releases/aaa/src/__pycache__").is_dir()
+    assert os.access(home / "releases/aaa/venv/bin/pip", os.X_OK)
+
+
+# --- which release runs, which one to return to, which ones to remove
+
+
+def test_the_release_to_return_to_is_the_one_that_was_active_last(home):
+    for name, activated in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
+        known(home, name, activated=activated)
+    releases = Releases(str(home))
+    os.symlink("releases/a", home / "current")
+    assert (releases.current(), releases.previous()) == ("a", "c")
+
+
+@pytest.mark.parametrize("facts", [{}, {"activated": 99.0, "rejected": True}, {"rejected": True}])
+def test_nobody_returns_to_a_release_that_never_ran_or_was_rejected(facts, home):
+    known(home, "a", activated=1.0)
+    known(home, "b", activated=2.0)
+    known(home, "c", **facts)
+    os.symlink("releases/b", home / "current")
+    assert Releases(str(home)).previous() == "a"
+    (home / "current").unlink()
+    os.symlink("releases/a", home / "current")
+    shutil.rmtree(home / "releases/b")
+    assert Releases(str(home)).previous() == ""
+
+
+def test_after_a_rollback_the_next_one_goes_further_back(home, current, run_module):
+    for name in "abc":
+        known(home, name)
+        current(name)
+    listed = run_module(release, home=str(home), state="listed")
+    assert (listed["current"], listed["previous"]) == ("c", "b")
+    answer = current("b", reject_others=["c"])
+    assert (answer["current"], answer["previous"]) == ("b", "a")
+    answer = current("a", reject_others=["b"])
+    assert (answer["current"], answer["previous"]) == ("a", "")
+
+
+def test_a_rejected_release_that_runs_after_all_is_good_again(home, current, run_module):
+    known(home, "a")
+    known(home, "b")
+    assert run_module(release, home=str(home), state="rejected", id="b")["changed"]
+    assert not run_module(release, home=str(home), state="rejected", id="b")["changed"]
+    current("b")
+    assert current("a")["previous"] == "b"
+
+
+def test_rejecting_what_is_not_there_changes_nothing(home, run_module):
+    assert not run_module(release, home=str(home), state="rejected", id="zzz")["changed"]
+
+
+def test_the_current_release_comes_first_and_the_others_from_new_to_old(home):
+    for name in "abcd":
+        known(home, name)
+    assert Releases(str(home)).slots("b") == ["b", "d", "c", "a"]
+    assert Releases(str(home)).slots("b", "a") == ["b", "a", "d", "c"]
+    assert Releases(str(home)).slots("") == ["d", "c", "b", "a"]
+
+
+def test_pruning_keeps_the_current_the_one_to_return_to_and_the_newest(home, current):
+    for name in "abcdefg":
+        known(home, name)
+    current("a", keep=99)
+    current("b", keep=99)
+    answer = current("b", keep=4)
+    assert (answer["current"], answer["previous"]) == ("b", "a")
+    assert [one["id"] for one in answer["releases"]] == ["g", "f", "b", "a"]
+    assert sorted(answer["removed"]) == ["c", "d", "e"]
+    assert sorted(os.listdir(home / "releases")) == ["a", "b", "f", "g"]
+
+
+@pytest.mark.parametrize("keep", [1, 0, -1])
+def test_the_release_that_runs_is_never_removed(keep, home, current):
+    known(home, "a")
+    known(home, "b")
+    current("b", keep=9)
+    assert current("a", keep=keep)["removed"] == ["b"]
+    assert os.listdir(home / "releases") == ["a"]
+
+
+def test_what_a_killed_run_left_is_pruned_and_what_a_person_left_is_not(home, current):
+    known(home, "a")
+    (home / "releases/half/src").mkdir(parents=True)
+    (home / "releases/README").write_text("hands off")
+    answer = current("a")
+    assert answer["removed"] == ["half"]
+    assert sorted(os.listdir(home / "releases")) == ["README", "a"]
+
+
+def test_activating_again_changes_nothing(home, current):
+    known(home, "a")
+    assert current("a")["changed"]
+    before = (home / "releases/a/release.json").read_text()
+    assert not current("a")["changed"]
+    assert (home / "releases/a/release.json").read_text() == before
+
+
+def test_a_run_killed_before_it_wrote_down_that_the_release_runs_is_made_up_for(home, current):
+    known(home, "a")
+    os.symlink("releases/a", home / "current")
+    answer = current("a")
+    assert answer["changed"]
+    assert answer["releases"][0]["activated"] > 0
+
+
+def test_a_run_killed_between_link_and_rename_is_made_up_for(home, current):
+    known(home, "a")
+    known(home, "b")
+    current("a")
+    os.symlink("releases/a", home / "current.new")
+    os.symlink("a", home / "static/0.new")
+    answer = current("b")
+    assert not answer["failed"], answer
+    assert answer["current"] == "b"
+    assert not (home / "current.new").is_symlink()
+    assert not (home / "static/0.new").is_symlink()
+
+
+def test_current_is_a_relative_link(home, current):
+    known(home, "a")
+    current("a")
+    assert os.readlink(home / "current") == "releases/a"
+
+
+def test_a_release_that_is_not_there_is_refused(home, current):
+    assert current("zzz")["msg"] == "Release zzz is not on this host: stage it first."
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b", "A", ".hidden", "a\n"])
+def test_an_id_that_is_no_name_is_refused(name, home, current):
+    assert "has to be letters, digits" in current(name)["msg"]
+
+
+# --- check mode
+
+
+def test_check_mode_stages_nothing(staged, home):
+    before = sorted(home.rglob("*"))
+    answer = staged("aaa", check=True, bundle=str(home / "not-there"))
+    assert answer["changed"]
+    assert sorted(home.rglob("*")) == before
+
+
+def test_check_mode_activates_and_removes_nothing_but_says_what_would_be(home, current):
+    for name in "abc":
+        known(home, name)
+    current("a", keep=9)
+    before = {path: os.lstat(path).st_ctime_ns for path in home.rglob("*")}
+    answer = current("c", check=True, diff=True, keep=2)
+    assert answer["changed"]
+    assert answer["removed"] == ["b"]
+    assert before == {path: os.lstat(path).st_ctime_ns for path in home.rglob("*")}
+    assert current("c", keep=2)["removed"] == ["b"]
+    assert not current("c", check=True, keep=2)["changed"]
+
+
+def test_check_mode_on_a_bare_host_works(run_module, tmp_path):
+    answer = run_module(release, home=str(tmp_path / "none"), state="current", id="aaa", check=True)
+    assert answer["changed"]
+    assert not run_module(release, home=str(tmp_path / "none"), state="rejected", id="aaa", check=True)["changed"]
+
+
+def test_check_mode_rejects_nothing(home, run_module):
+    known(home, "a")
+    assert run_module(release, home=str(home), state="rejected", id="a", check=True)["changed"]
+    assert not json.loads((home / "releases/a/release.json").read_text()).get("rejected")
+
+
+# --- static files
+
+
+class Nginx:
+    """Looks for a file as the site's try_files does: below static/0, static/1, ... static/KEEP."""
+
+    def __init__(self, home, keep):
+        self.home, self.keep = home, keep
+
+    def finds(self, name):
+        """Whether the asset of a release is found; every release has one of its own."""
+        slots = (self.home / "static" / str(slot) for slot in range(self.keep + 1))
+        return any((slot / "static" / f"{name}.css").is_file() for slot in slots)
+
+
+def test_a_page_of_an_old_release_finds_its_assets_and_of_a_removed_one_does_not(staged, current, home):
+    nginx = Nginx(home, 2)
+    for name in "abc":
+        known(home, name)
+        release.publish(Releases(str(home)), Releases(str(home)).current(), {"/static": "static"}, name)
+        assert nginx.finds(name)
+        current(name, keep=2)
+    assert [nginx.finds(name) for name in "abc"] == [False, True, True]
+    assert sorted(name for name in os.listdir(home / "static") if not name.isdigit()) == ["b", "c"]
+    assert {os.readlink(home / "static/0")} == {"c"}
+
+
+def test_failed_deploys_do_not_push_the_assets_of_good_releases_out_of_sight(home):
+    known(home, "a", activated=1.0)
+    for name in "bcd":
+        known(home, name, rejected=True)
+    assert Releases(str(home)).slots("", "e") == ["e", "a", "d", "c", "b"]
+
+
+def test_static_prefixes_may_be_nested(home):
+    known(home, "a")
+    release.publish(Releases(str(home)), "", {"/assets/v1": "static"}, "a")
+    assert (home / "static/0/assets/v1/a.css").read_text() == "a"
+
+
+# Deploys of a new release, returns to the release before, and deploys that fail, in any order.
+STORIES = st.lists(st.sampled_from(["deploy", "rollback", "fail"]), min_size=2, max_size=9)
+
+
+def test_whatever_moves_where_no_link_is_the_only_one_of_its_release_when_it_changes(tmp_path, monkeypatch):
+    real = release.link
+    ways = [way for length in (1, 2, 3) for way in itertools.permutations("abcd", length)]
+    for before, after in itertools.product(ways, ways):
+        for number, name in enumerate([*before, before[0]]):
+            real(name, str(tmp_path / str(number)))
+        stays = set(before) & set(after)
+
+        def link(name, path, stays=stays, story=(before, after)):
+            real(name, path)
+            assert stays <= {os.readlink(one) for one in tmp_path.iterdir()}, story
+
+        monkeypatch.setattr(release, "link", link)
+        assert release.arrange(str(tmp_path), [*after, after[0]]) == (before != after)
+        assert [os.readlink(tmp_path / str(number)) for number in range(len(after) + 1)] == [*after, after[0]]
+        for one in tmp_path.iterdir():
+            one.unlink()
+
+
+@settings(max_examples=60, derandomize=True)
+@given(story=STORIES, keep=st.integers(1, 4))
+def test_at_every_moment_the_assets_of_every_release_that_ran_and_stays_are_found(tmp_path_factory, story, keep):
+    home = tmp_path_factory.mktemp("home")
+    for name in ("releases", "static"):
+        (home / name).mkdir()
+    releases, nginx = Releases(str(home)), Nginx(home, keep)
+    names = iter("abcdefghijk")
+
+    def look(watched):
+        lost = [name for name in watched if not nginx.finds(name)]
+        assert not lost, f"{lost} of {watched}: {[os.readlink(one) for one in sorted((home / 'static').glob('[0-9]'))]}"
+
+    def publish(watched, *arguments):
+        """Publish, and look after every single change."""
+        with pytest.MonkeyPatch.context() as patch:
+            for function in ("replace", "unlink"):
+                real = getattr(os, function)
+                patch.setattr(os, function, lambda *a, real=real, **o: (real(*a, **o), look(watched)))
+            release.publish(releases, *arguments)
+
+    def ran():
+        return [one["id"] for one in releases.all() if one.get("activated")]
+
+    def activate(name, reject=()):
+        release.activate(releases, {"id": name, "reject_others": reject})
+        for old in releases.superfluous(name, keep):
+            shutil.rmtree(releases.path(old))
+        publish(ran(), name)
+
+    for step, what in enumerate(story):
+        if what == "rollback":
+            if releases.previous():
+                activate(releases.previous(), [releases.current()])
+            continue
+        name = next(names)
+        known(home, name, created=float(step))
+        publish(ran(), releases.current(), {"/static": "static"}, name)
+        look([*ran(), name])  # it answers before it is made the current one
+        if what == "fail":
+            releases.record(name, rejected=True)
+        else:
+            activate(name)
