@@ -16,7 +16,12 @@ import pytest
 import testinfra
 
 # Facts are gathered once per test session, which halves the time of a refusal.
-SETTINGS = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_GATHERING": "smart", "ANSIBLE_CACHE_PLUGIN": "jsonfile"}
+SETTINGS = {
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_GATHERING": "smart",
+    "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+}
 JOURNAL = "journalctl --no-pager --lines=50 --unit=emperor --unit='emperor@*' --unit='emperor-*' --unit=nginx"
 
 
@@ -27,7 +32,7 @@ def pytest_configure(config):
     listing = subprocess.check_output(["ansible-inventory", "-i", path, "--list"])
     hosts = []
     for name, hostvars in sorted(json.loads(listing)["_meta"]["hostvars"].items()):
-        if hostvars.get("ansible_connection") == "containers.podman.podman":
+        if hostvars.get("ansible_connection") == "community.docker.docker":
             hosts.append(f"podman://{hostvars.get('ansible_host', name)}")
         else:
             hosts.append(f"ansible://{name}")
@@ -61,7 +66,8 @@ class Run:
         self.failed = code != 0
         recap = output.rpartition("PLAY RECAP")[2]
         self.changed = sum(int(number) for number in re.findall(r"changed=(\d+)", recap))
-        self.error = re.sub(r"\s+", " ", "".join(re.findall(r"^(?:fatal:|failed:|\[ERROR\]:).*?(?=^TASK |^PLAY |\Z)", output, re.M | re.S)))
+        told = re.findall(r"^(?:fatal:|failed:|\[ERROR\]:).*?(?=^TASK |^PLAY |\Z)", output, re.MULTILINE | re.DOTALL)
+        self.error = " ".join("".join(told).split())
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +80,18 @@ def start_playbook(tmp_path_factory):
         extra = tmp_path_factory.mktemp("variables") / "extra.json"
         extra.write_text(json.dumps(variables or {}))
         inventory = os.environ["MOLECULE_INVENTORY_FILE"]
-        command = ["ansible-playbook", "-i", inventory, f"--extra-vars=@{extra}", *arguments, str(project / f"playbooks/{name}.yml")]
+        command = [
+            "ansible-playbook",
+            "-i",
+            inventory,
+            f"--extra-vars=@{extra}",
+            *arguments,
+            str(project / f"playbooks/{name}.yml"),
+        ]
         environment = os.environ | SETTINGS | {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(facts)}
         return subprocess.Popen(
-            command, cwd=project, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=project, env=environment, start_new_session=True, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     return start

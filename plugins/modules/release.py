@@ -206,9 +206,9 @@ class Releases:
         return [name for name in dict.fromkeys([current, coming, *(one["id"] for one in others)]) if name]
 
     def superfluous(self, current: str, keep: int) -> list[str]:
-        """Releases to remove: all but the current one, the one to return to, and the newest, ``keep`` in all."""
+        """Releases to remove. ``keep`` stay: the current one, the one to return to, the newest that did not fail."""
         order = [current, self.previous()] if self.current() == current else [current, self.current()]
-        order += [one["id"] for one in self.all()]
+        order += [one["id"] for one in sorted(self.all(), key=lambda one: bool(one.get("rejected")))]
         kept = [name for name in dict.fromkeys(order) if name][: max(keep, 1)]  # never the one that runs
         return [one["id"] for one in self.all() if one["id"] not in kept] + self.incomplete()
 

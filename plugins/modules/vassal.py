@@ -137,10 +137,13 @@ def launch(content: str) -> configparser.SectionProxy:
 
 
 def rehearsal(content: str, run: str) -> str:
-    """The vassal file changed so that it can run once beside the real one: own sockets, one process, no journal."""
+    """The vassal file changed so that it can run once beside the real one.
+
+    It gets a socket of its own and one process, and neither journal, nor files, nor helpers that the real one owns.
+    """
     replaced = (
-        r"((fastcgi-|scgi-|http-|https-|raw-)?socket|https?|stats|processes|cheaper[a-z-]*|touch-[a-z-]*"
-        r"|identifier|vacuum) *="
+        r"([a-z-]*socket|https?|stats[a-z-]*|processes|cheaper[a-z-]*|touch-[a-z-]*|identifier|vacuum|[a-z-]*pidfile[0-9]*"
+        r"|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm|[a-z-]*attach-daemon2?) *="
     )
     kept = [line for line in content.split("\n") if not re.match(replaced, line)]
     return "\n".join([*kept, f"socket = {run}/preflight.sock", "processes = 1", "vacuum = true", ""])
@@ -235,7 +238,7 @@ def wait(
             return
         except Unhealthy as reason:
             if process and process.poll() is not None:
-                raise Unhealthy(f"it ends at once (exit code {process.returncode})") from reason
+                raise Unhealthy(f"it ends before it answers (exit code {process.returncode})") from reason
             if time.monotonic() > deadline:
                 raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
         time.sleep(PAUSE)
@@ -322,7 +325,8 @@ def present(params: dict[str, Any], content: str, generation: str) -> bool:
     try:
         preflight(content, generation, params, user)
     except Unhealthy as reason:
-        raise Unhealthy(f"was not changed, because it would not start: {reason}") from reason
+        app = "".join(re.findall(r"^module = (.*)$", content, re.MULTILINE))
+        raise Unhealthy(f"was not changed, because {app} would not start: {reason}") from reason
 
     if before is not None:
         try:

@@ -412,12 +412,12 @@ def test_the_size_of_a_body_is_the_apps():
 
 @pytest.mark.parametrize("keep", [1, 5])
 def test_a_static_file_is_looked_for_in_every_release_that_may_be_there(keep):
-    # One more than are kept: the new release is there before an old one goes.
+    # Two more than are kept: the new release is there before an old one goes, and one link to move the others by.
     site = nginx(render("site.conf.j2", FULL, flask_apps_keep_releases=keep))
     for prefix in ("/static/", "/media/v1/"):
         assert directives(site, "server", f"location {prefix}", "root") == [["/srv/flask_apps/shop/static"]]
         (tried,) = directives(site, "server", f"location {prefix}", "try_files")
-        assert tried == [*(f"/{slot}$uri" for slot in range(keep + 1)), "=404"]
+        assert tried == [*(f"/{slot}$uri" for slot in range(keep + 2)), "=404"]
 
 
 def test_visitors_are_not_told_which_instance_answers():

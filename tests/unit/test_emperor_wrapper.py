@@ -129,7 +129,7 @@ def test_with_an_identifier_the_journal_knows_the_app_by_its_name(executed, host
     assert path == "/usr/bin/systemd-cat"
     assert command[:2] == ["/usr/bin/systemd-cat", "--identifier=shop"]
     assert command[2:] == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", "/usr/local/libexec/emperor-wrapper"]
-    assert environment["A"] == "x"
+    assert environment[b"A"] == b"x"
 
 
 def test_arguments_around_the_file_are_the_emperors_own(executed, host):

@@ -121,9 +121,8 @@ def test_the_order_in_which_a_file_system_lists_makes_no_difference(shop, bundle
 
 def test_no_name_can_stand_for_two_files(tmp_path):
     # Without lengths between them, the first file's name, digest and so on could be the begin of a longer name.
-    first = next(
-        b"%d" % number for number in range(99) if not set(b"/\0") & set(hashlib.sha256(b"%d" % number).digest())
-    )
+    digits = (b"%d" % number for number in range(99))
+    first = next(one for one in digits if not set(b"/\0") & set(hashlib.sha256(one).digest()))
     (tmp_path / "two").mkdir()
     (tmp_path / "two/a").write_bytes(first)
     (tmp_path / "two/b").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""What a converged host is, seen from outside and from inside. Reads only, so that it also runs against real machines."""
+"""What a converged host is, from outside and from inside. Only reads, so that it also runs against real machines."""
 
 import base64
 import json
@@ -72,7 +72,7 @@ def test_environment_is_readable_for_the_app_alone(host):
     assert (file.user, file.mode) == ("shop", 0o400)
 
 
-def test_static_files_are_served_by_nginx_itself(host, fetch):
+def test_static_files_are_served_by_nginx_itself(fetch):
     answer = fetch("/static/shop.css")
     assert answer["status"] == 200
     assert answer["headers"]["etag"], "only nginx gives this asset an ETag of time and length"
@@ -88,7 +88,8 @@ def test_source_is_no_static_file(fetch):
 def test_nothing_runs_as_root_but_emperor_and_nginx_master(host):
     mine = [one for one in host.process.filter() if "uwsgi" in one.args or "nginx" in one.args]
     root = [one.args for one in mine if one.user == "root" and not one.args.startswith("nginx: master")]
-    assert len(root) == 1 and "emperor.ini" in root[0], root
+    assert len(root) == 1, root
+    assert "emperor.ini" in root[0]
 
 
 def test_code_belongs_to_root_and_is_hidden_from_others(host, version):
@@ -96,7 +97,9 @@ def test_code_belongs_to_root_and_is_hidden_from_others(host, version):
     for path in (f"{release}/src/shop/__init__.py", f"{release}/venv/bin/python", f"{release}/src/shop"):
         assert host.file(path).user == "root"
     assert host.file(f"{release}/src/shop/__init__.py").mode == 0o640
-    assert host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups cat %s/src/shop/__init__.py", release).rc != 0
+    assert (
+        host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups cat %s/src/shop/__init__.py", release).rc != 0
+    )
     assert host.run("setpriv --reuid=shop --regid=shop --clear-groups touch %s/src/shop/new.py", release).rc != 0
 
 
@@ -109,7 +112,9 @@ def test_socket_is_open_to_nginx_and_app_alone(host):
 def test_app_sees_a_sandbox(host, version):
     root = f"/proc/{version['pid']}/root"
     mounts = host.file(f"/proc/{version['pid']}/mounts").content_string
-    assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts.splitlines()), "/ is writable"
+    assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts.splitlines()), (
+        "/ is writable"
+    )
     status = host.file(f"/proc/{version['pid']}/status").content_string
     assert "NoNewPrivs:\t1" in status
     assert "CapEff:\t0000000000000000" in status

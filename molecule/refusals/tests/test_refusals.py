@@ -48,19 +48,37 @@ CASES = {
     "callable with arguments": (apps(shop(app="shop:create_app('x')")), ["flask_apps[shop].app"]),
     "no source": (apps(shop(source=None)), ["flask_apps[shop].source", "exactly one"]),
     "two sources": (apps(shop(source__package="shop==1")), ["flask_apps[shop].source", "path and package"]),
-    "source that is not there": (apps(shop(source={"path": "/nowhere/at/all"})), ["flask_apps[shop].source", "/nowhere/at/all"]),
-    "git repository that is not there": (apps(shop(source={"git": GIT})), ["flask_apps[shop].source", "/nowhere/at/all"]),
+    "source that is not there": (
+        apps(shop(source={"path": "/nowhere/at/all"})),
+        ["flask_apps[shop].source", "/nowhere/at/all"],
+    ),
+    "git repository that is not there": (
+        apps(shop(source={"git": GIT})),
+        ["flask_apps[shop].source", "/nowhere/at/all"],
+    ),
     "git without version": (apps(shop(source={"git": {"repo": "x"}})), ["version"]),
-    "archive that is not there": (apps(shop(source={"archive": ARCHIVE})), ["flask_apps[shop].source", "/nowhere/at/all.tar.gz"]),
+    "archive that is not there": (
+        apps(shop(source={"archive": ARCHIVE})),
+        ["flask_apps[shop].source", "/nowhere/at/all.tar.gz"],
+    ),
     "archive without sound checksum": (
         apps(shop(source={"archive": {"url": "x", "checksum": "md5:1"}})),
         ["flask_apps[shop].source.archive.checksum", "sha256sum"],
     ),
     "package without version": (apps(shop(python=None, source={"package": "shop"})), ["source.package", "shop==2.1"]),
     "package with requirements": (apps(shop(source={"package": "shop==1"})), ["python.requirements", "remove it"]),
-    "requirements outside the source": (apps(shop(python={"requirements": "../x.txt"})), ["python.requirements", "'..'"]),
-    "hashes of nothing": (apps(shop(python={"require_hashes": True})), ["python.require_hashes", "python.requirements"]),
-    "interpreter without path": (apps(shop(python={"interpreter": "python3.13"})), ["python.interpreter", "/usr/bin/python3"]),
+    "requirements outside the source": (
+        apps(shop(python={"requirements": "../x.txt"})),
+        ["python.requirements", "'..'"],
+    ),
+    "hashes of nothing": (
+        apps(shop(python={"require_hashes": True})),
+        ["python.require_hashes", "python.requirements"],
+    ),
+    "interpreter without path": (
+        apps(shop(python={"interpreter": "python3.13"})),
+        ["python.interpreter", "/usr/bin/python3"],
+    ),
     "interpreter that is not there": (
         apps(shop(python={"interpreter": "/opt/python9/bin/python9"})),
         ["flask_apps[shop].python.interpreter", "/opt/python9/bin/python9"],
@@ -76,7 +94,10 @@ CASES = {
     ),
     "two default servers": (apps(shop(), shop(name="blog")), ["flask_apps[blog].domains", "empty"]),
     "static prefix without slash": (apps(shop(static={"static": "shop/static"})), ["flask_apps[shop].static", "slash"]),
-    "static outside the source": (apps(shop(static={"/static": "/etc"})), ["flask_apps[shop].static", "inside the app's source"]),
+    "static outside the source": (
+        apps(shop(static={"/static": "/etc"})),
+        ["flask_apps[shop].static", "inside the app's source"],
+    ),
     "no processes": (apps(shop(workers={"processes": -1})), ["flask_apps[shop].workers.processes", "from 1"]),
     "processes that are no number": (apps(shop(workers={"processes": "many"})), ["processes", "many"]),
     "unknown reload mode": (apps(shop(reload="magic")), ["reload", "magic"]),
@@ -87,9 +108,15 @@ CASES = {
     ),
     "body size of words": (apps(shop(max_body_size="big")), ["flask_apps[shop].max_body_size", "16m"]),
     "health path without slash": (apps(shop(health={"path": "healthz"})), ["flask_apps[shop].health.path"]),
-    "option the role owns": (apps(shop(uwsgi={"processes": 4})), ["flask_apps[shop].uwsgi.processes", "workers.processes"]),
+    "option the role owns": (
+        apps(shop(uwsgi={"processes": 4})),
+        ["flask_apps[shop].uwsgi.processes", "workers.processes"],
+    ),
     "option that cannot change": (apps(shop(uwsgi={"uid": "root"})), ["flask_apps[shop].uwsgi.uid", "remove it"]),
-    "directory in which no app may write": (apps(shop(), flask_apps_root="/opt/apps"), ["flask_apps_root", "uwsgi_writable_paths"]),
+    "directory in which no app may write": (
+        apps(shop(), flask_apps_root="/opt/apps"),
+        ["flask_apps_root", "uwsgi_writable_paths"],
+    ),
     "unknown app to work on": (apps(shop(), flask_apps_only=["blog"]), ["flask_apps_only", "blog", "shop"]),
     "nginx site without content": (apps(shop(), nginx_sites=[{"name": "x"}]), ["nginx_sites[x].content"]),
     "unknown origin of uWSGI": (apps(shop(), uwsgi_install="snap"), ["uwsgi_install", "snap"]),
@@ -126,19 +153,22 @@ def test_refused(case, playbook):
 
 def test_unproven_system_is_refused_and_can_be_tried_all_the_same(fleet, playbook):
     host = fleet[0]
-    with other_system(host):
+    with OtherSystem(host):
         run = playbook("site", "--limit=webservers[0]", "--flush-cache", variables=apps(shop()))
         assert run.failed
         assert "Ubuntu 24.04" in run.error
         assert "flask_apps_allow_unproven_os" in run.error
         overridden = apps(
-            shop(app="broken"), nginx_allow_unproven_os=True, uwsgi_allow_unproven_os=True, flask_apps_allow_unproven_os=True
+            shop(app="broken"),
+            nginx_allow_unproven_os=True,
+            uwsgi_allow_unproven_os=True,
+            flask_apps_allow_unproven_os=True,
         )
         run = playbook("site", "--limit=webservers[0]", "--flush-cache", variables=overridden)
         assert "flask_apps[shop].app" in run.error, "the override does not reach the other checks"
 
 
-class other_system:
+class OtherSystem:
     """The host says for a while that it is another system."""
 
     def __init__(self, host):
@@ -150,4 +180,6 @@ class other_system:
         self.host.check_output("rm /etc/os-release && printf %s > /etc/os-release", text)
 
     def __exit__(self, *_exception):
-        self.host.check_output("rm /etc/os-release && cp -a /run/os-release.kept /etc/os-release && rm /run/os-release.kept")
+        self.host.check_output(
+            "rm /etc/os-release && cp -a /run/os-release.kept /etc/os-release && rm /run/os-release.kept"
+        )

@@ -79,7 +79,9 @@ class Visitors:
         self.failures = []
         self.stop = threading.Event()
         self.threads = [
-            threading.Thread(target=self.visit, args=(address, path)) for address in addresses.values() for path in self.PATHS[:number]
+            threading.Thread(target=self.visit, args=(address, path))
+            for address in addresses.values()
+            for path in self.PATHS[:number]
         ]
 
     def visit(self, address, path):

@@ -1,4 +1,4 @@
-"""Broken releases, broken sites and killed runs: the run says why, what was serving serves on, the next good run heals."""
+"""Broken releases and sites, killed runs: the run says why, what served serves on, the next good run heals."""
 
 import os
 import random
@@ -32,17 +32,33 @@ def create_app():
 # What is wrong, the files that make it so, other settings, and what the run has to say.
 BROKEN = {
     "syntax error": ({"shop/__init__.py": "def create_app(:\n"}, {}, ["SyntaxError", "was not changed"]),
-    "missing module": ({"shop/__init__.py": "import nowhere_to_be_found\n" + FACTORY + "pass\n"}, {}, ["nowhere_to_be_found"]),
+    "missing module": (
+        {"shop/__init__.py": "import nowhere_to_be_found\n" + FACTORY + "pass\n"},
+        {},
+        ["nowhere_to_be_found"],
+    ),
     "missing callable": ({"shop/__init__.py": "VALUE = 1\n"}, {}, ["create_app"]),
-    "import that hangs": ({"shop/__init__.py": "import time\ntime.sleep(600)\n"}, {"max_start_seconds": 5}, ["after 5 s"]),
+    "import that hangs": (
+        {"shop/__init__.py": "import time\ntime.sleep(600)\n"},
+        {"max_start_seconds": 5},
+        ["after 5 s"],
+    ),
     "health question unanswered": ({"shop/__init__.py": ILL}, {}, ["status 500 instead of 200", "ill"]),
     "crash after fork": (
         {"shop/__init__.py": CRASH},
         {"max_start_seconds": 8},
         ["was not changed"],
     ),
-    "requirement that is not to be had": ({"requirements.txt": "flask==0.0.0.999\n"}, {}, ["installing requirements.txt failed", "0.0.0.999"]),
-    "requirements file that is missing": ({}, {"python": {"requirements": "none.txt"}}, ["none.txt is not in the source"]),
+    "requirement that is not to be had": (
+        {"requirements.txt": "flask==0.0.0.999\n"},
+        {},
+        ["installing requirements.txt failed", "0.0.0.999"],
+    ),
+    "requirements file that is missing": (
+        {},
+        {"python": {"requirements": "none.txt"}},
+        ["none.txt is not in the source"],
+    ),
     "static directory that is missing": ({}, {"static": {"/static": "none"}}, ["static directory none"]),
     "unknown option of uWSGI": ({}, {"uwsgi": {"no-such-option": True}}, ["no-such-option"]),
     "secret in a traceback": (
@@ -63,7 +79,7 @@ def served_on(release_of, processes):
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_release_reaches_nobody(case, app, variant, playbook, visitors):
+def test_broken_release_reaches_nobody(case, variant, playbook, visitors):
     files, settings, fragments = BROKEN[case]
     broken = variant(files) | settings
     with visitors() as crowd:
@@ -94,7 +110,9 @@ def test_good_run_heals_after_all_that(playbook, fleet):
         assert host.run("ls -A /etc/emperor/vassals").stdout.split() == ["shop.ini"]
 
 
-def test_killed_runs_leave_a_host_that_serves_and_heals(app, variant, start_playbook, playbook, release_of, visitors, fleet):
+def test_killed_runs_leave_a_host_that_serves_and_heals(
+    app, variant, start_playbook, playbook, release_of, visitors, fleet
+):
     """SIGKILL of the whole run, modules on the hosts included, at random moments of a deploy."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")
@@ -106,7 +124,7 @@ def test_killed_runs_leave_a_host_that_serves_and_heals(app, variant, start_play
         for number in range(4):
             new = variant({"shop/pages.py": f"{pages}\nKILLED = {seed + number}\n"})
             process = start_playbook("deploy", "-e", "app=shop", variables={"flask_apps": [new]})
-            time.sleep(dice.uniform(4, 30))
+            time.sleep(dice.uniform(3, 15))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             for host in fleet:

@@ -51,8 +51,8 @@ def test_rollback_never_returns_to_what_it_left(playbook, release_of):
 
 def test_rollback_to_a_release_by_name(playbook, release_of, fleet):
     first = release_of()
-    listing = {host.backend.name: host.check_output("ls /srv/flask_apps/shop/releases").split() for host in fleet}
-    (wanted,) = set(listing[fleet[0].backend.name]) - {first[fleet[0].backend.name]}
+    described = fleet[0].check_output("grep -l activated /srv/flask_apps/shop/releases/*/release.json").split()
+    (wanted,) = {path.split("/")[-2] for path in described} - set(first.values())
     run = playbook("rollback", "-e", "app=shop", "-e", f"release={wanted}")
     assert not run.failed, run.error
     assert set(release_of().values()) == {wanted}
@@ -62,7 +62,7 @@ def test_rollback_to_a_release_by_name(playbook, release_of, fleet):
     assert wanted in run.error, "the refusal does not tell which releases there are"
 
 
-def test_site_returns_to_what_the_inventory_says(playbook, release_of, app):
+def test_site_returns_to_what_the_inventory_says(playbook, release_of):
     run = playbook("site")
     assert not run.failed
     assert release_of()
@@ -101,7 +101,7 @@ def test_old_releases_are_removed_and_their_assets_with_them(app, variant, playb
     releases = fleet[0].check_output("ls /srv/flask_apps/shop/releases").split()
     assert len(releases) == 2
     links = fleet[0].check_output("cd /srv/flask_apps/shop/static && find . -maxdepth 1 -type l | sort").split()
-    assert links == ["./0", "./1"]
+    assert links == ["./0", "./1", "./2"], "one link a release, and one to move them by"
     assert fleet[0].run("find /srv/flask_apps/shop/static -xtype l").stdout == "", "links that lead nowhere"
 
 
@@ -111,7 +111,7 @@ def test_whatever_changed_on_disk_is_served_after_the_next_run(playbook, fleet):
     host.check_output("printf 'map $uri $unused { default 1; }\\n' > /etc/nginx/conf.d/by_hand.conf")
     run = playbook("site", "--limit=webservers[0]")
     assert not run.failed
-    assert "Make nginx run what is on disk] ******\nchanged" in run.output.replace("*" * 7, "*") or run.changed >= 1
+    assert run.changed >= 1, "a file that was written and never read was not noticed"
     host.check_output("rm /etc/nginx/conf.d/by_hand.conf")
     run = playbook("site", "--limit=webservers[0]")
     assert run.changed >= 1, "a removed file was not noticed"

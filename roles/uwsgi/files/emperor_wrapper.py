@@ -18,6 +18,11 @@ import sys
 HANDED_THROUGH = "UWSGI_"
 
 
+def encoded(value: str) -> bytes:
+    """A value as the app shall find it; bytes that are no UTF-8 were escaped when they were read."""
+    return value.encode("utf-8", "surrogateescape")
+
+
 def main() -> None:
     """Replace this process by the vassal. Privileges are those of the vassal file's owner already (tyrant mode)."""
     vassal = sys.argv[sys.argv.index("--ini") + 1]
@@ -31,7 +36,8 @@ def main() -> None:
     if launch.get("identifier"):
         # systemd-cat replaces itself by the command: the journal then knows the app by its name.
         command = ["/usr/bin/systemd-cat", "--identifier=" + launch["identifier"], *command]
-    os.execve(command[0], command, environment)
+    # As bytes: what the host's language is must not matter.
+    os.execve(command[0], command, {os.fsencode(name): encoded(value) for name, value in environment.items()})
 
 
 if __name__ == "__main__":

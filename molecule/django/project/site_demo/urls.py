@@ -10,7 +10,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 
-def index(request: HttpRequest) -> JsonResponse:
+def index(_request: HttpRequest) -> JsonResponse:
     """Say which Django runs from which virtualenv, and how many migrations its database holds."""
     return JsonResponse(
         {
@@ -23,7 +23,7 @@ def index(request: HttpRequest) -> JsonResponse:
     )
 
 
-def healthz(request: HttpRequest) -> JsonResponse:
+def healthz(_request: HttpRequest) -> JsonResponse:
     """Answer the health check without the database: it asks whether the worker is alive."""
     return JsonResponse({"status": "ok"})
 
