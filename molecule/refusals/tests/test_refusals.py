@@ -119,6 +119,10 @@ CASES = {
     ),
     "unknown app to work on": (apps(shop(), flask_apps_only=["blog"]), ["flask_apps_only", "blog", "shop"]),
     "nginx site without content": (apps(shop(), nginx_sites=[{"name": "x"}]), ["nginx_sites[x].content"]),
+    "threads with Debian 12's own uWSGI": (
+        apps(shop(), uwsgi_install="distro"),
+        ["flask_apps[shop].workers.threads", "Debian 12", "uwsgi_install to pyuwsgi"],
+    ),
     "unknown origin of uWSGI": (apps(shop(), uwsgi_install="snap"), ["uwsgi_install", "snap"]),
 }
 
@@ -149,6 +153,14 @@ def test_refused(case, playbook):
     for fragment in fragments:
         assert fragment in run.error, run.error
     assert run.changed == 0
+
+
+def test_dry_run_succeeds_on_bare_hosts_and_shows_what_would_come(playbook):
+    run = playbook("site", "--check", "--diff", variables=apps(shop(environment={"SHOP_SECRET": "correct horse"})))
+    assert not run.failed, run.error
+    assert "+module = shop:create_app()" in run.output
+    assert "uwsgi_pass unix:/run/emperor/shop/app.sock;" in run.output
+    assert "correct horse" not in run.output
 
 
 def test_unproven_system_is_refused_and_can_be_tried_all_the_same(fleet, playbook):

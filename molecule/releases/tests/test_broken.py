@@ -83,7 +83,7 @@ def test_broken_release_reaches_nobody(case, variant, playbook, visitors):
     files, settings, fragments = BROKEN[case]
     broken = variant(files) | settings
     with visitors() as crowd:
-        run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": [broken]})
+        run = playbook("deploy", "-vvv", "--diff", "-e", "app=shop", variables={"flask_apps": [broken]})
     assert run.failed
     for fragment in fragments:
         assert fragment in run.error, run.error
