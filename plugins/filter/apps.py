@@ -8,6 +8,7 @@ fault, naming the variable and the cure.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -91,6 +92,8 @@ MANAGED_OPTIONS = {
     "processes": "workers.processes",
     "workers": "workers.processes",
     "threads": "workers.threads",
+    "lazy-apps": "workers.lazy_apps",
+    "lazy": "workers.lazy_apps",
     "enable-threads": "workers.threads",
     "harakiri": "max_request_seconds",
     "worker-reload-mercy": "max_request_seconds",
@@ -100,15 +103,17 @@ MANAGED_OPTIONS = {
 }
 FIXED_OPTIONS = frozenset((
     "strict", "master", "need-app", "socket", "uwsgi-socket", "chmod-socket", "chown-socket", "stats", "uid", "gid",
-    "ini", "emperor", "daemonize", "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
+    "ini", "zerg", "zerg-pool", "emperor", "daemonize",
+    "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
     "need-plugin", "binary-path", "exec-as-root", "unprivileged-binary-path", "privileged-binary-patch",
     "unprivileged-binary-patch",
 ))  # fmt: skip
 
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
-OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV"))
+OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP"))
 
 SOURCES = ("path", "git", "archive", "package")
+MOMENTS = ("before_switch", "after_switch")
 THREADS = 16  # Measured: four processes of 16 threads serve blocking and CPU-bound work well on two processors.
 PROCESSES_PER_CPU = 2  # More than that does not help, see docs.
 
@@ -223,6 +228,27 @@ def _options(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
     return result
 
 
+def _hooks(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
+    """The commands of every moment, each of which can be split into words."""
+    result: dict[str, list[str]] = {}
+    for moment in MOMENTS:
+        here = f"{where}.hooks.{moment}"
+        commands = values.get(moment) or []
+        if not isinstance(commands, list):
+            _fail(here, f"is {commands!r}, but has to be a list of commands.")
+        for command in commands:
+            if not isinstance(command, str) or "\0" in command:
+                _fail(here, f"has {command!r}, but has to be a list of commands, each of them text: put it in quotes.")
+            try:
+                words = shlex.split(command)
+            except ValueError as error:
+                _fail(here, f"has {command!r}, which cannot be split into words ({error}): correct the quotes.")
+            if not words:
+                _fail(here, "has an empty command: remove it.")
+        result[moment] = list(commands)
+    return result
+
+
 def _domains(values: Iterable[Any], where: str) -> list[str]:
     result = []
     for value in values:
@@ -241,7 +267,6 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
         "current": f"{home}/current",
         "run": f"{run}/{name}",
         "socket": f"{run}/{name}/app.sock",
-        "stats": f"{run}/{name}/stats.sock",
     }
 
 
@@ -280,7 +305,23 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
         _fail(f"{where}.python.requirements", sentence)
     if python.get("require_hashes") and not requirements:
         _fail(f"{where}.python.require_hashes", "needs a file whose hashes to check: set python.requirements.")
-    workers = {"processes": max(2, PROCESSES_PER_CPU * cpus), "threads": THREADS, **_given(app.get("workers"))}
+    reload = app.get("reload") or "zerg"
+    workers = {
+        "processes": max(2, PROCESSES_PER_CPU * cpus),
+        "threads": THREADS,
+        "lazy_apps": reload == "chain",
+        **_given(app.get("workers")),
+    }
+    if reload == "chain" and not workers["lazy_apps"]:
+        sentence = (
+            "is false, but with reload: chain every worker loads the app itself: remove it, or choose another mode."
+        )
+        _fail(f"{where}.workers.lazy_apps", sentence)
+    if reload == "chain" and workers["processes"] == 1:
+        _fail(
+            f"{where}.workers.processes",
+            "is 1, but with reload: chain others have to serve while one starts: set it to 2 or more.",
+        )
     health = {"path": "/", "status": 200, **_given(app.get("health"))}
     limits = {key: app.get(key) for key in ("max_request_seconds", "max_start_seconds")}
     complete.update(
@@ -295,9 +336,13 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
         domains=_domains(app.get("domains") or [], where),
         static=_static(app.get("static") or {}, where),
         workers={
-            kind: _bounded(workers[kind], 1, 512, f"{where}.workers.{kind}", kind) for kind in ("processes", "threads")
+            "lazy_apps": bool(workers["lazy_apps"]),
+            **{
+                kind: _bounded(workers[kind], 1, 512, f"{where}.workers.{kind}", kind)
+                for kind in ("processes", "threads")
+            },
         },
-        reload=app.get("reload") or "graceful",
+        reload=reload,
         **{
             key: _bounded(60 if value is None else value, 1, 3600, f"{where}.{key}", "seconds")
             for key, value in limits.items()
@@ -307,6 +352,7 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
             "path": health["path"],
             "status": _bounded(health["status"], 100, 599, f"{where}.health.status", "an HTTP status"),
         },
+        hooks=_hooks(app.get("hooks") or {}, where),
         uwsgi=_options(app.get("uwsgi") or {}, where),
     )
     _require(URL_PATH, complete["health"]["path"], f"{where}.health.path", "has to be a path like '/healthz'")

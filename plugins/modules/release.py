@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 
 DOCUMENTATION = r"""
 module: release
@@ -407,35 +408,9 @@ def activate(releases: Releases, params: dict[str, Any]) -> bool:
     return changed
 
 
-def main() -> None:
-    """Bring the releases into the wanted state."""
-    module = AnsibleModule(
-        argument_spec={
-            "home": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["staged", "current", "rejected", "listed"], "required": True},
-            "id": {"type": "str"},
-            "user": {"type": "str"},
-            "bundle": {"type": "path"},
-            "label": {"type": "str", "default": ""},
-            "interpreter": {"type": "path", "default": "/usr/bin/python3"},
-            "requirements": {"type": "str", "default": ""},
-            "require_hashes": {"type": "bool", "default": False},
-            "packages": {"type": "list", "elements": "str", "default": []},
-            "pip_arguments": {"type": "list", "elements": "str", "default": []},
-            "static": {"type": "dict", "default": {}},
-            "keep": {"type": "int", "default": 5},
-            "reject_others": {"type": "list", "elements": "str", "default": []},
-        },
-        required_if=[
-            ("state", "staged", ["id", "user"]),
-            ("state", "current", ["id"]),
-            ("state", "rejected", ["id"]),
-        ],
-        supports_check_mode=True,
-    )
-    releases, state, release = Releases(module.params["home"]), module.params["state"], module.params["id"]
-    if release and not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
-        module.fail_json(msg=f"id is {release!r}, but has to be letters, digits, '.', '_' and '-'.")
+def bring(module: AnsibleModule, releases: Releases) -> tuple[bool, list[str]]:
+    """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed."""
+    state, release = module.params["state"], module.params["id"]
     known = releases.describe(release) if release else None
     changed, removed = False, []
 
@@ -465,7 +440,44 @@ def main() -> None:
         changed = True
         if not module.check_mode:
             releases.record(release, rejected=True)
+    return changed, removed
 
+
+def main() -> None:
+    """Check what was asked, and do it while no other module is at work."""
+    module = AnsibleModule(
+        argument_spec={
+            "home": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["staged", "current", "rejected", "listed"], "required": True},
+            "id": {"type": "str"},
+            "user": {"type": "str"},
+            "bundle": {"type": "path"},
+            "label": {"type": "str", "default": ""},
+            "interpreter": {"type": "path", "default": "/usr/bin/python3"},
+            "requirements": {"type": "str", "default": ""},
+            "require_hashes": {"type": "bool", "default": False},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "pip_arguments": {"type": "list", "elements": "str", "default": []},
+            "static": {"type": "dict", "default": {}},
+            "keep": {"type": "int", "default": 5},
+            "reject_others": {"type": "list", "elements": "str", "default": []},
+        },
+        required_if=[
+            ("state", "staged", ["id", "user"]),
+            ("state", "current", ["id"]),
+            ("state", "rejected", ["id"]),
+        ],
+        supports_check_mode=True,
+    )
+    releases, state, release = Releases(module.params["home"]), module.params["state"], module.params["id"]
+    if release and not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
+        module.fail_json(msg=f"id is {release!r}, but has to be letters, digits, '.', '_' and '-'.")
+    reads_only = module.check_mode or state == "listed"
+    try:
+        with contextlib.nullcontext() if reads_only else exclusive():
+            changed, removed = bring(module, releases)
+    except Busy as reason:
+        module.fail_json(msg=str(reason))
     facts = {"releases": releases.all(), "current": releases.current(), "previous": releases.previous()}
     module.exit_json(changed=changed, removed=removed, **facts)
 

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
-import hashlib
+import glob
 import json
 import os
 import pwd
@@ -14,47 +13,81 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import (
+    complete,
+    environment,
+    generation_of,
+    launch,
+    number,
+    rehearsal,
+    shown,
+)
 
 DOCUMENTATION = r"""
 module: vassal
 short_description: Make an app run as its vassal file says, or leave it as it was
 version_added: 1.0.0
 description:
-  - Starts the new configuration once on a private socket, as the app's user, and asks it the health question
-    (preflight). Only if it answers well, the vassal file is replaced, in one step, and the Emperor reloads the app.
-  - Waits until the instance that answers is the one of the new file. If it does not come, the file that last worked is
-    put back and the module fails with the app's last log lines.
-  - A run that was killed while it waited is healed by the next one, which finds the file that last worked beside it.
+  - An app has two places for a vassal, C(blue) and C(green), each with a file, a socket and a statistics socket of its
+    own. Usually one is taken; during a switch both may be.
+  - V(present) starts the new configuration once on a private socket, as the app's user, and asks it the health question
+    (preflight). Only if it answers well, it goes over to it in the way O(reload) says. What ran before is remembered.
+  - V(settled) ends what ran before, after its requests. V(returned) goes back to it instead.
+  - A run that was killed at any step is healed by the next one.
 options:
   name:
     description: Name of the app, also its Unix user and its name in the journal.
     type: str
     required: true
-  path:
-    description: The vassal file.
+  directory:
+    description: Directory of the vassal files.
+    type: path
+    required: true
+  run:
+    description: Directory of the app's sockets.
     type: path
     required: true
   state:
-    description: Whether the app runs. V(absent) ends it after its running requests.
+    description:
+      - V(present) lets the app run as O(content) says.
+      - V(settled) lets nothing else of the app run; V(returned) takes the last V(present) back, until V(settled).
+      - V(absent) ends the app after its running requests.
     type: str
-    choices: [present, absent]
+    choices: [present, settled, returned, absent]
     default: present
   content:
     description:
       - The vassal file's text, with the sections C([launch]) and, last, C([uwsgi]). Needed when O(state=present).
     type: str
+  reload:
+    description:
+      - How to go over to a changed configuration.
+      - V(beside) starts a second instance, and leaves both running.
+      - V(in_place) lets the running instance reload itself.
+      - V(chain) lets its workers load the release to which O(link) leads, one at a time.
+      - Where the running instance cannot go over in that way, a second one is started beside it.
+    type: str
+    choices: [beside, in_place, chain]
+    default: beside
+  link:
+    description: The symbolic link through which workers find the release. Needed when O(reload=chain).
+    type: path
+  release:
+    description: Directory of the release it has to lead to. Needed when O(reload=chain).
+    type: path
   wrapper:
     description: The program by which the Emperor starts vassals.
     type: path
     default: /usr/local/libexec/emperor-wrapper
-  run:
-    description: Directory of the app's sockets; C(app.sock) in it is the one that serves.
-    type: path
-    required: true
   health_path:
     description: Path to ask for.
     type: str
@@ -72,9 +105,13 @@ options:
     type: int
     default: 60
   drain_timeout:
-    description: Seconds the running requests of the old instance may take to end.
+    description: Seconds the running requests of an instance may take to end; what runs on then is killed.
     type: int
     default: 60
+  memory_reserve:
+    description: MiB of memory that have to stay free while two instances run side by side.
+    type: int
+    default: 64
 attributes:
   check_mode:
     description: Says what would be done.
@@ -90,86 +127,218 @@ EXAMPLES = r"""
 - name: Run the release
   flaskops.emperor.vassal:
     name: shop
-    path: /etc/emperor/vassals/shop.ini
-    content: "{{ lookup('ansible.builtin.template', 'vassal.ini.j2') }}"
+    directory: /etc/emperor/vassals
     run: /run/emperor/shop
+    content: "{{ lookup('ansible.builtin.template', 'vassal.ini.j2') }}"
     health_path: /healthz
+
+- name: End what ran before
+  flaskops.emperor.vassal:
+    name: shop
+    directory: /etc/emperor/vassals
+    run: /run/emperor/shop
+    state: settled
 """
 
 RETURN = r"""
 generation:
-  description: Names the vassal file's content; the app answers it in the header X-Vassal.
+  description: Names the vassal file's content; the app answers it in the header X-Vassal. Empty when no app runs.
   type: str
-  returned: when O(state=present)
+  returned: when O(state=present) or O(state=returned)
+socket:
+  description: The socket to which requests have to go. Empty when no app runs.
+  type: str
+  returned: when O(state=present) or O(state=returned)
 """
 
 HEADER = "x-vassal"
+COLOURS = ("blue", "green")
 PAUSE = 0.1  # seconds between two looks
-KNOWN_GOOD = ".good"  # not "*.ini": the Emperor takes every such file for a vassal
 LOG_LINES = 25
+# A stopping instance without a request that still runs after so many seconds hangs: nothing is lost by killing it.
+HANGS = 5
+# Seconds after which a stopping worker is told again.
+AGAIN = 2
+# So often may a worker die while it loads the app before it counts as hopeless.
+DEATHS = 3
+# Seconds after its requests within which the Emperor has noticed, stopped and buried a vassal.
+EMPEROR = 15
 # Lets the kernel kill the rehearsal when the module is killed: nobody else would end it then.
 WITH_PARENT = ["setpriv", "--pdeathsig=KILL"]
-# Variables that every app has; their values are no secret and stand in every traceback.
-OPEN_VARIABLES = frozenset(("PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID"))
 
 
 class Unhealthy(Exception):
     """The app does not answer as it should; the text says what it does instead."""
 
 
-def complete(content: str) -> tuple[str, str]:
-    """The vassal file with the header that tells its generation, and the generation."""
-    generation = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return content.rstrip("\n") + f"\nadd-header = X-Vassal: {generation}\n", generation
+class Stop(Unhealthy):
+    """There is nothing to wait for any more."""
 
 
-def generation_of(content: str) -> str:
-    """The generation a complete vassal file names; empty when it names none."""
-    found = re.search(r"^add-header = X-Vassal: ([0-9a-f]+)$", content, re.MULTILINE)
-    return found.group(1) if found else ""
+@dataclass(frozen=True)
+class Place:
+    """One of the two places in which an app can run."""
+
+    name: str
+    colour: str
+    directory: str
+    run: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.directory}/{self.name}.{self.colour}.ini"
+
+    @property
+    def socket(self) -> str:
+        return f"{self.run}/{self.name}.{self.colour}.sock"
+
+    @property
+    def stats(self) -> str:
+        return f"{self.run}/{self.name}.{self.colour}.stats"
+
+    @property
+    def content(self) -> str | None:
+        return read(self.file)
+
+    def instance(self) -> list[Process]:
+        """What runs in it: the master, then the workers."""
+        return processes.of_file(self.file, pwd.getpwnam(self.name).pw_uid)
 
 
-def launch(content: str) -> configparser.SectionProxy:
-    """The section which the wrapper reads."""
-    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
-    parser.read_string(content)
-    return parser["launch"]
+@dataclass(frozen=True)
+class Before:
+    """What ran before a switch began; kept in a file until the switch is settled.
 
-
-def rehearsal(content: str, run: str) -> str:
-    """The vassal file changed so that it can run once beside the real one.
-
-    It gets a socket of its own and one process, and neither journal, nor files, nor helpers that the real one owns.
+    :ivar colour: its place, empty when the app did not run.
+    :ivar content: its vassal file.
+    :ivar release: where the link led, empty when there was none.
     """
-    replaced = (
-        r"([a-z-]*socket|https?|stats[a-z-]*|processes|cheaper[a-z-]*|touch-[a-z-]*|identifier|vacuum|[a-z-]*pidfile[0-9]*"
-        r"|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm|[a-z-]*attach-daemon2?) *="
-    )
-    kept = [line for line in content.split("\n") if not re.match(replaced, line)]
-    return "\n".join([*kept, f"socket = {run}/preflight.sock", "processes = 1", "vacuum = true", ""])
+
+    colour: str
+    content: str
+    release: str
 
 
-def censor(text: str, content: str) -> str:
-    """A text without the values of the app's environment. Values shorter than five characters tell nothing and stay."""
-    environment = json.loads(launch(content)["environment"])
-    values = [value for name, value in environment.items() if name not in OPEN_VARIABLES and len(value) > 4]
-    for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, "********")
-    return text
+class App:
+    """The vassals of one app.
 
+    :param params: the module's parameters.
+    """
 
-def shown(content: str | None) -> str:
-    """A vassal file as a diff may show it: of the environment only the names, and whether values changed."""
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+        self.name: str = params["name"]
+        self.places = [Place(self.name, colour, params["directory"], params["run"]) for colour in COLOURS]
+        self.memory = os.path.join(params["directory"], self.name + ".before")  # not "*.ini": no vassal
 
-    def names(match: re.Match[str]) -> str:
+    @property
+    def taken(self) -> list[Place]:
+        """The places with a vassal file, the older file first."""
+        taken = [place for place in self.places if os.path.exists(place.file)]
+        return sorted(taken, key=lambda place: os.stat(place.file).st_mtime_ns)
+
+    def place(self, colour: str) -> Place:
+        return self.places[COLOURS.index(colour)]
+
+    # What ran before
+
+    def remember(self, place: Place | None) -> None:
+        """Keep what runs now for a return."""
+        before = Before(place.colour if place else "", (place and place.content) or "", self.leads_to)
+        write(self.memory, json.dumps(asdict(before)), 0, 0)
+
+    @property
+    def before(self) -> Before | None:
+        """What ran before the switch that is not settled yet."""
+        text = read(self.memory)
+        if text is None and len(self.taken) > 1:  # somebody removed our note
+            older = self.taken[0]
+            return Before(older.colour, older.content or "", self.leads_to)
+        return None if text is None else Before(**json.loads(text))
+
+    # The link of the mode chain
+
+    @property
+    def leads_to(self) -> str:
         try:
-            listed = ", ".join(sorted(dict(json.loads(match.group(1)))))
-        except (TypeError, ValueError):  # edited by hand
-            listed = "unreadable"
-        digest = hashlib.sha256(match.group(1).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        return f"environment = {listed} (values: {digest})"
+            return os.readlink(self.params["link"]) if self.params["link"] else ""
+        except FileNotFoundError:
+            return ""
 
-    return re.sub(r"^environment *= *(.*)$", names, content or "", flags=re.MULTILINE)
+    def lead(self, release: str) -> None:
+        """Let the link lead to a release, in one step."""
+        if release and release != self.leads_to:
+            staged = self.params["link"] + ".new"
+            remove(staged)
+            os.symlink(release, staged)
+            os.replace(staged, self.params["link"])
+
+    # Writing
+
+    def write(self, place: Place, content: str) -> None:
+        """Write a vassal file: the Emperor starts or reloads the vassal."""
+        user = pwd.getpwnam(self.name)
+        before = os.stat(place.file).st_mtime if os.path.exists(place.file) else 0
+        # The Emperor compares whole seconds: two changes within one would be one to him.
+        write(place.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
+
+    # Looking
+
+    def look(self, sock: str, generation: str) -> None:
+        """Ask the health question once.
+
+        :raises Unhealthy: when the answer is not that of a healthy instance of this generation.
+        """
+        wanted, path = self.params["health_status"], self.params["health_path"]
+        try:
+            answer = uwsgi_client.request(sock, path, self.params["health_host"], timeout=self.params["start_timeout"])
+        except OSError as error:
+            raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
+        if answer.status != wanted:
+            begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
+            raise Unhealthy(f"it answers {path} with status {answer.status or 'none'} instead of {wanted}: {begin}")
+        if answer.headers.get(HEADER, "") != generation:
+            raise Unhealthy("an instance of another generation answers")
+
+    def wait(self, sock: str, generation: str, seconds: float, hopeless: Callable[[], None] | None = None) -> None:
+        """Wait until a healthy instance of this generation answers.
+
+        :param seconds: how long to wait.
+        :param hopeless: called after every failed look; raises Stop when there is nothing to wait for.
+        :raises Unhealthy: with what it last did.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.look(sock, generation)
+                return
+            except Unhealthy as reason:
+                if hopeless:
+                    hopeless()
+                if time.monotonic() > deadline:
+                    raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
+            time.sleep(PAUSE)
+
+    def healthy(self, place: Place, patience: float = 0) -> bool:
+        """Whether a place has an instance that answers well, to whom visitors come."""
+        content = place.content or ""
+        try:
+            for sock in dict.fromkeys((place.socket, visited(place, content))):
+                self.wait(sock, generation_of(content), patience)
+        except Unhealthy:
+            return False
+        return True
+
+    def journal(self, since: float) -> str:
+        """What the app wrote to the journal since a moment (seconds since 1970)."""
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat"]
+        command += [f"--since=@{since:.0f}", f"--identifier={self.name}"]
+        return excerpt(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout)
+
+
+def visited(place: Place, content: str) -> str:
+    """The socket on which visitors reach a place: the app's held one, or the place's own."""
+    return launch(content).get("socket", place.socket) if content else ""
 
 
 def read(path: str) -> str | None:
@@ -181,8 +350,11 @@ def read(path: str) -> str | None:
         return None
 
 
-def write(path: str, content: str, uid: int, gid: int) -> None:
-    """Put a file in its place in one step, readable for its owner alone."""
+def write(path: str, content: str, uid: int, gid: int, modified: float | None = None) -> None:
+    """Put a file in its place in one step, readable for its owner alone.
+
+    :param modified: time of its last change, seconds since 1970; now if None.
+    """
     staged = path + ".new"  # beside it, so that the rename is atomic; not "*.ini"
     remove(staged)
     # Exclusively: in a directory of the app's user, a link may wait there for root to write through.
@@ -191,6 +363,8 @@ def write(path: str, content: str, uid: int, gid: int) -> None:
         file.write(content)
         file.flush()
         os.fchown(file.fileno(), uid, gid)
+        if modified:
+            os.utime(file.fileno(), (modified, modified))
         os.fsync(file.fileno())
     os.replace(staged, path)
 
@@ -201,79 +375,54 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def look(sock: str, params: dict[str, Any], generation: str) -> None:
-    """Ask the health question once.
-
-    :raises Unhealthy: when the answer is not that of a healthy instance of this generation.
-    """
-    try:
-        answer = uwsgi_client.request(
-            sock, params["health_path"], params["health_host"], timeout=params["start_timeout"]
-        )
-    except OSError as error:
-        raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
-    if answer.status != params["health_status"]:
-        begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
-        raise Unhealthy(
-            f"it answers {params['health_path']} with status {answer.status or 'none'} instead of "
-            f"{params['health_status']}: {begin}"
-        )
-    if answer.headers.get(HEADER, "") != generation:
-        raise Unhealthy("an instance of another generation answers")
+# --- preflight
 
 
-def wait(
-    sock: str, params: dict[str, Any], generation: str, seconds: float, process: subprocess.Popen[str] | None = None
-) -> None:
-    """Wait until a healthy instance of this generation answers.
-
-    :param seconds: how long to wait.
-    :param process: the instance, if it is our own child: when it ends there is nothing to wait for.
-    :raises Unhealthy: with what it last did.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            look(sock, params, generation)
-            return
-        except Unhealthy as reason:
-            if process and process.poll() is not None:
-                raise Unhealthy(f"it ends before it answers (exit code {process.returncode})") from reason
-            if time.monotonic() > deadline:
-                raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
-        time.sleep(PAUSE)
-
-
-def preflight(content: str, generation: str, params: dict[str, Any], user: pwd.struct_passwd) -> None:
+def preflight(app: App, content: str, generation: str) -> processes.Memory | None:
     """Start the app once on a socket of its own, with everything as it will be, and ask the health question.
 
+    :returns: what it uses with one worker, None where the kernel does not tell.
     :raises Unhealthy: with the reason and the app's own last words.
     """
-    run = params["run"]
-    file = os.path.join(run, "preflight.ini")
-    write(file, rehearsal(content, run), user.pw_uid, user.pw_gid)
+    run, user = app.params["run"], pwd.getpwnam(app.name)
+    file, sock, stats = (os.path.join(run, f"preflight.{kind}") for kind in ("ini", "sock", "stats"))
+    text = rehearsal(content, run)
+    if app.params["release"]:
+        text = text.replace(app.params["link"], app.params["release"])
+    write(file, text, user.pw_uid, user.pw_gid)
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
-            [*WITH_PARENT, params["wrapper"], "--ini", file], cwd="/", env={}, start_new_session=True,
+            [*WITH_PARENT, app.params["wrapper"], "--ini", file], cwd="/", env={}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
             user=user.pw_uid, group=user.pw_gid, extra_groups=[],
         )  # fmt: skip
+
+        dying = deaths(stats)
+
+        def hopeless() -> None:
+            if process.poll() is not None:
+                raise Stop(f"it ends before it answers (exit code {process.returncode})")
+            dying()
+
         try:
-            wait(os.path.join(run, "preflight.sock"), params, generation, params["start_timeout"], process)
+            app.wait(sock, generation, app.params["start_timeout"], hopeless)
+            with contextlib.suppress(OSError):
+                return processes.memory(processes.of_file(file, user.pw_uid), user.pw_uid, user.pw_gid)
+            return None
         except Unhealthy as reason:
             output.seek(0)
             raise Unhealthy(f"{reason}\n{excerpt(output.read())}") from reason
         finally:
             end(process)
-            for leftover in (file, os.path.join(run, "preflight.sock")):
+            for leftover in (file, sock, stats):
                 remove(leftover)
 
 
 def end(process: subprocess.Popen[str]) -> None:
     """End the rehearsal and its children: politely, then for good."""
-    for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+    for means, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         try:
-            os.killpg(process.pid, number)
+            os.killpg(process.pid, means)
             process.wait(seconds)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
@@ -283,12 +432,15 @@ def end(process: subprocess.Popen[str]) -> None:
 
 # What uWSGI says of itself at every start, however well or badly the app does.
 CHATTER = re.compile(
-    r"^\s*(\*\*\* (WARNING: you have enabled harakiri|Starting|Operational|uWSGI is running|Python threads|has_emperor)"
+    r"^\s*(\*\*\* (WARNING: you have enabled harakiri|Starting|Operational|uWSGI is running|Python threads|has_emperor"
+    r"|Stats server)"
     r"|compiled with|os: |nodename|machine: "
-    r"|clock source|pcre jit|detected |current working|chdir\(\)|your |lock engine|thunder lock|uwsgi socket"
-    r"|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome|\[uWSGI\] getting"
+    r"|clock source|pcre jit|detected |current working|chdir\(\)|your |lock engine|thunder lock|uwsgi (zerg )?socket"
+    r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
+    r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
     r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
-    r"|worker \d+ buried)"
+    r"|worker \d+ buried)",
+    re.IGNORECASE,
 )
 
 
@@ -297,98 +449,328 @@ def excerpt(log: str) -> str:
     return "\n".join([line for line in log.splitlines() if line.strip() and not CHATTER.match(line)][-LOG_LINES:])
 
 
-def journal(name: str, since: float) -> str:
-    """What the app wrote to the journal since a moment (seconds since 1970)."""
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}", f"--identifier={name}"]
-    return excerpt(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout)
+def check_memory(app: App, content: str, used: processes.Memory | None) -> None:
+    """See that the host has room for a second instance.
+
+    Its size is the rehearsal's, which had one worker, and for each other worker what that one shared with nobody.
+
+    :raises Unhealthy: when there is not enough memory.
+    """
+    if used is None:
+        return
+    mib = 1024 * 1024
+    needed = used.total + max(number(content, "processes") - 1, 0) * used.private
+    available, reserve = processes.available_memory(), app.params["memory_reserve"] * mib
+    if needed > available - reserve:
+        raise Unhealthy(
+            f"a second instance beside the running one needs about {needed // mib} MiB, but of the host's "
+            f"{available // mib} MiB of available memory {reserve // mib} MiB have to stay free "
+            "(flask_apps_memory_reserve): set reload of this app to chain or graceful, or workers.processes lower, "
+            "or give the host more memory"
+        )
 
 
-def present(params: dict[str, Any], content: str, generation: str) -> bool:
+# --- statistics
+
+
+def statistics(sock: str) -> dict[str, Any] | None:
+    """What an instance says of itself on its statistics socket; None when it says nothing."""
+    try:
+        return uwsgi_client.statistics(sock, timeout=2)
+    except (OSError, ValueError):
+        return None
+
+
+def workers(stats: dict[str, Any]) -> list[dict[str, Any]]:
+    """The workers that run."""
+    return [one for one in stats["workers"] if one["pid"] > 0 and one["status"] != "cheap"]
+
+
+def idle(place: Place) -> bool:
+    """Whether an instance says that it has no request."""
+    stats = statistics(place.stats)
+    return stats is not None and not any(core["in_request"] for one in workers(stats) for core in one["cores"])
+
+
+def deaths(sock: str) -> Callable[[], None]:
+    """A function that raises Stop when workers die again and again and none of them serves.
+
+    :param sock: the statistics socket of the instance.
+    """
+    starts: dict[int, int] = {}
+
+    def dying() -> None:
+        stats = statistics(sock)
+        if stats is None or any(one["accepting"] for one in workers(stats)):
+            return
+        for one in stats["workers"]:
+            first = starts.setdefault(one["id"], one["respawn_count"])
+            if one["respawn_count"] - first >= DEATHS:
+                raise Stop("its workers die as soon as they start")
+
+    return dying
+
+
+def watch(place: Place) -> Callable[[], None]:
+    """A function that raises Stop when the instance of a place cannot come up any more."""
+    stats = statistics(place.stats)
+    master = [process for process in place.instance() if stats and process.pid == stats["pid"]]
+    dying = deaths(place.stats)
+
+    def hopeless() -> None:
+        if master and not processes.alive(master[0]):
+            raise Stop("it ends when it starts")
+        dying()
+
+    return hopeless
+
+
+# --- ending what runs
+
+
+def stop(app: App, place: Place, instead: str = "") -> None:
+    """End the instance of a place after its running requests; what does not end is killed.
+
+    :param instead: the socket to which those go who still come to the one of this place.
+    """
+    instance, drain = place.instance(), app.params["drain_timeout"]
+    family = processes.with_descendants(instance)
+    moved = bool(instead) and visited(place, place.content or "") == place.socket
+    if moved:
+        # nginx sends nobody here any more, but a visitor whose upload it took before may come yet.
+        staged = place.socket + ".new"
+        remove(staged)
+        os.symlink(instead, staged)
+        os.replace(staged, place.socket)
+        wait_idle(place, drain)
+    remove(place.file)
+    bury(app, family, instance[1:], drain + EMPEROR)
+    for leftover in (place.stats, *([] if moved else [place.socket])):
+        remove(leftover)
+
+
+def bury(app: App, family: list[Process], takers: list[Process], seconds: float) -> None:
+    """Wait until processes that were told to stop have ended, and kill those that never will.
+
+    :param takers: the workers among them.
+    :param seconds: how long their requests may take.
+    """
+    user, run = pwd.getpwnam(app.name), app.params["run"]
+    told = rested = began = time.monotonic()
+    while any(processes.alive(process) for process in family):
+        now = time.monotonic()
+        if processes.connections(takers, user.pw_uid, user.pw_gid, run + "/") != 0:
+            rested = now
+        if now > began + seconds or now - rested > HANGS:
+            processes.kill(family)
+        elif now - told > AGAIN:
+            # uWSGI loses the signal in a worker that is just starting (its own handler is not there yet), and its
+            # master then waits for ever.
+            processes.kill(takers, signal.SIGHUP)
+            told = now
+        time.sleep(PAUSE)
+
+
+def wait_idle(place: Place, seconds: float) -> None:
+    """Wait until an instance had no request at three looks in a row, or the time is over."""
+    deadline, looks = time.monotonic() + seconds, 0
+    while looks < 3 and time.monotonic() < deadline:
+        looks = looks + 1 if idle(place) else 0
+        time.sleep(PAUSE)
+
+
+# --- going over
+
+
+def beside(app: App, content: str, generation: str) -> None:
+    """Start a second instance, and leave the first as it is.
+
+    :raises Unhealthy: when it does not become healthy.
+    """
+    place = next(place for place in app.places if place not in app.taken)
+    remove(place.socket)  # of an instance that was killed, or a link for late-comers
+    app.lead(app.params["release"])
+    app.write(place, content)
+    # The Emperor looks for new files once in a while.
+    app.wait(place.socket, generation, app.params["start_timeout"] + EMPEROR, watch(place))
+
+
+def in_place(app: App, content: str, generation: str) -> None:
+    """Let the running instance reload itself, with the sockets it has.
+
+    :raises Unhealthy: when it does not become healthy.
+    """
+    (place,) = app.taken
+    hopeless = watch(place)
+    app.write(place, content)
+    seconds = app.params["start_timeout"] + app.params["drain_timeout"] + EMPEROR
+    app.wait(place.socket, generation, seconds, hopeless)
+
+
+def chain(app: App, _content: str, generation: str) -> None:
+    """Let the workers load the release to which the link leads, one at a time.
+
+    uWSGI's own chain reload would go on to the next worker when one died, and tell nobody. Each worker gets the signal
+    it would get from that: it ends after its requests, and its master starts another one.
+
+    :raises Unhealthy: when one does not come up, or does not answer well.
+    """
+    (place,) = app.taken
+    app.lead(app.params["release"])
+    stats = statistics(place.stats)
+    if stats is None:
+        raise Unhealthy("its statistics cannot be read")
+    for worker in workers(stats):
+        renew(app, place, worker)
+        for _look in range(3):
+            app.look(place.socket, generation)
+
+
+def renew(app: App, place: Place, worker: dict[str, Any]) -> None:
+    """Let one worker be replaced after its requests; when it does not end in time it is killed.
+
+    :raises Unhealthy: when its successor does not come up.
+    """
+    old = processes.find(worker["pid"])
+    if old:
+        processes.kill([old], signal.SIGHUP)
+        bury(app, [old], [old], app.params["drain_timeout"])
+    deadline = time.monotonic() + app.params["start_timeout"]
+    while True:
+        stats = statistics(place.stats)
+        found = next((one for one in workers(stats or {"workers": []}) if one["id"] == worker["id"]), None)
+        if found and found["accepting"] and found["pid"] != worker["pid"]:
+            return
+        if found and found["respawn_count"] - worker["respawn_count"] > DEATHS:
+            raise Unhealthy(f"worker {worker['id']} dies as soon as it starts")
+        if time.monotonic() > deadline:
+            raise Unhealthy(f"worker {worker['id']} did not start within {app.params['start_timeout']} s")
+        time.sleep(PAUSE)
+
+
+def chainable(app: App) -> bool:
+    """Whether workers of the running master can load the new release: the same Python and the same uWSGI."""
+
+    def made_of(release: str) -> list[str]:
+        venv = f"{release}/venv"
+        packages = glob.glob(f"{venv}/lib/python3*/site-packages/pyuwsgi-*.dist-info")
+        told = re.findall(r"^(?:home|version) = .*$", read(f"{venv}/pyvenv.cfg") or "", re.MULTILINE)
+        return [*told, *sorted(os.path.relpath(package, venv) for package in packages)]
+
+    return bool(app.leads_to) and made_of(app.leads_to) == made_of(app.params["release"])
+
+
+WAYS = {"beside": beside, "in_place": in_place, "chain": chain}
+
+
+def way(app: App, content: str) -> str:
+    """How to go over from what runs to this content."""
+    wanted: str = app.params["reload"]
+    if len(app.taken) != 1 or not app.healthy(app.taken[0]):
+        return "beside"
+    running = app.taken[0].content or ""
+    if wanted == "chain":
+        return "chain" if running == content and chainable(app) else "beside"
+    if wanted == "in_place":
+        return "in_place" if launch(running).get("socket") == launch(content).get("socket") else "beside"
+    return "beside"
+
+
+# --- the states
+
+
+def present(app: App, content: str, generation: str) -> bool:
     """Let the app run as the content says. Returns whether anything changed.
 
     :raises Unhealthy: when it cannot; the app then runs as it did before, or, the first time, does not run.
     """
-    path, sock, user = params["path"], os.path.join(params["run"], "app.sock"), pwd.getpwnam(params["name"])
-    before = read(path)
-    good = read(path + KNOWN_GOOD)
     began = time.time()
-    if before == content:
+    as_wanted = [place for place in app.taken if place.content == content]
+    released = not app.params["release"] or app.params["release"] == app.leads_to
+    complaint = ""
+    # In a chain that was broken off some workers have the old release, though everything looks new.
+    if as_wanted and released and not (app.before and app.params["reload"] == "chain"):
         try:
-            wait(sock, params, generation, params["start_timeout"])
-            remove(path + KNOWN_GOOD)
+            for sock in dict.fromkeys((as_wanted[-1].socket, visited(as_wanted[-1], content))):
+                app.wait(sock, generation, app.params["start_timeout"])
             return False
         except Unhealthy as reason:
-            # What last worked may be this very file, after a deploy that failed and went back to it.
-            done = restore(params, good, sock, user) if good and good != content else "It was left as it is"
-            log = journal(params["name"], began - 60)
-            raise Unhealthy(f"runs as configured, but {reason}. {done}.\n{log}") from reason
+            complaint = f"runs as configured, but {reason}, and "
+    if app.before:
+        give_back(app)  # a run was killed in its switch
     try:
-        preflight(content, generation, params, user)
+        used = preflight(app, content, generation)
+        how = way(app, content)
+        if how == "beside" and app.taken:
+            check_memory(app, content, used)
     except Unhealthy as reason:
-        app = "".join(re.findall(r"^module = (.*)$", content, re.MULTILINE))
-        raise Unhealthy(f"was not changed, because {app} would not start: {reason}") from reason
+        called = launch(content).get("app", "it")
+        raise Unhealthy(f"{complaint}was not changed, because {called} would not start: {reason}") from reason
 
-    if before is not None:
-        try:
-            look(sock, params, generation_of(before))
-            write(path + KNOWN_GOOD, before, 0, 0)
-            good = before
-        except Unhealthy:
-            pass  # what runs now is no better than what an earlier run kept
-    write(path, content, user.pw_uid, user.pw_gid)
+    app.remember(app.taken[0] if app.taken else None)
     try:
-        wait(sock, params, generation, params["start_timeout"] + params["drain_timeout"])
+        WAYS[how](app, content, generation)
     except Unhealthy as reason:
-        log = journal(params["name"], began)
-        raise Unhealthy(f"did not start: {reason}. {restore(params, good, sock, user)}.\n{log}") from reason
-    remove(path + KNOWN_GOOD)
+        log = app.journal(began)
+        raise Unhealthy(f"{complaint}did not start: {reason}. {give_back(app)}.\n{log}") from reason
     return True
 
 
-def restore(params: dict[str, Any], good: str | None, sock: str, user: pwd.struct_passwd) -> str:
-    """Go back to the file that last worked, or to none. Returns what was done, as the begin of a sentence."""
-    if good is None:
-        remove(params["path"])
-        return "It was stopped, for there is no earlier release to return to"
-    write(params["path"], good, user.pw_uid, user.pw_gid)
-    try:
-        wait(sock, params, generation_of(good), params["start_timeout"] + params["drain_timeout"])
-    except Unhealthy as reason:
-        return f"The earlier vassal file was put back, but {reason}"
-    return "The earlier release serves again"
-
-
-def processes_of(uid: int) -> list[int]:
-    """The processes of a user."""
-    found = []
-    for name in os.listdir("/proc"):
+def give_back(app: App) -> str:
+    """Go back to what ran before. Returns what was done, as the begin of a sentence."""
+    before = app.before
+    if before is None:
+        return "Nothing was to be taken back"
+    old = app.place(before.colour) if before.colour else None
+    moved = before.release != app.leads_to
+    app.lead(before.release)
+    said = "It was stopped, for there is no earlier release to return to"
+    if old:
+        said = "The earlier release serves again"
+        rewritten = old.content != before.content
+        if rewritten:
+            app.write(old, before.content)
         try:
-            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == uid:
-                found.append(int(name))
-        except FileNotFoundError:
-            continue
-    return found
+            if moved and not rewritten:
+                for worker in workers(statistics(old.stats) or {"workers": []}):
+                    renew(app, old, worker)
+            seconds = app.params["start_timeout"] + app.params["drain_timeout"] + EMPEROR
+            app.wait(old.socket, generation_of(before.content), seconds)
+        except Unhealthy as reason:
+            said = f"The earlier vassal file was put back, but {reason}"
+    for place in app.taken:
+        if place != old:
+            stop(app, place, visited(old, before.content) if old else "")
+    remove(app.memory)
+    return said
 
 
-def absent(params: dict[str, Any]) -> bool:
+def settled(app: App) -> bool:
+    """End what ran before the last switch. Returns whether anything did."""
+    keep = app.taken[-1:]
+    others = [place for place in app.taken if place not in keep]
+    for place in others:
+        stop(app, place, visited(keep[0], keep[0].content or ""))
+    remove(app.memory)
+    return bool(others)
+
+
+def absent(app: App) -> bool:
     """Let the app end after its running requests. Returns whether it ran."""
-    existed = os.path.exists(params["path"])
-    for path in (params["path"], params["path"] + KNOWN_GOOD):
-        remove(path)
+    existed = bool(app.taken)
     try:
-        uid = pwd.getpwnam(params["name"]).pw_uid
+        uid = pwd.getpwnam(app.name).pw_uid
     except KeyError:
-        return existed
-    deadline = time.monotonic() + params["drain_timeout"] + 15
-    while processes_of(uid) and time.monotonic() < deadline:
-        time.sleep(PAUSE)
-    for pid in processes_of(uid):  # the account was made for this app alone
-        existed = True
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    return existed
+        uid = None
+    for place in app.taken:
+        if uid is None:
+            remove(place.file)
+        else:
+            stop(app, place)
+    remove(app.memory)
+    rest = [] if uid is None else processes.of_user(uid)  # the account was made for this app alone
+    processes.kill(rest)
+    return existed or bool(rest)
 
 
 def main() -> None:
@@ -396,36 +778,66 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "content": {"type": "str", "no_log": True},
-            "wrapper": {"type": "path", "default": "/usr/local/libexec/emperor-wrapper"},
+            "directory": {"type": "path", "required": True},
             "run": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "settled", "returned", "absent"], "default": "present"},
+            "content": {"type": "str", "no_log": True},
+            "reload": {"type": "str", "choices": list(WAYS), "default": "beside"},
+            "link": {"type": "path"},
+            "release": {"type": "path"},
+            "wrapper": {"type": "path", "default": "/usr/local/libexec/emperor-wrapper"},
             "health_path": {"type": "str", "default": "/"},
             "health_status": {"type": "int", "default": 200},
             "health_host": {"type": "str", "default": "localhost"},
             "start_timeout": {"type": "int", "default": 60},
             "drain_timeout": {"type": "int", "default": 60},
+            "memory_reserve": {"type": "int", "default": 64},
         },
-        required_if=[("state", "present", ["content"])],
+        required_if=[("state", "present", ["content"]), ("reload", "chain", ["link", "release"])],
         supports_check_mode=True,
     )
-    params, path = module.params, module.params["path"]
-    before = read(path)
-    diff = {"before": shown(before), "after": "", "before_header": path, "after_header": path}
-    if params["state"] == "absent":
-        changed = before is not None if module.check_mode else absent(params)
-        module.exit_json(changed=changed, diff=diff)
+    app = App(module.params)
+    state, running = module.params["state"], app.taken
+    before = running[-1].content if running else None
+    if state == "present":
+        content, generation = complete(module.params["content"])
+        diff = difference(app, before, content)
+        if module.check_mode:
+            released = not module.params["release"] or module.params["release"] == app.leads_to
+            changed = before != content or not released
+            module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
+        try:
+            with exclusive():
+                changed = present(app, content, generation)
+        except Unhealthy as reason:
+            told = censor(f"The app {app.name} {reason}", environment(content))
+            module.fail_json(msg=told, generation=generation)
+        module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
 
-    content, generation = complete(params["content"])
-    diff["after"] = shown(content)
     if module.check_mode:
-        module.exit_json(changed=before != content, generation=generation, diff=diff)
-    try:
-        changed = present(params, content, generation)
-    except Unhealthy as reason:
-        module.fail_json(msg=censor(f"The app {params['name']} {reason}", content), generation=generation)
-    module.exit_json(changed=changed, generation=generation, diff=diff)
+        changed = {"settled": len(running) > 1, "returned": app.before is not None, "absent": bool(running)}[state]
+        module.exit_json(changed=changed, generation="", socket="")
+    with exclusive():
+        if state == "settled":
+            module.exit_json(changed=settled(app))
+        if state == "absent":
+            module.exit_json(changed=absent(app), diff=difference(app, before, None))
+        changed = app.before is not None
+        said = give_back(app)
+    content = (app.taken[-1].content if app.taken else None) or ""
+    module.exit_json(changed=changed, msg=said, generation=generation_of(content), socket=visited_now(app, content))
+
+
+def visited_now(app: App, content: str) -> str:
+    """The socket to which requests have to go when the app runs with this content."""
+    place = app.taken[-1] if app.taken else app.places[0]
+    return visited(place, content)
+
+
+def difference(app: App, before: str | None, after: str | None) -> dict[str, str]:
+    """The change of the vassal file, as Ansible shows it."""
+    header = f"{app.params['directory']}/{app.name}"
+    return {"before": shown(before), "after": shown(after), "before_header": header, "after_header": header}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,14 @@ def a_test_that_hangs_fails():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def lock_file(tmp_path, monkeypatch):
+    """The file by which modules wait for each other: one of this test alone."""
+    path = tmp_path / "flask_apps.flock"
+    monkeypatch.setattr(exclusive, "PATH", str(path))
+    return path
 
 
 @pytest.fixture

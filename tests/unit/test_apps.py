@@ -36,6 +36,7 @@ def test_a_short_entry_gets_every_default():
         "max_start_seconds": 60,
         "max_body_size": "16m",
         "health": {"path": "/", "status": 200},
+        "hooks": {"before_switch": [], "after_switch": []},
         "uwsgi": {},
         "paths": {
             "home": "/srv/flask_apps/shop",
@@ -65,6 +66,7 @@ def test_options_that_are_null_are_as_good_as_not_given():
         max_start_seconds=None,
         max_body_size=None,
         health={"path": None, "status": None},
+        hooks={"before_switch": None, "after_switch": None},
         uwsgi=None,
     )
 
@@ -131,6 +133,12 @@ def test_options_become_lists_of_texts_as_uwsgi_reads_them():
     }
 
 
+def test_hooks_are_kept_as_they_are():
+    hooks = {"before_switch": ["flask db upgrade", "sh -c 'a && b'"], "after_switch": ["flask warm"]}
+    assert one(hooks=hooks)["hooks"] == hooks
+    assert one(hooks=None)["hooks"] == {"before_switch": [], "after_switch": []}
+
+
 # What is changed in an app that is right otherwise: the variable that is named, and the fault or the cure.
 REFUSED = [
     ({"name": None}, "flask_apps[].name is None, but has to start with a lower-case letter"),
@@ -189,6 +197,12 @@ REFUSED = [
     ({"static": {"/a": "x/../../y"}}, "without '..'"),
     ({"static": {"/a": None}}, "is None, but has to be a path inside"),
     ({"static": {"/a": "x", "/a/b": "y"}}, "static['/a'] holds another prefix of the same app"),
+    ({"hooks": {"before_switch": "flask db upgrade"}}, "hooks.before_switch is 'flask db upgrade', but has"),
+    ({"hooks": {"after_switch": [["flask", "warm"]]}}, "hooks.after_switch has ['flask', 'warm'], but"),
+    ({"hooks": {"after_switch": [None]}}, "hooks.after_switch has None, but has to be a list of commands"),
+    ({"hooks": {"before_switch": ["a\0b"]}}, "hooks.before_switch has 'a\\x00b', but has to be"),
+    ({"hooks": {"before_switch": ["sh -c 'a"]}}, "which cannot be split into words (No closing quotation): correct"),
+    ({"hooks": {"before_switch": ["a", " "]}}, "flask_apps[shop].hooks.before_switch has an empty command: remove it."),
     ({"domains": ["Shop.example.com"]}, "domains is 'Shop.example.com', but has to be a host name in lower case"),
     ({"domains": ["shop.example.com;"]}, "has to be a host name"),
     ({"domains": ["-a.example.com"]}, "has to be a host name"),

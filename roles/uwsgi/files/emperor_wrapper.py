@@ -33,6 +33,10 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if name.startswith(HANDED_THROUGH)}
     environment.update(json.loads(launch["environment"]))
     command = [launch["binary"], "--ini", vassal, "--binary-path", os.path.abspath(sys.argv[0])]
+    if launch.get("holder"):
+        # uWSGI asks the holder at its first start only; at a reload it finds the socket, which it holds open, by name.
+        reload = "UWSGI_RELOADS" in os.environ
+        command += ["--socket", launch["socket"]] if reload else ["--zerg", launch["holder"]]
     if launch.get("identifier"):
         # systemd-cat replaces itself by the command: the journal then knows the app by its name.
         command = ["/usr/bin/systemd-cat", "--identifier=" + launch["identifier"], *command]

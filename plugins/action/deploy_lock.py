@@ -1,0 +1,142 @@
+"""Action plugin: let one run of Ansible at a time change a host. Options: see the module of the same name."""
+
+from __future__ import annotations
+
+import getpass
+import multiprocessing
+import os
+import socket
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+MODULE = "flaskops.emperor.deploy_lock"
+POLL = 2.0  # seconds between two looks at a host that is locked
+
+
+def look_at(pid: int) -> tuple[str, int] | None:
+    """State and start time (in clock ticks since boot) of a process; None when it cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # before it the name, which may hold anything
+    except OSError:  # gone, hidden, or a system without /proc
+        return None
+    return fields[0], int(fields[19])
+
+
+def system() -> str:
+    """Names the running system in which process numbers mean something; empty where that cannot be told.
+
+    Neither the host's name nor /etc/machine-id will do: clones share both, and containers number their own processes.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def this_run() -> dict[str, Any]:
+    """The run this task belongs to, as the lock names it.
+
+    Tasks run in forked workers; the run is their parent, or this very process where a strategy does not fork.
+    """
+    parent = multiprocessing.parent_process()
+    pid = parent.pid if parent and parent.pid else os.getpid()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    seen = look_at(pid)
+    start = seen[1] if seen else 0
+    return {"controller": socket.gethostname(), "system": system(), "user": user, "pid": pid, "start": start}
+
+
+def gone(holder: dict[str, Any], here: str) -> bool:
+    """Whether a run is known to have ended: only those of this very system can be looked at.
+
+    :param here: this system, see `system`.
+    """
+    if not here or holder.get("system") != here:
+        return False
+    seen = look_at(holder["pid"])
+    if seen:
+        state, start = seen
+        return state in "ZX" or start != holder["start"]  # dead, its parent just did not ask; or another process
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False  # there, but hidden (/proc mounted with hidepid)
+
+
+def described(holder: dict[str, Any]) -> str:
+    """Who holds a lock, from where, and since when."""
+    if not holder:
+        return "by a file that no run wrote"
+    since = datetime.fromtimestamp(holder["since"], timezone.utc)
+    return (
+        f"by the run of {holder['user']} on {holder['controller']} (process {holder['pid']}), "
+        f"since {since:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the module until it holds the lock, or the time is over."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(
+            {
+                "state": {"type": "str", "choices": ["held", "free"], "required": True},
+                "path": {"type": "str", "default": "/run/flask_apps.json"},
+                "wait": {"type": "int", "default": 300},
+            }
+        )
+        if self._task.check_mode:
+            return {"changed": False, "held": False}
+        owner = this_run()
+        if options["state"] == "free":
+            return self._ask({**options, "owner": owner}, task_vars)
+        return self._wait(options, owner, task_vars)
+
+    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        return answer
+
+    def _wait(self, options: dict[str, Any], owner: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        deadline = time.monotonic() + options["wait"]
+        replace, told = "", False
+        while True:
+            # Short waits on the host, so that what it says of the holder is never old.
+            arguments = {**options, "owner": owner, "replace": replace, "wait": int(POLL)}
+            answer = self._ask(arguments, task_vars)
+            if answer.get("held") or answer.get("failed") or answer.get("unreachable"):
+                return answer
+            holder: dict[str, Any] | None = answer.get("holder")
+            ended = holder is not None and gone(holder, owner["system"])
+            replace = holder["token"] if holder and ended else ""
+            if ended and not answer["busy"]:
+                continue
+            if holder is None or ended:
+                why, sentence = "has a module at work", answer["busy"]
+            else:
+                why = f"is locked {described(holder)}"
+                sentence = (
+                    f"This host {why}: wait until that run has ended or raise flask_apps_lock_wait_seconds (it is "
+                    f"{options['wait']}), and only if that run is dead remove {options['path']} on the host."
+                )
+            if time.monotonic() >= deadline:
+                return {"failed": True, "changed": False, "msg": sentence}
+            if gone(owner, owner["system"]):  # this run was killed: nobody would give the lock back
+                return {"failed": True, "changed": False, "msg": "This run has ended."}
+            if not told:
+                host = (task_vars or {}).get("inventory_hostname", "")
+                self._display.display(f"{host} {why}: waiting up to {options['wait']} s.")
+                told = True
+            time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))

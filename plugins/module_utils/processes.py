@@ -1,0 +1,183 @@
+"""The processes of a host: whose they are, what they use, and how to end them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+PAUSE = 0.05  # seconds between two looks
+
+
+class Process(NamedTuple):
+    """A process that cannot be mistaken for another one which got its number later.
+
+    :ivar pid: its number.
+    :ivar started: when it started, in clock ticks since boot (field 22 of /proc/PID/stat, see proc_pid_stat(5)).
+    """
+
+    pid: int
+    started: int
+
+
+class Found(NamedTuple):
+    """What /proc says of a process."""
+
+    process: Process
+    parent: int
+    uid: int
+    dead: bool
+
+
+def _look(pid: int) -> Found:
+    uid = os.stat(f"/proc/{pid}").st_uid
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        # The name stands in parentheses and may hold anything, parentheses too.
+        fields = file.read().rpartition(")")[2].split()
+    return Found(Process(pid, int(fields[19])), int(fields[1]), uid, fields[0] in "ZX")
+
+
+def every() -> Iterator[Found]:
+    """All processes of the host."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                yield _look(int(name))
+
+
+def of_user(uid: int) -> list[Process]:
+    """The processes of a user."""
+    return [found.process for found in every() if found.uid == uid]
+
+
+def find(pid: int) -> Process | None:
+    """The process that has this number now."""
+    try:
+        return _look(pid).process
+    except OSError:
+        return None
+
+
+def of_file(file: str, uid: int) -> list[Process]:
+    """The processes of a user which were started with this file among their arguments, parents before children."""
+    found = []
+    for one in every():
+        with contextlib.suppress(OSError), open(f"/proc/{one.process.pid}/cmdline", "rb") as arguments:
+            if one.uid == uid and os.fsencode(file) in arguments.read().split(b"\0"):
+                found.append(one)
+    family = {one.process.pid for one in found}
+    return [one.process for one in sorted(found, key=lambda one: one.parent in family)]
+
+
+def with_descendants(processes: Collection[Process]) -> list[Process]:
+    """Processes and all that they started, and those started in turn."""
+    children: dict[int, list[Process]] = {}
+    for one in every():
+        children.setdefault(one.parent, []).append(one.process)
+    family = list(dict.fromkeys(processes))
+    for process in family:  # grows while it is gone through
+        family.extend(child for child in children.get(process.pid, []) if child not in family)
+    return family
+
+
+def alive(process: Process) -> bool:
+    """Whether this very process still runs."""
+    try:
+        found = _look(process.pid)
+    except OSError:
+        return False
+    return found.process == process and not found.dead
+
+
+def kill(processes: Collection[Process], number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to those that still run."""
+    for process in processes:
+        if alive(process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+def wait(processes: Collection[Process], seconds: float) -> bool:
+    """Wait until none of them runs. Returns whether it came to that.
+
+    :param seconds: how long to wait.
+    """
+    deadline = time.monotonic() + seconds
+    while any(alive(process) for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+class Memory(NamedTuple):
+    """What processes use.
+
+    :ivar total: bytes, pages shared with others counted in proportion (PSS).
+    :ivar private: bytes that the last of them shares with nobody.
+    """
+
+    total: int
+    private: int
+
+
+def memory(processes: Collection[Process], uid: int, gid: int) -> Memory:
+    """Measure processes of one user.
+
+    Read as that user: the kernel shows it to nobody else who may not trace the process, as root in a container.
+    Source: https://docs.kernel.org/filesystems/proc.html, smaps_rollup.
+
+    :raises OSError: when the kernel does not tell.
+    """
+    total = private = 0
+    for process in sorted(processes, key=lambda one: (one.started, one.pid)):
+        shown = subprocess.run(
+            ["cat", f"/proc/{process.pid}/smaps_rollup"], user=uid, group=gid, extra_groups=[], capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        sizes = {name: int(size) * 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", shown.stdout, re.MULTILINE)}
+        if "Pss" not in sizes:
+            raise OSError(f"smaps_rollup of process {process.pid} cannot be read")
+        total += sizes["Pss"]
+        private = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return Memory(total, private)
+
+
+def available_memory() -> int:
+    """Bytes a new program could use without swapping (MemAvailable, see proc_meminfo(5))."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        found = re.search(r"^MemAvailable: +(\d+) kB", file.read(), re.MULTILINE)
+    if not found:
+        raise OSError("/proc/meminfo does not tell MemAvailable")
+    return int(found.group(1)) * 1024
+
+
+def connections(processes: Collection[Process], uid: int, gid: int, prefix: str) -> int | None:
+    """How many connections processes of one user have accepted on Unix sockets and not closed yet.
+
+    The kernel lists an accepted socket under the path of the socket it came in on, in the state 3 (connected).
+
+    :param prefix: what the paths of those sockets begin with.
+    :returns: None when the kernel does not tell. Asked as that user, as in `memory`.
+    """
+    accepted = set()
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            words = line.split(maxsplit=7)
+            if len(words) == 8 and words[5] == "03" and words[7].startswith(prefix):
+                accepted.add(f"socket:[{words[6]}]")
+    directories = [f"/proc/{process.pid}/fd" for process in processes if alive(process)]
+    if not directories:
+        return 0
+    found = subprocess.run(
+        ["find", *directories, "-lname", "socket:*", "-printf", "%l\\n"], user=uid, group=gid, extra_groups=[],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if found.returncode and any(alive(process) for process in processes):
+        return None
+    return len(accepted.intersection(found.stdout.split()))

@@ -1,0 +1,70 @@
+"""The text of a vassal file: its generation, its launch section, its rehearsal, and what of it may be shown."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import re
+
+
+def complete(content: str) -> tuple[str, str]:
+    """The vassal file with the header that tells its generation, and the generation."""
+    generation = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return content.rstrip("\n") + f"\nadd-header = X-Vassal: {generation}\n", generation
+
+
+def generation_of(content: str) -> str:
+    """The generation a complete vassal file names; empty when it names none."""
+    found = re.search(r"^add-header = X-Vassal: ([0-9a-f]+)$", content, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def launch(content: str) -> configparser.SectionProxy:
+    """The section which the wrapper reads."""
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
+    parser.read_string(content)
+    return parser["launch"]
+
+
+def environment(content: str) -> dict[str, str]:
+    """The app's environment."""
+    found: dict[str, str] = json.loads(launch(content)["environment"])
+    return found
+
+
+def number(content: str, option: str) -> int:
+    """The last value of a numeric option, 0 when it is not there."""
+    found = re.findall(rf"^{option} = (\d+)$", content, re.MULTILINE)
+    return int(found[-1]) if found else 0
+
+
+def rehearsal(content: str, run: str) -> str:
+    """The vassal file changed so that it can run once beside the real one.
+
+    It gets a socket of its own and one process, and neither journal, nor files, nor helpers that the real one owns.
+
+    :param run: directory of the app's sockets.
+    """
+    replaced = (
+        r"([a-z-]*socket|holder|https?|stats[a-z-]*|processes|cheaper[a-z-]*|touch-[a-z-]*|identifier|vacuum"
+        r"|[a-z-]*pidfile[0-9]*|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm"
+        r"|[a-z-]*attach-daemon2?) *="
+    )
+    kept = [line for line in content.split("\n") if not re.match(replaced, line)]
+    own = [f"socket = {run}/preflight.sock", f"stats = {run}/preflight.stats", "processes = 1", "vacuum = true"]
+    return "\n".join([*kept, *own, ""])
+
+
+def shown(content: str | None) -> str:
+    """A vassal file as a diff may show it: of the environment only the names, and whether values changed."""
+
+    def names(match: re.Match[str]) -> str:
+        try:
+            listed = ", ".join(sorted(dict(json.loads(match.group(1)))))
+        except (TypeError, ValueError):  # edited by hand
+            listed = "unreadable"
+        digest = hashlib.sha256(match.group(1).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return f"environment = {listed} (values: {digest})"
+
+    return re.sub(r"^environment *= *(.*)$", names, content or "", flags=re.MULTILINE)

@@ -1,0 +1,180 @@
+#!/usr/bin/python
+"""Ansible module: one command of an app, run in one of its releases."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
+
+DOCUMENTATION = r"""
+module: release_command
+short_description: Run a command in a release of an app
+version_added: 1.0.0
+description:
+  - Runs one command as the app's user, in the source of a release, with the environment the app has. So C(flask db
+    upgrade) finds the release's own virtualenv and settings.
+  - When it fails, the module fails with the last lines of its output, without the values of environment variables.
+  - Nothing that the command started goes on after it has ended.
+options:
+  name:
+    description: The app's user.
+    type: str
+    required: true
+  home:
+    description: Directory of the app, which holds C(releases).
+    type: path
+    required: true
+  id:
+    description: The release.
+    type: str
+    required: true
+  command:
+    description:
+      - The command. Words and quotes are taken as a shell takes them, but there is no shell. For one write
+        C(sh -c '...').
+      - The program is looked for in the C(PATH) of O(environment).
+    type: str
+    required: true
+  environment:
+    description: All environment variables of the command.
+    type: dict
+    default: {}
+  timeout:
+    description: Seconds the command may take.
+    type: int
+    default: 600
+attributes:
+  check_mode:
+    description: Says that the command would be run.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Migrate the database
+  flaskops.emperor.release_command:
+    name: shop
+    home: /srv/flask_apps/shop
+    id: 3f2a9c01d4e5
+    command: flask db upgrade
+    environment:
+      PATH: /srv/flask_apps/shop/releases/3f2a9c01d4e5/venv/bin:/usr/bin:/bin
+      DATABASE_URL: "{{ vaulted_database_url }}"
+"""
+
+RETURN = r"""
+output:
+  description: The last lines of what the command wrote.
+  type: str
+  returned: when it was run and did not fail
+"""
+
+LAST_LINES = 25
+MERCY = 5  # seconds to end by itself when the time is over
+
+
+class Failed(Exception):
+    """The command did not do its work; the text tells how it ended, and shows the end of its output."""
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a command with all it started: politely, then for good."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(MERCY)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def run(
+    command: list[str], directory: str, environment: Mapping[str, str], user: pwd.struct_passwd, seconds: int
+) -> str:
+    """Run a command as a user. Returns the last lines of its output, without secrets.
+
+    :param seconds: how long it may take.
+    :raises Failed: when it ends badly, or not in time.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, start_new_session=True, umask=0o022,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
+            user=user.pw_uid, group=user.pw_gid, extra_groups=[],
+        )  # fmt: skip
+        how = ""
+        try:
+            code = process.wait(seconds)
+            if code != 0:
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        except subprocess.TimeoutExpired:
+            how = f"did not end within {seconds} s"
+        finally:
+            end(process)
+        output.seek(0)
+        # Secrets first: one of many lines may be cut off in its middle.
+        said = "\n".join(censor(output.read(), environment).strip().splitlines()[-LAST_LINES:])
+    if how:
+        raise Failed(f"{how}:\n{said}" if said else f"{how} without a word.")
+    return said
+
+
+def main() -> None:
+    """Run the command while no other module is at work."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "home": {"type": "path", "required": True},
+            "id": {"type": "str", "required": True},
+            "command": {"type": "str", "required": True},
+            "environment": {"type": "dict", "default": {}, "no_log": True},
+            "timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    name, release, command = (module.params[key] for key in ("name", "id", "command"))
+    environment = {key: str(value) for key, value in module.params["environment"].items()}
+    # Every value would be replaced in every answer, and the app's name and release are values too: censor() does it.
+    module.params["environment"] = sorted(environment)
+    module.no_log_values.clear()
+
+    if not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
+        module.fail_json(msg=f"id is {release!r}, but has to be letters, digits, '.', '_' and '-'.")
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        module.fail_json(msg=f"command is {command!r}, which cannot be split into words ({error}): correct the quotes.")
+    if not words:
+        module.fail_json(msg="command is empty: name a program.")
+    if module.check_mode:
+        module.exit_json(changed=True)
+
+    directory = os.path.join(module.params["home"], "releases", release, "src")
+    if not os.path.isdir(directory):
+        module.fail_json(msg=f"Release {release} is not on this host: stage it first.")
+    # Lets the kernel kill the command when this module is killed: nobody else would end it then.
+    with_parent = [module.get_bin_path("setpriv", required=True), "--pdeathsig=KILL", "--"]
+    try:
+        with exclusive():
+            output = run([*with_parent, *words], directory, environment, pwd.getpwnam(name), module.params["timeout"])
+    except Busy as reason:
+        module.fail_json(msg=str(reason))
+    except Failed as failure:
+        module.fail_json(msg=censor(f"`{command}` in release {release} of {name} {failure}", environment))
+    module.exit_json(changed=True, output=output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,523 @@
+"""A strict load client: visitors that ask apps for answers all the time, and a report of every request that failed.
+
+    with Load([Target("shop", "10.88.0.5:80", "shop.example.com")]) as load:
+        deploy()
+    assert not load.report.failures, load.report
+
+A request fails when its answer is not complete, right and in time: a status that is not 2xx, a refused, reset or ended
+connection, a body that is short or wrong, no answer in time. Nothing is sent twice. One thing is no failure: the server
+closed a kept connection in an orderly way before the next request was written. Then a new connection takes the request.
+
+How httpcore 1.0.9, which sends httpx's requests, plays along (read in its source):
+- Its pool tries a request again only on ConnectionNotAvailable, which AsyncHTTP11Connection raises before it writes a
+  byte. Its `retries` are for connecting, and 0. A request that was written in part or whole is never sent again.
+- Its pool drops an idle connection whose socket is readable: closed, but also reset, and that would go unnoticed.
+  So visitors look for a reset themselves, see `has_ended`.
+- The pool looks a few rounds of the event loop before it writes. A connection closed in between would be written to,
+  and a failure. So visitors look again in `trace`; from there to the write anyio 4 does not yield to the loop.
+- An error while writing is hidden and the answer read all the same; the checks of the answer's content find that out.
+
+It runs in a process of its own, so that nothing which tests do slows it. By hand:
+    python tests/load_client.py --target shop=127.0.0.1:80,shop.example.com --seconds 60 --report report.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import json
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+# Every kind of visitor, and how many of each there are: up to about 250 requests a second to one target
+DEFAULT_KINDS = {"get_keep": 3, "get_close": 1, "post": 1, "slow": 2, "long": 1, "upload": 1}
+KINDS = tuple(DEFAULT_KINDS)
+IDEMPOTENT = frozenset({"get_keep", "get_close", "slow", "long"})
+SHORT = frozenset({"get_keep", "get_close", "post", "slow"})
+SLOW_SECONDS = 0.1
+SMALL_BODY = b"one small order, please"
+BIG_BODY = bytes(range(256)) * 1024
+PIECES = 20  # of the big body
+FAILURES_KEPT = 1000
+FAILURE_PAUSE = 0.1  # seconds; where nothing listens, visitors without a pause would take a whole core
+NO_RELEASE = -1  # the release of a request that failed
+
+
+@dataclass(frozen=True)
+class Target:
+    """An app to visit.
+
+    :ivar name: what the report calls it.
+    :ivar address: IP:PORT. No host name: it may have several addresses, and trying the next one is a hidden retry.
+    :ivar host: the Host header, the app's domain.
+    :raises ValueError: when `address` is not IP:PORT.
+    """
+
+    name: str
+    address: str
+    host: str
+
+    def __post_init__(self) -> None:
+        ip, _, port = self.address.rpartition(":")
+        ipaddress.ip_address(ip.strip("[]"))
+        int(port)
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read NAME=ADDRESS,HOSTHEADER; ValueError when it is something else."""
+        name, rest = text.split("=", 1)
+        return cls(name, *rest.split(","))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to visit. All times are in seconds.
+
+    :ivar kinds: visitors of each kind per target; a kind that is not named has none.
+    :ivar pause: between two requests of a visitor; long and upload make none.
+    :ivar timeout: for an answer, beyond what the request itself takes.
+    :ivar drain: for requests in flight at the end; whoever has no answer by then is "unanswered".
+    :ivar long: what a request of the kind long takes.
+    :ivar upload: what sending the body of the kind upload takes.
+    """
+
+    kinds: Mapping[str, int] = field(default_factory=DEFAULT_KINDS.copy)
+    pause: float = 0.02
+    timeout: float = 30
+    drain: float = 40
+    long: float = 10
+    upload: float = 5
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.kinds) - set(KINDS):
+            raise ValueError(f"no such kinds: {', '.join(sorted(unknown))}")
+
+
+# --- the report
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed request. Times are wall clock, in seconds since 1970."""
+
+    at: float
+    begun: float
+    target: str
+    kind: str
+    idempotent: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """The requests that were under way in some span of time; waits are in seconds, NaN when nothing was answered.
+
+    Waits are those of answered short requests: get_keep, get_close, post, and slow without its 100 ms.
+    """
+
+    total: int
+    failed_idempotent: int
+    failed_other: int
+    worst: float
+    median: float
+    p99: float
+
+    @property
+    def failed(self) -> int:
+        return self.failed_idempotent + self.failed_other
+
+
+@dataclass(frozen=True)
+class Seen:
+    """When the first and the last answer of a release arrived (seconds since 1970), and how many did."""
+
+    first: float
+    last: float
+    count: int
+
+
+@dataclass
+class Report:
+    """Every request, in columns: request i goes to targets[target[i]], is of KINDS[kind[i]], and so on.
+
+    :ivar releases: names of the releases that answered, in the order in which they were first seen.
+    :ivar failures: the first FAILURES_KEPT failures; `failed` counts all.
+    :ivar begun: wall clock, seconds since 1970.
+    :ivar took: seconds from there to the end of the answer, or to the failure.
+    :ivar release: index into `releases`, NO_RELEASE for requests that failed.
+    """
+
+    targets: list[str]
+    releases: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    begun: array[float] = field(default_factory=lambda: array("d"))
+    took: array[float] = field(default_factory=lambda: array("d"))
+    target: array[int] = field(default_factory=lambda: array("h"))
+    kind: array[int] = field(default_factory=lambda: array("h"))
+    release: array[int] = field(default_factory=lambda: array("h"))
+
+    def add(self, begun: float, took: float, target: str, kind: str, release: str | None, reason: str = "") -> None:
+        """Note a request that `release` answered, or that failed for a `reason`."""
+        if release is not None and release not in self.releases:
+            self.releases.append(release)
+        self.begun.append(round(begun, 4))
+        self.took.append(round(took, 5))
+        self.target.append(self.targets.index(target))
+        self.kind.append(KINDS.index(kind))
+        self.release.append(NO_RELEASE if release is None else self.releases.index(release))
+        if release is None and len(self.failures) < FAILURES_KEPT:
+            self.failures.append(Failure(begun + took, begun, target, kind, kind in IDEMPOTENT, reason))
+
+    @property
+    def failed(self) -> int:
+        """How many requests failed."""
+        return self.release.count(NO_RELEASE)
+
+    def window(self, begin: float = -math.inf, end: float = math.inf, target: str | None = None) -> Window:
+        """Look at requests that were under way at any moment from `begin` to `end` (seconds since 1970, inclusive)."""
+        total, failed, waits = 0, Counter[bool](), []
+        columns = zip(self.begun, self.took, self.target, self.kind, self.release, strict=True)
+        for begun, took, to, number, release in columns:
+            if begun > end or begun + took < begin or target not in (None, self.targets[to]):
+                continue
+            total, kind = total + 1, KINDS[number]
+            if release == NO_RELEASE:
+                failed[kind in IDEMPOTENT] += 1
+            elif kind in SHORT:
+                waits.append(max(0.0, took - SLOW_SECONDS) if kind == "slow" else took)
+        waits.sort()
+        worst, median, p99 = (waits[math.ceil(part * len(waits)) - 1] if waits else math.nan for part in (1, 0.5, 0.99))
+        return Window(total, failed[True], failed[False], worst, median, p99)
+
+    def mixed(self, target: str, after: float = -math.inf) -> dict[str, int]:
+        """Count answers by release, of requests to `target` begun after a moment: more than one key means mixed."""
+        return {name: seen.count for name, seen in self.timeline(target, after).items()}
+
+    def timeline(self, target: str, after: float = -math.inf) -> dict[str, Seen]:
+        """Tell when which release answered requests to `target` begun after a moment, in the order of their names."""
+        answers: dict[str, list[float]] = {}
+        for begun, took, to, release in zip(self.begun, self.took, self.target, self.release, strict=True):
+            if begun > after and release != NO_RELEASE and self.targets[to] == target:
+                answers.setdefault(self.releases[release], []).append(begun + took)
+        return {name: Seen(min(ends), max(ends), len(ends)) for name, ends in sorted(answers.items())}
+
+    def __str__(self) -> str:
+        whole = self.window()
+        lines = [
+            f"{whole.total} requests, {whole.failed} failed ({whole.failed_idempotent} of them idempotent); "
+            f"median {whole.median:.4f} s, p99 {whole.p99:.4f} s, worst {whole.worst:.4f} s"
+        ]
+        lines += [f"{target}: answers by release {self.mixed(target)}" for target in self.targets]
+        lines += [f"{one.at:.3f} {one.target} {one.kind}: {one.reason}" for one in self.failures[:20]]
+        return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON: `path` has all of it or does not change."""
+        columns = {one.name: getattr(self, one.name) for one in fields(self)}
+        columns["failures"] = [asdict(failure) for failure in self.failures]
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(columns, default=list), encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read what `write` wrote; OSError or ValueError when it is not there or something else."""
+        report = cls(**json.loads(path.read_text(encoding="utf-8")))
+        report.failures = [Failure(**failure) for failure in report.failures]  # type: ignore[arg-type]
+        for column, code in {"begun": "d", "took": "d", "target": "h", "kind": "h", "release": "h"}.items():
+            setattr(report, column, array(code, getattr(report, column)))
+        return report
+
+
+# --- the process that makes the load
+
+
+class ClosedBefore(Exception):
+    """The server had closed the kept connection before anything of the request was written."""
+
+
+class WrongAnswer(Exception):
+    """An answer arrived, but not the right one."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a kind of visitor asks: `takes` seconds by itself, `expected` has to be in the JSON of the answer."""
+
+    path: str
+    takes: float = 0
+    close: bool = False
+    body: bytes = b""
+    expected: Mapping[str, object] = field(default_factory=dict)
+
+
+def questions(options: Options) -> dict[str, Question]:
+    """Return what each kind asks of the sample app."""
+    wait_ms, long_ms = int(SLOW_SECONDS * 1000), int(options.long * 1000)
+    small, big = ({"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for body in (SMALL_BODY, BIG_BODY))
+    return {
+        "get_keep": Question("/version"),
+        "get_close": Question("/version", close=True),
+        "post": Question("/upload", body=SMALL_BODY, expected=small),
+        "slow": Question(f"/slow?ms={wait_ms}", takes=SLOW_SECONDS, expected={"ms": wait_ms}),
+        "long": Question(f"/slow?ms={long_ms}", takes=options.long, expected={"ms": long_ms}),
+        "upload": Question("/upload", takes=options.upload, body=BIG_BODY, expected=big),
+    }
+
+
+async def pieces(body: bytes, seconds: float) -> AsyncIterator[bytes]:
+    """Yield `body` in pieces, the last one after `seconds`."""
+    size = math.ceil(len(body) / PIECES)
+    for start in range(0, len(body), size):
+        await asyncio.sleep(seconds / PIECES)
+        yield body[start : start + size]
+
+
+def has_ended(stream: Any) -> bool:
+    """Tell whether the server closed an idle connection; ConnectionResetError when that was not in an orderly way."""
+    connection = stream.get_extra_info("socket")
+    # Below 0 it was closed on this side, as the last answer demanded it.
+    if connection.fileno() >= 0 and (number := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+        raise ConnectionResetError(number, f"{os.strerror(number)}, while the connection was idle")
+    return bool(stream.get_extra_info("is_readable"))
+
+
+def describe(error: BaseException) -> str:
+    """Name an error and what caused it, in one line."""
+    root = error
+    # httpcore's pool cuts the chain of causes, but not that of contexts.
+    while cause := root.__cause__ or root.__context__:
+        root = cause
+    names = [f"{type(error).__name__}: {error}"] + [f"{type(root).__name__}: {root}"] * (root is not error)
+    return " <- ".join(names)
+
+
+class Visitor:
+    """Somebody who asks the same question again and again, over one connection at a time."""
+
+    def __init__(self, target: Target, kind: str, options: Options, report: Report) -> None:
+        self.target, self.kind, self.report = target, kind, report
+        self.question = questions(options)[kind]
+        self.pause = options.pause if kind in SHORT else 0
+        self.limit = self.question.takes + options.timeout
+        self.ready = asyncio.Event()
+        self.stream: Any = None
+        self.opened = False  # whether it was this request that opened the connection
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Visit until `stop` is set."""
+        while not stop.is_set():
+            # Only the server closes kept connections: they never expire here. TLS is not used; verify=False only spares
+            # the loading of certificates. Proxies in the environment (trust_env) would answer in the app's place.
+            one = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
+            async with httpx.AsyncClient(limits=one, timeout=None, trust_env=False, verify=False) as client:
+                while not stop.is_set() and await self.visit(client):
+                    await asyncio.sleep(self.pause)
+            # After a failure begin with nothing left of it.
+            await asyncio.sleep(0 if stop.is_set() else FAILURE_PAUSE)
+
+    async def visit(self, client: httpx.AsyncClient) -> bool:
+        """Send one request and note how it ended; return whether its answer was good."""
+        begun, clock = time.time(), time.perf_counter()
+        self.opened, release, reason = False, None, ""
+        try:
+            async with asyncio.timeout(self.limit):
+                if self.stream is not None:
+                    has_ended(self.stream)
+                release = await self.ask(client)
+            self.ready.set()
+        except TimeoutError:
+            reason = f"timeout: no answer within {self.limit:g} s"
+        except WrongAnswer as error:
+            reason = str(error)
+        except asyncio.CancelledError:
+            reason = "unanswered when the load ended"
+            raise
+        except Exception as error:
+            # Whatever else it is, the request has no answer.
+            reason = f"{describe(error)} ({'new' if self.opened else 'kept'} connection)"
+        finally:
+            self.report.add(begun, time.perf_counter() - clock, self.target.name, self.kind, release, reason)
+        if release is None:
+            self.stream = None
+        return release is not None
+
+    async def ask(self, client: httpx.AsyncClient) -> str:
+        """Send the request; return the release that answered. WrongAnswer, or what httpx raises, when it failed."""
+        question = self.question
+        headers = {"Host": self.target.host} | ({"Connection": "close"} if question.close else {})
+        method = "GET"
+        if question.body:
+            # The length goes ahead, or pieces would be sent as chunks.
+            method, headers["Content-Length"] = "POST", str(len(question.body))
+        url, extensions = f"http://{self.target.address}{question.path}", {"trace": self.trace}
+        while True:
+            body = pieces(question.body, question.takes) if question.body and question.takes else question.body
+            with contextlib.suppress(ClosedBefore):
+                response = await client.request(method, url, headers=headers, content=body, extensions=extensions)
+                break
+        if not response.is_success:
+            raise WrongAnswer(f"status {response.status_code}: {response.text[:120]}")
+        try:
+            answer = response.json()
+            release = answer["release"]
+        except (ValueError, TypeError, KeyError):
+            raise WrongAnswer(f"status {response.status_code}, wrong content: {response.text[:120]}") from None
+        wrong = {name: answer.get(name) for name, value in question.expected.items() if answer.get(name) != value}
+        if wrong or not isinstance(release, str):
+            raise WrongAnswer(f"status {response.status_code}, wrong content: {wrong or release}")
+        return release
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Follow a request through httpcore, which calls this at each step."""
+        if event == "connection.connect_tcp.started":
+            self.opened = True
+        elif event == "connection.connect_tcp.complete":
+            self.stream = info["return_value"]
+        elif event == "http11.send_request_headers.started" and not self.opened and has_ended(self.stream):
+            raise ClosedBefore
+        elif event == "http11.send_request_headers.complete" and self.kind not in SHORT:
+            # What matters is that one is in flight; the answer would take its time.
+            self.ready.set()
+
+
+async def drive(targets: Sequence[Target], options: Options, seconds: float, with_stdin: bool) -> Report:
+    """Run all visitors until SIGTERM, SIGINT, `seconds`, or the end of stdin if asked; return the report."""
+    report, stop, loop = Report([target.name for target in targets]), asyncio.Event(), asyncio.get_running_loop()
+
+    def end_of_stdin() -> None:
+        loop.remove_reader(0)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.call_later(seconds, stop.set)
+    if with_stdin:
+        loop.add_reader(0, end_of_stdin)
+    kinds = [kind for kind, number in options.kinds.items() for _ in range(number)]
+    visitors = [Visitor(target, kind, options, report) for target in targets for kind in kinds]
+
+    async def say_ready() -> None:
+        for visitor in visitors:
+            await visitor.ready.wait()
+        print("ready", flush=True)
+
+    # A visitor that dies of a fault in this file ends the group and the process: no load must not look like a good one.
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(visitor.run(stop)) for visitor in visitors]
+        ready = group.create_task(say_ready())
+        await stop.wait()
+        ready.cancel()
+        await asyncio.wait(tasks, timeout=options.drain)
+        for task in tasks:
+            task.cancel()
+    return report
+
+
+# --- for tests
+
+
+class Load:
+    """Load for the time of a `with` block: all visitors are there when it begins, the `report` is after its end.
+
+    When the block raises, the load is killed and there is no report.
+
+    :param targets: the apps to visit.
+    :param options: how.
+    :param seconds: a bound for the whole; a load that ended by itself is an error.
+    :param ready_seconds: how long to wait for every visitor's first answer (long and upload: first request sent).
+    :raises RuntimeError: when the load does not get ready, fails, or ends before it is stopped.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        options: Options | None = None,
+        seconds: float = 1800,
+        ready_seconds: float = 60,
+    ) -> None:
+        self._targets, self._options = targets, options or Options()
+        self._seconds, self._ready_seconds = seconds, ready_seconds
+        self._report: Report | None = None
+
+    @property
+    def report(self) -> Report:
+        """The report; RuntimeError while the load runs."""
+        if self._report is None:
+            raise RuntimeError("the load has not been stopped")
+        return self._report
+
+    def __enter__(self) -> Load:
+        with contextlib.ExitStack() as cleanup:
+            directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+            self._file, self._errors = directory / "report.json", directory / "stderr"
+            command = [sys.executable, __file__, "--with-stdin", f"--seconds={self._seconds}", f"--report={self._file}"]
+            command += [f"--target={target.name}={target.address},{target.host}" for target in self._targets]
+            command += [f"--options={json.dumps(asdict(self._options))}"]
+            self._deadline = time.monotonic() + self._seconds
+            # Its stdin ends with this process, however that ends: so the load does not outlive it.
+            errors = cleanup.enter_context(self._errors.open("wb"))
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+            cleanup.enter_context(self.process)
+            cleanup.callback(self.process.kill)
+            assert self.process.stdout is not None
+            if not select.select([self.process.stdout], [], [], self._ready_seconds)[0]:
+                raise RuntimeError(f"not every visitor had an answer within {self._ready_seconds} s: {self.stop()}")
+            if self.process.stdout.readline() != b"ready\n":
+                raise self._error("did not start")
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._cleanup:
+            if kind is None:
+                self.stop()
+
+    def stop(self) -> Report:
+        """Let requests in flight end, and return the report; a second call changes nothing."""
+        if self._report is None:
+            if self.process.poll() is not None or time.monotonic() > self._deadline:
+                raise self._error("ended before it was stopped")
+            self.process.terminate()
+            if self.process.wait(self._options.drain + 20):
+                raise self._error("failed")
+            self._report = Report.read(self._file)
+        return self._report
+
+    def _error(self, what: str) -> RuntimeError:
+        return RuntimeError(f"the load {what}: {self._errors.read_text(encoding='utf-8', errors='replace')}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Load apps and report every request that failed.")
+    parser.add_argument("--target", type=Target.parse, action="append", required=True, metavar="NAME=ADDRESS,HOST")
+    parser.add_argument("--seconds", type=float, required=True, help="end after that time, if not by SIGTERM before")
+    parser.add_argument("--report", type=Path, required=True, help="file to write, as JSON")
+    parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help='like {"pause": 0.1}')
+    parser.add_argument("--with-stdin", action="store_true", help="end when stdin does")
+    given = parser.parse_args()
+    report = asyncio.run(drive(given.target, Options(**given.options), given.seconds, given.with_stdin))
+    report.write(given.report)
+    print(report)
+
+
+if __name__ == "__main__":
+    main()

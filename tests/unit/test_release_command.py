@@ -1,0 +1,273 @@
+"""The module `release_command`: an app's own command, in its release, as its user; nothing of it is left or leaks."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.modules import release_command
+
+# Tells all that a process can find out about how it was started.
+TELL = """
+import json, os, sys
+json.dump({"arguments": sys.argv[1:], "directory": os.getcwd(), "environment": dict(os.environ),
+           "input": sys.stdin.read(), "session": os.getsid(0) == os.getpid(), "umask": os.umask(0)}, open("told", "w"))
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    root = tmp_path / "home"
+    (root / "releases/aaa/src").mkdir(parents=True)
+    (root / "releases/aaa/venv/bin").mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+def source(home):
+    return home / "releases/aaa/src"
+
+
+@pytest.fixture
+def path(home):
+    """The PATH an app has."""
+    return f"{home}/releases/aaa/venv/bin:/usr/bin:/bin"
+
+
+@pytest.fixture
+def install(home):
+    """Put a program into the release's virtualenv."""
+
+    def make(name, text, interpreter="/bin/sh"):
+        file = home / "releases/aaa/venv/bin" / name
+        file.write_text(f"#!{interpreter}\n{text}")
+        file.chmod(0o755)
+
+    return make
+
+
+@pytest.fixture
+def run(run_module, home, path, deeds):
+    """Run a command through the module."""
+
+    def command(text, environment=None, **more):
+        environment = {"PATH": path, **(environment or {})}
+        arguments = {"name": "shop", "id": "aaa", "home": str(home), "command": text, **more}
+        return run_module(release_command, environment=environment, **arguments)
+
+    return command
+
+
+def sh(script):
+    return f"sh -c {shlex.quote(script)}"
+
+
+def gone(source, seconds=5):
+    """Whether the process that wrote its number into the file `child` ends within so many seconds."""
+    pid = int((source / "child").read_text())
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] in "ZX":  # dead, nobody asked for its exit code
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# --- how it is run
+
+
+def test_a_command_runs_in_the_release_with_the_apps_environment_and_no_other(run, install, source, path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "root's")
+    install("flask", TELL, sys.executable)
+    answer = run("flask db 'two words' \"$HOME\" a;b", {"KEY": "é 'quoted'\n", "NUMBER": "7"})
+    assert (answer["failed"], answer["changed"]) == (False, True)
+    told = json.loads((source / "told").read_text())
+    assert told.pop("environment").items() >= {"KEY": "é 'quoted'\n", "NUMBER": "7", "PATH": path}.items()
+    assert told == {
+        "arguments": ["db", "two words", "$HOME", "a;b"],
+        "directory": str(source),
+        "input": "",
+        "session": True,
+        "umask": 0o022,
+    }
+
+
+def test_roots_environment_is_not_the_commands(run, source, monkeypatch):
+    monkeypatch.setenv("TOKEN", "root's")
+    run(sh("env > told"))
+    names = {line.split("=")[0] for line in (source / "told").read_text().splitlines()}
+    assert names <= {"PATH", "PWD", "SHLVL", "OLDPWD", "_"}
+
+
+def test_the_apps_user_runs_it_and_dies_with_the_module(run, deeds):
+    run("true")
+    ((command, uid, gid),) = deeds.of("run as")
+    assert (uid, gid) == (os.getuid(), os.getgid())
+    assert command[1:] == ["--pdeathsig=KILL", "--", "true"]
+    assert os.path.isabs(command[0])  # not one of that name in the app's PATH
+
+
+def test_no_group_of_root_stays(run, monkeypatch):
+    seen = []
+    popen = subprocess.Popen
+
+    def spy(*arguments, **options):
+        seen.append(options["extra_groups"])
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", spy)
+    run("true")
+    assert seen == [[]]
+
+
+def test_what_it_says_is_returned(run):
+    assert run(sh("seq 30; echo oops >&2"))["output"].splitlines() == [*map(str, range(7, 31)), "oops"]
+
+
+def test_the_module_waits_for_another_one(run, source, monkeypatch):
+    monkeypatch.setattr(exclusive, "SECONDS", 0)
+    with exclusive.exclusive():
+        answer = run(sh("touch told"))
+    assert answer["msg"].startswith("Another module of a run is still at work on this host")
+    assert not (source / "told").exists()
+
+
+def test_check_mode_runs_nothing(run, source):
+    answer = run(sh("touch told"), check=True)
+    assert (answer["failed"], answer["changed"]) == (False, True)
+    assert not (source / "told").exists()
+
+
+def test_check_mode_on_a_bare_host_works(run, tmp_path):
+    assert run("flask db upgrade", check=True, home=str(tmp_path / "none"))["changed"]
+
+
+# --- how it ends
+
+
+def test_a_failure_names_the_command_the_release_the_code_and_the_last_lines(run):
+    answer = run(sh("seq 30; exit 3"))
+    first, *lines = answer["msg"].splitlines()
+    assert first == "`sh -c 'seq 30; exit 3'` in release aaa of shop ended with exit code 3:"
+    assert lines == [str(number) for number in range(6, 31)]
+    assert answer["failed"]
+
+
+def test_a_failure_without_a_word_is_a_sentence(run):
+    assert run("false")["msg"] == "`false` in release aaa of shop ended with exit code 1 without a word."
+
+
+def test_a_command_that_was_killed_says_so(run):
+    assert "was killed by signal 9" in run(sh("kill -9 $$"))["msg"]
+
+
+def test_a_program_that_is_not_there_is_named(run):
+    message = run("flaskk db upgrade")["msg"]
+    assert message.startswith("`flaskk db upgrade` in release aaa of shop ended with exit code 127:")
+    assert "failed to execute flaskk: No such file or directory" in message
+
+
+def test_a_command_that_takes_too_long_is_ended_with_all_it_started(run, source):
+    begin = time.monotonic()
+    answer = run(sh("echo begun; sleep 60 & echo $! > child; wait"), timeout=1)
+    assert answer["msg"].endswith("did not end within 1 s:\nbegun")
+    assert time.monotonic() - begin < 10
+    assert gone(source)
+
+
+def test_a_command_that_will_not_end_is_killed(run, source, monkeypatch):
+    monkeypatch.setattr(release_command, "MERCY", 0.3)
+    answer = run(sh("trap '' TERM; echo $$ > child; while :; do sleep 1; done"), timeout=1)
+    assert "did not end within 1 s" in answer["msg"]
+    assert gone(source)
+
+
+def test_a_command_may_clean_up_when_its_time_is_over(run, source):
+    run(sh("trap 'touch cleaned; exit' TERM; while :; do sleep 0.1; done"), timeout=1)
+    assert (source / "cleaned").exists()
+
+
+def test_nothing_goes_on_after_a_command_has_ended(run, source):
+    begin = time.monotonic()
+    assert not run(sh("sleep 60 & echo $! > child"))["failed"]
+    assert time.monotonic() - begin < 10  # it holds the output open, which nobody waits for
+    assert gone(source)
+
+
+# The module's own part, without what only root may do, in a process that can be killed.
+MODULE = """
+import os, subprocess, sys, types
+from ansible_collections.flaskops.emperor.plugins.modules import release_command
+
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, user, group, extra_groups, **options):
+        super().__init__(*arguments, **options)
+
+subprocess.Popen = Popen
+command = ["setpriv", "--pdeathsig=KILL", "--", "sh", "-c", "echo $$ > child; exec sleep 60"]
+me = types.SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid())
+release_command.run(command, sys.argv[1], dict(os.environ), me, 60)
+"""
+
+
+def test_a_command_dies_with_the_module(source):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / ".config/collections")}
+    module = subprocess.Popen([sys.executable, "-c", MODULE, source], env=environment)
+    while not (source / "child").exists() or not (source / "child").read_text():
+        assert module.poll() is None
+        time.sleep(0.02)
+    assert not gone(source, 0.1)
+    module.kill()
+    module.wait()
+    assert gone(source)
+
+
+# --- secrets
+
+
+SECRETS = {"DATABASE_URL": "postgres://shop:hunter2@db/shop", "KEY": "line one\nline two", "PIN": "1234"}
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_no_value_of_the_environment_is_in_an_answer(code, run):
+    answer = json.dumps(run(sh(f'echo "$DATABASE_URL $KEY"; exit {code}'), SECRETS))
+    assert answer.count("********") == 2
+    assert "hunter2" not in answer
+    assert "line two" not in answer
+    assert "1234" not in answer  # not in the invocation either
+
+
+def test_a_secret_in_the_command_itself_is_hidden(run):
+    message = run("false hunter2!", {"TOKEN": "hunter2!"})["msg"]
+    assert message == "`false ********` in release aaa of shop ended with exit code 1 without a word."
+
+
+def test_what_every_app_has_is_readable(run, home):
+    message = run(sh("echo /data/shop/shared; exit 1"), {"USER": "shop", "RELEASE_ID": "aaa", "HOME": "/data"})["msg"]
+    assert "in release aaa of shop ended with exit code 1:\n/data/shop/shared" in message
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"id": "../etc"}, "id is '../etc', but has to be letters, digits, '.', '_' and '-'."),
+        ({"id": "bbb"}, "Release bbb is not on this host: stage it first."),
+        ({"text": "flask 'db"}, 'command is "flask \'db", which cannot be split into words (No closing quotation)'),
+        ({"text": " "}, "command is empty: name a program."),
+    ],
+)
+def test_what_cannot_be_run_is_refused(arguments, sentence, run, deeds):
+    assert sentence in run(**{"text": "true", **arguments})["msg"]
+    assert deeds.of("run as") == []
