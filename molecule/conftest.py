@@ -9,11 +9,16 @@ The same files run against real machines: pytest --ansible-inventory=inventory/e
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import testinfra
+import yaml
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # load_client
 
 # Facts are gathered once per test session, which halves the time of a refusal.
 SETTINGS = {
@@ -97,15 +102,26 @@ def start_playbook(tmp_path_factory):
     return start
 
 
+def finish(process):
+    """Wait for a playbook that was started."""
+    output, _none = process.communicate()
+    print(output)
+    return Run(process.returncode, output)
+
+
 @pytest.fixture(scope="session")
 def playbook(start_playbook):
     """Run one of the collection's playbooks to its end."""
+    return lambda *arguments, **more: finish(start_playbook(*arguments, **more))
 
-    def run(name, *arguments, variables=None):
-        process = start_playbook(name, *arguments, variables=variables)
-        output, _none = process.communicate()
-        print(output)
-        return Run(process.returncode, output)
+
+@pytest.fixture(scope="session")
+def playbooks(start_playbook):
+    """Run several side by side: each argument is a pair of arguments and variables."""
+
+    def run(*several):
+        started = [start_playbook(*arguments, variables=variables) for arguments, variables in several]
+        return [finish(process) for process in started]
 
     return run
 
@@ -114,3 +130,36 @@ def playbook(start_playbook):
 def fleet(request):
     """All hosts of the scenario."""
     return testinfra.get_hosts(request.config.option.hosts.split(","))
+
+
+@pytest.fixture(scope="session")
+def addresses(fleet):
+    """Where the hosts are, by name."""
+    return {host.backend.name: host.check_output("hostname -I").split()[0] for host in fleet}
+
+
+@pytest.fixture(scope="session")
+def apps(request):
+    """The scenario's apps as its variables have them, by name, for tests to change."""
+    scenario = yaml.safe_load(Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]).joinpath(
+        "molecule", os.environ["MOLECULE_SCENARIO_NAME"], "molecule.yml").read_text())  # fmt: skip
+    found = scenario["provisioner"]["inventory"]["group_vars"]["webservers"]["flask_apps"]
+    for one in found:
+        one["source"] = {kind: os.path.expandvars(where) for kind, where in one["source"].items()}
+    return {one["name"]: one for one in found}
+
+
+@pytest.fixture
+def variant(tmp_path):
+    """Make another release of an app: a copy of its source with other files. Made anew by every call."""
+    made = []
+
+    def make(app, files):
+        source = tmp_path / f"source{len(made)}"
+        made.append(source)
+        shutil.copytree(app["source"]["path"], source)
+        for name, text in files.items():
+            source.joinpath(name).write_text(text)
+        return app | {"source": {"path": str(source)}}
+
+    return make

@@ -14,7 +14,7 @@ How httpcore 1.0.9, which sends httpx's requests, plays along (read in its sourc
 - Its pool drops an idle connection whose socket is readable: closed, but also reset, and that would go unnoticed.
   So visitors look for a reset themselves, see `has_ended`.
 - The pool looks a few rounds of the event loop before it writes. A connection closed in between would be written to,
-  and a failure. So visitors look again in `trace`; from there to the write anyio 4 does not yield to the loop.
+  and a failure. So visitors look again in `trace`; from there to the write anyio 4.16 does not yield to the loop.
 - An error while writing is hidden and the answer read all the same; the checks of the answer's content find that out.
 
 It runs in a process of its own, so that nothing which tests do slows it. By hand:
@@ -31,7 +31,6 @@ import ipaddress
 import json
 import math
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -399,8 +398,13 @@ class Visitor:
             self.ready.set()
 
 
-async def drive(targets: Sequence[Target], options: Options, seconds: float, with_stdin: bool) -> Report:
-    """Run all visitors until SIGTERM, SIGINT, `seconds`, or the end of stdin if asked; return the report."""
+async def drive(
+    targets: Sequence[Target], options: Options, seconds: float, ready_seconds: float | None, with_stdin: bool
+) -> Report:
+    """Run all visitors until SIGTERM, SIGINT, `seconds`, or the end of stdin if asked; return the report.
+
+    Exits when `ready_seconds` were given and not enough for every visitor to get ready.
+    """
     report, stop, loop = Report([target.name for target in targets]), asyncio.Event(), asyncio.get_running_loop()
 
     def end_of_stdin() -> None:
@@ -416,8 +420,12 @@ async def drive(targets: Sequence[Target], options: Options, seconds: float, wit
     visitors = [Visitor(target, kind, options, report) for target in targets for kind in kinds]
 
     async def say_ready() -> None:
-        for visitor in visitors:
-            await visitor.ready.wait()
+        try:
+            async with asyncio.timeout(ready_seconds):
+                for visitor in visitors:
+                    await visitor.ready.wait()
+        except TimeoutError:
+            sys.exit(f"not every visitor had an answer within {ready_seconds:g} s: {report}")
         print("ready", flush=True)
 
     # A visitor that dies of a fault in this file ends the group and the process: no load must not look like a good one.
@@ -471,7 +479,7 @@ class Load:
             self._file, self._errors = directory / "report.json", directory / "stderr"
             command = [sys.executable, __file__, "--with-stdin", f"--seconds={self._seconds}", f"--report={self._file}"]
             command += [f"--target={target.name}={target.address},{target.host}" for target in self._targets]
-            command += [f"--options={json.dumps(asdict(self._options))}"]
+            command += [f"--options={json.dumps(asdict(self._options))}", f"--ready-seconds={self._ready_seconds}"]
             self._deadline = time.monotonic() + self._seconds
             # Its stdin ends with this process, however that ends: so the load does not outlive it.
             errors = cleanup.enter_context(self._errors.open("wb"))
@@ -479,8 +487,6 @@ class Load:
             cleanup.enter_context(self.process)
             cleanup.callback(self.process.kill)
             assert self.process.stdout is not None
-            if not select.select([self.process.stdout], [], [], self._ready_seconds)[0]:
-                raise RuntimeError(f"not every visitor had an answer within {self._ready_seconds} s: {self.stop()}")
             if self.process.stdout.readline() != b"ready\n":
                 raise self._error("did not start")
             self._cleanup = cleanup.pop_all()
@@ -512,9 +518,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True, help="end after that time, if not by SIGTERM before")
     parser.add_argument("--report", type=Path, required=True, help="file to write, as JSON")
     parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help='like {"pause": 0.1}')
+    parser.add_argument("--ready-seconds", type=float, help="fail when not every visitor has an answer by then")
     parser.add_argument("--with-stdin", action="store_true", help="end when stdin does")
     given = parser.parse_args()
-    report = asyncio.run(drive(given.target, Options(**given.options), given.seconds, given.with_stdin))
+    options = Options(**given.options)
+    report = asyncio.run(drive(given.target, options, given.seconds, given.ready_seconds, given.with_stdin))
     report.write(given.report)
     print(report)
 

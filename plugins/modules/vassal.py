@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
-from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import (
@@ -812,18 +812,23 @@ def main() -> None:
         except Unhealthy as reason:
             told = censor(f"The app {app.name} {reason}", environment(content))
             module.fail_json(msg=told, generation=generation)
+        except Busy as reason:
+            module.fail_json(msg=str(reason))
         module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
 
     if module.check_mode:
         changed = {"settled": len(running) > 1, "returned": app.before is not None, "absent": bool(running)}[state]
         module.exit_json(changed=changed, generation="", socket="")
-    with exclusive():
-        if state == "settled":
-            module.exit_json(changed=settled(app))
-        if state == "absent":
-            module.exit_json(changed=absent(app), diff=difference(app, before, None))
-        changed = app.before is not None
-        said = give_back(app)
+    try:
+        with exclusive():
+            if state == "settled":
+                module.exit_json(changed=settled(app))
+            if state == "absent":
+                module.exit_json(changed=absent(app), diff=difference(app, before, None))
+            changed = app.before is not None
+            said = give_back(app)
+    except Busy as reason:
+        module.fail_json(msg=str(reason))
     content = (app.taken[-1].content if app.taken else None) or ""
     module.exit_json(changed=changed, msg=said, generation=generation_of(content), socket=visited_now(app, content))
 

@@ -112,12 +112,11 @@ def test_two_releases_of_a_fleet_have_their_hooks_each(play):
 
 
 def test_a_hook_that_fails_stops_every_host_before_anything_is_switched(play):
-    # One fork: the others of the batch are asked after the failure, when the first is not in the batch any more.
-    played = play(
-        {"web1": OLD, "web2": OLD, "web3": OLD}, "--forks=1", "-e", "batch=2", before=["flask fail", "flask seed"]
-    )
+    # One fork: web3 is asked after the failure, when web1 is in the batch no more.
+    hosts = {"web1": OLD, "web2": {"current": "new"}, "web3": OLD, "web4": OLD}
+    played = play(hosts, "--forks=1", "-e", "batch=3", before=["flask fail", "flask seed"])
     assert played.code == 2, played.output
-    assert (played.ran, played.switched, played.freed) == (["web1 new flask fail"], [], ["web1", "web2"])
+    assert (played.ran, played.switched, played.freed) == (["web1 new flask fail"], [], ["web1", "web2", "web3"])
 
 
 def test_a_host_that_cannot_be_reached_stops_every_host_too(play):

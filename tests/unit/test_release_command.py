@@ -52,6 +52,19 @@ def install(home):
 
 
 @pytest.fixture
+def typed():
+    """Standard input as a person's, who has typed something."""
+    before, (reader, writer) = os.dup(0), os.pipe()
+    os.write(writer, b"yes\n")
+    os.close(writer)
+    os.dup2(reader, 0)
+    yield
+    os.dup2(before, 0)
+    os.close(before)
+    os.close(reader)
+
+
+@pytest.fixture
 def run(run_module, home, path, deeds):
     """Run a command through the module."""
 
@@ -85,8 +98,7 @@ def gone(source, seconds=5):
 # --- how it is run
 
 
-def test_a_command_runs_in_the_release_with_the_apps_environment_and_no_other(run, install, source, path, monkeypatch):
-    monkeypatch.setenv("TOKEN", "root's")
+def test_a_command_runs_in_the_release_with_the_apps_environment(run, install, source, path, typed):
     install("flask", TELL, sys.executable)
     answer = run("flask db 'two words' \"$HOME\" a;b", {"KEY": "é 'quoted'\n", "NUMBER": "7"})
     assert (answer["failed"], answer["changed"]) == (False, True)

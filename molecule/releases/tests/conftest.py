@@ -2,44 +2,17 @@
 
 import http.client
 import json
-import os
-import shutil
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import yaml
 
 
 @pytest.fixture(scope="session")
-def app():
-    """The scenario's app as its variables have it, for tests to change."""
-    scenario = yaml.safe_load(Path(__file__).parents[1].joinpath("molecule.yml").read_text())
-    (one,) = scenario["provisioner"]["inventory"]["group_vars"]["webservers"]["flask_apps"]
-    one["source"]["path"] = os.path.expandvars(one["source"]["path"])
-    return one
-
-
-@pytest.fixture
-def variant(tmp_path, app):
-    """Another release of the app: a copy of its source with other files."""
-
-    def make(files):
-        source = tmp_path / "source"
-        shutil.copytree(app["source"]["path"], source, dirs_exist_ok=True)
-        for name, text in files.items():
-            source.joinpath(name).write_text(text)
-        return app | {"source": {"path": str(source)}}
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def addresses(fleet):
-    """Where the hosts are, by name."""
-    return {host.backend.name: host.check_output("hostname -I").split()[0] for host in fleet}
+def app(apps):
+    """The scenario's one app."""
+    return apps["shop"]
 
 
 @pytest.fixture(scope="session")

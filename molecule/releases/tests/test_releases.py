@@ -12,7 +12,7 @@ def text_of(app, name):
 
 def other(app, variant, mark):
     """A good release which differs in content."""
-    return variant({"shop/pages.py": text_of(app, "shop/pages.py") + MARK.format(mark)})
+    return variant(app, {"shop/pages.py": text_of(app, "shop/pages.py") + MARK.format(mark)})
 
 
 def test_second_run_changes_nothing_and_restarts_nothing(playbook, processes):

@@ -1,0 +1,55 @@
+"""The four apps, one per reload mode, and visitors who ask all of them all the time."""
+
+import json
+
+import pytest
+from load_client import Load, Options, Target
+
+MODES = ("zerg", "chain", "graceful", "upstream")
+# Of every kind one: with eight targets they keep two processors busy beside the deploys.
+KINDS = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1}
+
+ASK = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", timeout=40)
+connection.request("GET", "/version", headers={"Host": sys.argv[1]})
+print(connection.getresponse().read().decode())
+"""
+
+
+@pytest.fixture(scope="session")
+def release_of():
+    """The release that answers for an app on a host."""
+
+    def ask(host, mode):
+        return json.loads(host.check_output("python3 -c %s %s", ASK, f"{mode}.test"))["release"]
+
+    return ask
+
+
+@pytest.fixture
+def visitors(addresses):
+    """Visitors of some apps on every host, for use with `with`; the targets are named HOST MODE."""
+
+    def make(modes=MODES, kinds=KINDS, pause=0.05):
+        targets = [Target(f"{host} {mode}", f"{address}:80", f"{mode}.test")
+                   for host, address in addresses.items() for mode in modes]  # fmt: skip
+        return Load(targets, Options(kinds=kinds, pause=pause))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def instances():
+    """The instances of an app on a host: the processes of each vassal by its file, and the files there are."""
+
+    def ask(host, mode):
+        files = host.run(f"ls /etc/emperor/vassals/ | grep '^{mode}[.]'").stdout.split()
+        running = host.run(f"ps -u {mode} -o args | grep -o '/etc/emperor/vassals/[^ ]*'").stdout.split()
+        return {file: running.count(f"/etc/emperor/vassals/{file}") for file in {*files, *map(base, running)}}
+
+    return ask
+
+
+def base(path):
+    return path.rpartition("/")[2]

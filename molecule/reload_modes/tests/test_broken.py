@@ -1,0 +1,130 @@
+"""Broken releases of every kind in every mode: the run says why, nobody notices, the host is clean, a good one follows.
+
+Each kind meets each mode on one of the two hosts, in turn: so every mode and every kind meets both.
+"""
+
+import pytest
+from conftest import MODES
+
+ILL = """
+from flask import Flask
+
+
+def create_app():
+    app = Flask(__name__)
+    app.add_url_rule("/healthz", "health", lambda: ("ill", 500))
+    return app
+"""
+# Prefork: a child dies as soon as it is one. Every worker for itself: it dies when it loads the app.
+CRASH = """
+import os
+
+import uwsgi
+from flask import Flask
+
+
+def create_app():
+    app = Flask(__name__)
+    app.add_url_rule("/healthz", "health", lambda: "well")
+    if CONDITION:
+        if uwsgi.worker_id():
+            os._exit(7)
+        os.register_at_fork(after_in_child=lambda: os._exit(7))
+    return app
+"""
+NEEDS_ANOTHER = "[project]\nname = 'needs'\nversion = '1'\nrequires-python = '>=3.99'\n"
+
+# What is wrong, the files that make it so, other settings, and what the run has to say.
+BROKEN = {
+    "syntax error": ({"shop/__init__.py": "def create_app(:\n"}, {}, ["SyntaxError", "was not changed"]),
+    "missing module": ({"shop/__init__.py": "import nowhere_to_be_found\n"}, {}, ["nowhere_to_be_found"]),
+    "import that hangs": (
+        {"shop/__init__.py": "import time\ntime.sleep(600)\n"},
+        {"max_start_seconds": 3},
+        ["after 3 s", "was not changed"],
+    ),
+    "health question unanswered": (
+        {"shop/__init__.py": ILL},
+        {"max_start_seconds": 3},
+        ["status 500 instead of 200", "ill", "was not changed"],
+    ),
+    "crash after the fork": (
+        {"shop/__init__.py": CRASH.replace("CONDITION", "True")},
+        {},
+        ["die as soon as they start", "was not changed"],
+    ),
+    "requirement that is not to be had": (
+        {"requirements.txt": "flask==0.0.0.999\n"},
+        {},
+        ["installing requirements.txt failed", "0.0.0.999"],
+    ),
+    "wrong Python": (
+        {"requirements.txt": "./needs\n", "needs/pyproject.toml": NEEDS_ANOTHER},
+        {},
+        ["installing requirements.txt failed", "requires a different Python"],
+    ),
+    # The preflight has one worker and is well. This one is seen only when it serves, or would.
+    "crash where it serves": (
+        {"shop/__init__.py": CRASH.replace("CONDITION", "uwsgi.numproc > 1")},
+        {},
+        ["did not start", "as soon as", "The earlier release serves again"],
+    ),
+}
+TOUCHED = {"crash where it serves": ("graceful", "chain")}
+
+
+@pytest.fixture(scope="session")
+def running(fleet):
+    """The processes of every app on each host, with their start times."""
+    command = "ps -u {} -o pid,lstart,args | grep '[e]mperor' | grep -v resource_tracker"
+    return lambda skip=(): [
+        host.check_output(command.format(mode)) for host in fleet for mode in MODES if mode not in skip
+    ]
+
+
+@pytest.mark.parametrize(("number", "kind"), enumerate(BROKEN))
+def test_broken_release_reaches_nobody(number, kind, apps, variant, playbooks, visitors, fleet, release_of, running):
+    files, settings, fragments = BROKEN[kind]
+    releases = [release_of(host, mode) for host in fleet for mode in MODES]
+    before = running(TOUCHED.get(kind, ()))
+    with visitors(pause=0.2) as load:
+        for pair in (MODES[:2], MODES[2:]):
+            runs = playbooks(*(
+                (("deploy", "-e", f"app={mode}", f"--limit=webservers[{(number + turn) % 2}]"),
+                 {"flask_apps": [variant(apps[mode], files) | settings]})
+                for turn, mode in enumerate(pair)
+            ))  # fmt: skip
+            for mode, run in zip(pair, runs, strict=True):
+                assert run.failed, mode
+                for fragment in fragments:
+                    assert fragment in run.error, (mode, run.error)
+                assert "correct horse" not in run.output, "a secret in the log"
+    print(load.report)
+    assert not load.report.failures, load.report
+    assert [release_of(host, mode) for host in fleet for mode in MODES] == releases
+    assert running(TOUCHED.get(kind, ())) == before
+
+
+@pytest.mark.parametrize("mode", ["zerg", "upstream"])
+def test_a_host_without_room_for_two_instances_is_told_before_anything_changes(mode, apps, variant, playbook, running):
+    before = running()
+    new = variant(apps[mode], {"note.txt": "another release"})
+    run = playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [new], "flask_apps_memory_reserve": 10**7})
+    assert run.failed
+    assert "a second instance beside the running one needs about" in run.error
+    assert "flask_apps_memory_reserve" in run.error
+    assert running() == before
+
+
+def test_good_run_heals_after_all_that(playbook, fleet, instances):
+    run = playbook("site")
+    assert not run.failed, run.error
+    assert playbook("site").changed == 0
+    for host in fleet:
+        assert host.check_output("ls -A /etc/emperor/vassals | wc -l") == str(len(MODES)), "more than one file an app"
+        left = host.check_output(
+            "find /run/emperor /srv/flask_apps -name 'preflight*' -o -name scratch -o -name '*.new'"
+        )
+        assert left == ""
+        for mode in MODES:
+            assert list(instances(host, mode).values()) == [4]

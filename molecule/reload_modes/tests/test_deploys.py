@@ -1,0 +1,100 @@
+"""Deploys, rollbacks and changes of the mode, under traffic and on hosts without a processor to spare."""
+
+import time
+
+import pytest
+from conftest import MODES  # noqa: I001
+
+
+def others(apps, variant, mark):
+    """New releases of all apps, equal but for their content."""
+    page = apps["zerg"]["source"]["path"] + "/shop/pages.py"
+    with open(page, encoding="utf-8") as file:
+        text = f"{file.read()}\nMARK = {mark!r}\n"
+    return {mode: variant(apps[mode], {"shop/pages.py": text}) for mode in MODES}
+
+
+def one_instance(host, mode, instances, workers=3):
+    """One vassal file, one master and its workers: memory is back to one copy."""
+    found = instances(host, mode)
+    assert list(found.values()) == [workers + 1], (host.backend.name, mode, found)
+
+
+def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, visitors, fleet, release_of, instances):
+    first = {mode: release_of(fleet[0], mode) for mode in MODES}
+    served, moments = [first], []
+    with visitors() as load:
+        for number in range(5):
+            new = others(apps, variant, f"deploy {number}")
+            run = playbook("deploy", "-e", f"app={','.join(MODES)}", variables={"flask_apps": list(new.values())})
+            assert not run.failed, run.error
+            moments.append(time.time())
+            served.append({mode: release_of(fleet[0], mode) for mode in MODES})
+            for mode in MODES:
+                assert served[-1][mode] not in [before[mode] for before in served[:-1]], "no new release"
+                for host in fleet:
+                    assert release_of(host, mode) == served[-1][mode]
+                    one_instance(host, mode, instances)
+            time.sleep(1)
+        for back in (4, 3):
+            run = playbook("rollback", "-e", f"app={','.join(MODES)}")
+            assert not run.failed, run.error
+            moments.append(time.time())
+            served.append(served[back])
+            for host in fleet:
+                for mode in MODES:
+                    assert release_of(host, mode) == served[back][mode]
+                    one_instance(host, mode, instances)
+            time.sleep(1)
+    report = load.report
+    print(report)
+    assert report.window().total > 5000
+    assert not report.failures, report
+    # Whoever asks after a run is done meets its release alone, until the next run begins.
+    for number, (done, release) in enumerate(zip(moments, served[1:], strict=True)):
+        for host in fleet:
+            for mode in MODES:
+                met = report.timeline(f"{host.backend.name} {mode}", after=done)
+                early = [name for name, seen in met.items() if name != release[mode] and seen.first < done + 1]
+                assert not early, (number, mode, early)
+
+
+def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet, release_of, instances):
+    before = release_of(fleet[0], "zerg")
+    with visitors(["zerg"]) as load:
+        for mode in ("upstream", "graceful", "chain", "upstream", "chain", "zerg"):
+            app = apps["zerg"] | {"reload": mode}
+            run = playbook("deploy", "-e", "app=zerg", variables={"flask_apps": [app]})
+            assert not run.failed, run.error
+            for host in fleet:
+                site = host.file("/etc/nginx/sites-enabled/flask_apps-zerg.conf").content_string
+                assert ("/zerg/app.sock" in site) == (mode != "upstream")
+                vassal = host.check_output("cat /etc/emperor/vassals/zerg.*.ini")
+                assert ("chain_loader" in vassal) == (mode == "chain")
+                one_instance(host, "zerg", instances)
+    assert not load.report.failures, load.report
+    assert {release_of(host, "zerg") for host in fleet} != {before}, "the inventory's release is another one"
+
+
+def test_a_second_run_changes_nothing(playbook, fleet):
+    """As the inventory says, whatever the tests before have left."""
+    run = playbook("site")
+    assert not run.failed, run.error
+    before = [host.check_output("ps -eo pid,lstart,args | grep '[u]wsgi --ini'") for host in fleet]
+    run = playbook("site")
+    assert not run.failed
+    assert run.changed == 0, run.output
+    assert [host.check_output("ps -eo pid,lstart,args | grep '[u]wsgi --ini'") for host in fleet] == before
+
+
+@pytest.mark.parametrize("mode", ["graceful", "chain"])
+def test_a_changed_environment_goes_the_safe_way(mode, apps, playbook, visitors, fleet):
+    changed = apps[mode] | {"environment": {"SHOP_COLOUR": "red"}}
+    with visitors([mode]) as load:
+        run = playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [changed]})
+    assert not run.failed, run.error
+    assert not load.report.failures, load.report
+    ask = "import urllib.request as u, sys; print(u.urlopen(u.Request('http://127.0.0.1/env?name=SHOP_COLOUR', "
+    ask += "headers={'Host': sys.argv[1]})).read().decode())"
+    for host in fleet:
+        assert '"red"' in host.check_output("python3 -c %s %s", ask, f"{mode}.test")
