@@ -139,7 +139,7 @@ def addresses(fleet):
 
 
 @pytest.fixture(scope="session")
-def apps(request):
+def apps():
     """The scenario's apps as its variables have them, by name, for tests to change."""
     scenario = yaml.safe_load(Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]).joinpath(
         "molecule", os.environ["MOLECULE_SCENARIO_NAME"], "molecule.yml").read_text())  # fmt: skip

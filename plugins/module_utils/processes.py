@@ -134,6 +134,8 @@ def memory(processes: Collection[Process], uid: int, gid: int) -> Memory:
 
     :raises OSError: when the kernel does not tell.
     """
+    if not processes:
+        raise OSError("there is no process to measure")
     total = private = 0
     for process in sorted(processes, key=lambda one: (one.started, one.pid)):
         shown = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import hashlib
 import json
 import re
@@ -21,9 +22,12 @@ def generation_of(content: str) -> str:
 
 
 def launch(content: str) -> configparser.SectionProxy:
-    """The section which the wrapper reads."""
+    """The section which the wrapper reads; what can be read of it when a person broke the file."""
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
-    parser.read_string(content)
+    with contextlib.suppress(configparser.Error):
+        parser.read_string(content)
+    if not parser.has_section("launch"):
+        parser.add_section("launch")
     return parser["launch"]
 
 
@@ -67,4 +71,6 @@ def shown(content: str | None) -> str:
         digest = hashlib.sha256(match.group(1).encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return f"environment = {listed} (values: {digest})"
 
-    return re.sub(r"^environment *= *(.*)$", names, content or "", flags=re.MULTILINE)
+    # As generously as the wrapper's parser: a person may have written it over several lines.
+    setting = r"^[ \t]*environment[ \t]*=[ \t]*(.*(?:\n+[ \t].*)*)$"
+    return re.sub(setting, names, content or "", flags=re.MULTILINE | re.IGNORECASE)

@@ -135,6 +135,9 @@ removed:
 
 DESCRIPTION = "release.json"
 
+# A disk with less free bytes than this is full: tools leave a little when what they write no longer fits.
+NO_SPACE = 1024 * 1024
+
 
 class StageFailed(Exception):
     """A step of staging failed; the text says which, and shows the end of its output."""
@@ -420,8 +423,12 @@ def bring(module: AnsibleModule, releases: Releases) -> tuple[bool, list[str]]:
             try:
                 stage(releases, module.params)
             except StageFailed as failure:
+                disk = os.statvfs(releases.home)
+                full = "" if disk.f_bavail * disk.f_frsize > NO_SPACE else f"the disk of {releases.home} is full; "
                 shutil.rmtree(releases.path(release), ignore_errors=True)
-                module.fail_json(msg=f"Release {release} could not be staged, nothing that runs was touched: {failure}")
+                module.fail_json(
+                    msg=f"Release {release} could not be staged, nothing that runs was touched: {full}{failure}"
+                )
         if not module.check_mode:
             changed |= publish(releases, releases.current(), module.params["static"], release)
     elif state == "current":

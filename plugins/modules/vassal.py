@@ -21,7 +21,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
-from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import (
     complete,
     environment,
@@ -256,6 +256,12 @@ class App:
             return Before(older.colour, older.content or "", self.leads_to)
         return None if text is None else Before(**json.loads(text))
 
+    @property
+    def contents(self) -> list[str]:
+        """The vassal files that are there, and the one to return to."""
+        before = self.before
+        return [text for text in (*(place.content for place in self.places), before and before.content) if text]
+
     # The link of the mode chain
 
     @property
@@ -267,7 +273,7 @@ class App:
 
     def lead(self, release: str) -> None:
         """Let the link lead to a release, in one step."""
-        if release and release != self.leads_to:
+        if self.params["link"] and release and release != self.leads_to:
             staged = self.params["link"] + ".new"
             remove(staged)
             os.symlink(release, staged)
@@ -278,8 +284,9 @@ class App:
     def write(self, place: Place, content: str) -> None:
         """Write a vassal file: the Emperor starts or reloads the vassal."""
         user = pwd.getpwnam(self.name)
-        before = os.stat(place.file).st_mtime if os.path.exists(place.file) else 0
-        # The Emperor compares whole seconds: two changes within one would be one to him.
+        before = max((os.stat(taken.file).st_mtime for taken in self.taken), default=0)
+        # The Emperor compares whole seconds: two changes within one would be one to him. And by its time we know the
+        # newer one of two files, though the clock may have been set back.
         write(place.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
 
     # Looking
@@ -304,17 +311,20 @@ class App:
         """Wait until a healthy instance of this generation answers.
 
         :param seconds: how long to wait.
-        :param hopeless: called after every failed look; raises Stop when there is nothing to wait for.
+        :param hopeless: called before every look; raises Stop when there is nothing to wait for, and Unhealthy when
+            nobody would answer yet, so that a question would only wait in the queue.
         :raises Unhealthy: with what it last did.
         """
         deadline = time.monotonic() + seconds
         while True:
             try:
-                self.look(sock, generation)
-                return
-            except Unhealthy as reason:
                 if hopeless:
                     hopeless()
+                self.look(sock, generation)
+                return
+            except Stop:
+                raise
+            except Unhealthy as reason:
                 if time.monotonic() > deadline:
                     raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
             time.sleep(PAUSE)
@@ -493,7 +503,7 @@ def idle(place: Place) -> bool:
 
 
 def deaths(sock: str) -> Callable[[], None]:
-    """A function that raises Stop when workers die again and again and none of them serves.
+    """A function that raises Stop when workers die again and again and none of them serves, and before Unhealthy.
 
     :param sock: the statistics socket of the instance.
     """
@@ -501,12 +511,19 @@ def deaths(sock: str) -> Callable[[], None]:
 
     def dying() -> None:
         stats = statistics(sock)
+        if stats is None and starts:
+            # A master whose workers die too often sleeps for a moment.
+            raise Unhealthy("none of its workers has loaded the app")
+        # A cheap worker is one that starts when a question comes.
         if stats is None or any(one["accepting"] for one in workers(stats)):
+            return
+        if all(one["status"] == "cheap" for one in stats["workers"]):
             return
         for one in stats["workers"]:
             first = starts.setdefault(one["id"], one["respawn_count"])
             if one["respawn_count"] - first >= DEATHS:
                 raise Stop("its workers die as soon as they start")
+        raise Unhealthy("none of its workers has loaded the app")
 
     return dying
 
@@ -588,7 +605,7 @@ def beside(app: App, content: str, generation: str) -> None:
     :raises Unhealthy: when it does not become healthy.
     """
     place = next(place for place in app.places if place not in app.taken)
-    remove(place.socket)  # of an instance that was killed, or a link for late-comers
+    stop(app, place)  # what a run that was killed left to end by itself, its sockets, or a link for late-comers
     app.lead(app.params["release"])
     app.write(place, content)
     # The Emperor looks for new files once in a while.
@@ -679,25 +696,36 @@ def way(app: App, content: str) -> str:
 # --- the states
 
 
+def serves(app: App, content: str, generation: str) -> bool:
+    """Whether the content is what runs, or, of two, what was started last.
+
+    :raises Unhealthy: when it is, but does not answer well, or visitors do not reach it.
+    """
+    released = not app.params["release"] or app.params["release"] == app.leads_to
+    if not released or not app.taken or app.taken[-1].content != content:
+        return False
+    for sock in dict.fromkeys((app.taken[-1].socket, visited(app.taken[-1], content))):
+        app.wait(sock, generation, app.params["start_timeout"])
+    return True
+
+
 def present(app: App, content: str, generation: str) -> bool:
     """Let the app run as the content says. Returns whether anything changed.
 
     :raises Unhealthy: when it cannot; the app then runs as it did before, or, the first time, does not run.
     """
-    began = time.time()
-    as_wanted = [place for place in app.taken if place.content == content]
-    released = not app.params["release"] or app.params["release"] == app.leads_to
-    complaint = ""
-    # In a chain that was broken off some workers have the old release, though everything looks new.
-    if as_wanted and released and not (app.before and app.params["reload"] == "chain"):
-        try:
-            for sock in dict.fromkeys((as_wanted[-1].socket, visited(as_wanted[-1], content))):
-                app.wait(sock, generation, app.params["start_timeout"])
+    began, complaint = time.time(), ""
+    try:
+        # In a chain that was broken off some workers have the old release, though everything looks new.
+        if not (app.before and app.params["reload"] == "chain") and serves(app, content, generation):
             return False
-        except Unhealthy as reason:
-            complaint = f"runs as configured, but {reason}, and "
+    except Unhealthy as reason:
+        complaint = f"runs as configured, but {reason}, and "
     if app.before:
         give_back(app)  # a run was killed in its switch
+        with contextlib.suppress(Unhealthy):
+            if serves(app, content, generation):
+                return True
     try:
         used = preflight(app, content, generation)
         how = way(app, content)
@@ -722,8 +750,10 @@ def give_back(app: App) -> str:
     if before is None:
         return "Nothing was to be taken back"
     old = app.place(before.colour) if before.colour else None
-    moved = before.release != app.leads_to
+    moved = before.release not in ("", app.leads_to)
     app.lead(before.release)
+    if old and os.path.islink(old.socket):
+        stop(app, old)  # a run was killed while it ended this one: its socket has gone to another, it has to start anew
     said = "It was stopped, for there is no earlier release to return to"
     if old:
         said = "The earlier release serves again"
@@ -770,7 +800,31 @@ def absent(app: App) -> bool:
     remove(app.memory)
     rest = [] if uid is None else processes.of_user(uid)  # the account was made for this app alone
     processes.kill(rest)
+    processes.wait(rest, HANGS)  # an account with processes cannot be removed
     return existed or bool(rest)
+
+
+def other(app: App, state: str) -> dict[str, Any]:
+    """Bring the app into a state other than `present`. Returns the module's answer."""
+    if state == "settled":
+        return {"changed": settled(app)}
+    if state == "absent":
+        return {"changed": absent(app)}
+    changed, known = app.before is not None, app.contents
+    said = discreet(give_back(app), known)
+    content = (app.taken[-1].content if app.taken else None) or ""
+    return {"changed": changed, "msg": said, "generation": generation_of(content), "socket": visited_now(app, content)}
+
+
+def discreet(text: str, contents: list[str]) -> str:
+    """A message without the values of any environment in these vassal files."""
+    secret = {}
+    for index, content in enumerate(contents):
+        with contextlib.suppress(AttributeError, KeyError, ValueError):  # edited by hand
+            for name, value in environment(content).items():
+                if name not in OPEN_VARIABLES:
+                    secret[f"{index} {name}"] = str(value)
+    return censor(text, secret)
 
 
 def main() -> None:
@@ -794,6 +848,7 @@ def main() -> None:
             "memory_reserve": {"type": "int", "default": 64},
         },
         required_if=[("state", "present", ["content"]), ("reload", "chain", ["link", "release"])],
+        required_by={"release": ["link"]},
         supports_check_mode=True,
     )
     app = App(module.params)
@@ -806,31 +861,25 @@ def main() -> None:
             released = not module.params["release"] or module.params["release"] == app.leads_to
             changed = before != content or not released
             module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
+        known = [content, *app.contents]
         try:
             with exclusive():
                 changed = present(app, content, generation)
         except Unhealthy as reason:
-            told = censor(f"The app {app.name} {reason}", environment(content))
-            module.fail_json(msg=told, generation=generation)
+            module.fail_json(msg=discreet(f"The app {app.name} {reason}", known), generation=generation)
         except Busy as reason:
             module.fail_json(msg=str(reason))
         module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
 
+    removal: dict[str, Any] = {"diff": difference(app, before, None)} if state == "absent" else {}
     if module.check_mode:
         changed = {"settled": len(running) > 1, "returned": app.before is not None, "absent": bool(running)}[state]
-        module.exit_json(changed=changed, generation="", socket="")
+        module.exit_json(changed=changed, generation="", socket="", **removal)
     try:
         with exclusive():
-            if state == "settled":
-                module.exit_json(changed=settled(app))
-            if state == "absent":
-                module.exit_json(changed=absent(app), diff=difference(app, before, None))
-            changed = app.before is not None
-            said = give_back(app)
+            module.exit_json(**other(app, state), **removal)
     except Busy as reason:
         module.fail_json(msg=str(reason))
-    content = (app.taken[-1].content if app.taken else None) or ""
-    module.exit_json(changed=changed, msg=said, generation=generation_of(content), socket=visited_now(app, content))
 
 
 def visited_now(app: App, content: str) -> str:

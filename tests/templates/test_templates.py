@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible.template import Templar, trust_as_template
-from ansible_collections.flaskops.emperor.plugins.modules import vassal
-from hypothesis import given, settings
+from ansible_collections.flaskops.emperor.plugins.module_utils import vassal_file
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 ROLES = Path(__file__).parents[2] / "roles"
 SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
 OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
+RELEASE = "3f2a9c01d4e5"
 BUNDLE = {"digest": "0" * 64, "file": "/x.tar.gz", "label": ""}
 
 
@@ -33,7 +35,8 @@ def variables(app, changes, loader):
         ansible_search_path=[str(ROLES / role) for role in ("nginx", "uwsgi", "flask_apps")],
         flask_apps=[OTHER, {**SHOP, **app}],
         __flask_apps_name="shop",
-        __flask_apps_release="3f2a9c01d4e5",
+        __flask_apps_release=RELEASE,
+        __flask_apps_socket="/run/emperor/shop/app.sock",
         __flask_apps_bundles={"shop": BUNDLE, "other": BUNDLE},
     )
     found.update(changes)
@@ -70,14 +73,17 @@ def ini(text, section):
 
 
 def unit(text):
-    """The settings of a unit, by section and name; a setting given twice would be two settings."""
-    found, section = {}, ""
+    """The settings of a unit, by section and name; most of those given twice would be two settings."""
+    found: dict[tuple[str, str], str] = {}
+    section = ""
     for line in text.split("\n"):
         if line.startswith("["):
             section = line
         elif line and not line.startswith("#"):
             name, sign, setting = line.partition("=")
             assert sign
+            if name in ("ListenStream", "SystemCallFilter") and (section, name) in found:
+                setting = found.pop((section, name)) + "\n" + setting
             assert (section, name) not in found
             found[section, name] = setting
     return found
@@ -115,7 +121,9 @@ def directives(block, *path):
     return [found[1:] for found in block if found[0] == name]
 
 
-ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "vassal.ini.j2", "emperor.ini.j2", "emperor.service.j2"]
+ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "vassal.ini.j2", "emperor.ini.j2", "emperor.service.j2",
+       "emperor@.service.j2", "emperor@.socket.j2"]  # fmt: skip
+MODES = ["zerg", "chain", "graceful", "upstream"]
 FULL = {
     "environment": {"A": "b"},
     "domains": ["shop.example.com"],
@@ -132,7 +140,7 @@ def test_every_template_is_looked_at():
 
 
 @pytest.mark.parametrize("template", ALL)
-@pytest.mark.parametrize("app", [{}, FULL])
+@pytest.mark.parametrize("app", [{}, FULL, *({"reload": mode} for mode in MODES)])
 def test_nothing_of_jinja_is_left_and_nothing_undefined(template, app):
     text = render(template, app)
     assert not re.search(r"\{\{|\}\}|\{%|%\}|\{#|None|True|False|Undefined", text)
@@ -156,22 +164,42 @@ def test_every_comment_of_an_ini_file_is_one_to_uwsgi_and_to_the_wrapper(templat
 # --- time limits
 
 
-@pytest.mark.parametrize("seconds", [1, 60, 3600])
-def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds):
+@settings(max_examples=10)  # each renders four templates
+@given(seconds=st.integers(1, 3600), other=st.integers(1, 3600))
+@example(seconds=1, other=1)
+@example(seconds=60, other=1)
+@example(seconds=61, other=1)
+@example(seconds=3600, other=3600)
+def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds, other):
+    # By the defaults: the roles uwsgi and flask_apps read the same list of apps.
     app = {"max_request_seconds": seconds}
-    stop = seconds + int(value("__flask_apps_margin"))  # the least the role lets pass
-    own = ini(render("vassal.ini.j2", app), "uwsgi")
-    site = nginx(render("site.conf.j2", app))
-    emperor = ini(render("emperor.ini.j2", uwsgi_stop_timeout_seconds=stop), "uwsgi")
-    service = unit(render("emperor.service.j2", uwsgi_stop_timeout_seconds=stop))
+    apps = {"flask_apps": [{**OTHER, "max_request_seconds": other}, {**SHOP, **app}]}
+    own = ini(render("vassal.ini.j2", app, **apps), "uwsgi")
+    site = nginx(render("site.conf.j2", app, **apps))
+    emperor = ini(render("emperor.ini.j2", app, **apps), "uwsgi")
+    service = unit(render("emperor.service.j2", app, **apps))
 
     harakiri, mercy = int(own["harakiri"]), int(own["worker-reload-mercy"])
-    reading = [limit for ((limit,),) in [directives(site, "server", "location /", "uwsgi_read_timeout")]]
-    tolerance = int(emperor["emperor-curse-tolerance"])
+    tolerance, stop = int(emperor["emperor-curse-tolerance"]), int(service["[Service]", "TimeoutStopSec"])
     assert harakiri == seconds
-    assert harakiri < mercy <= int(reading[0].removesuffix("s"))
-    assert mercy <= tolerance < int(service["[Service]", "TimeoutStopSec"])
-    assert int(emperor["reload-mercy"]) < int(service["[Service]", "TimeoutStopSec"])
+    assert harakiri < mercy < tolerance < stop
+    for name in ("uwsgi_read_timeout", "uwsgi_send_timeout"):
+        assert directives(site, "server", "location /", name) == [[f"{mercy}s"]]
+    assert mercy < int(emperor["reload-mercy"]) < stop
+
+
+def test_a_limit_set_by_hand_that_passes_the_roles_check_keeps_the_order_too():
+    stop = 60 + int(value("__flask_apps_margin"))  # the least
+    emperor = ini(render("emperor.ini.j2", uwsgi_stop_timeout_seconds=stop), "uwsgi")
+    assert int(ini(render("vassal.ini.j2"), "uwsgi")["worker-reload-mercy"]) < int(emperor["emperor-curse-tolerance"])
+    assert unit(render("emperor.service.j2", uwsgi_stop_timeout_seconds=stop))["[Service]", "TimeoutStopSec"] == str(
+        stop
+    )
+
+
+def test_without_apps_the_emperor_has_time_limits_too():
+    assert value("uwsgi_stop_timeout_seconds", flask_apps=[]) == 90
+    assert value("uwsgi_stop_timeout_seconds", flask_apps=[{"name": "old", "state": "absent"}]) == 90
 
 
 def test_the_defaults_pass_the_roles_own_check():
@@ -184,7 +212,7 @@ def test_the_defaults_pass_the_roles_own_check():
 def test_the_vassal_has_its_sections_in_the_order_in_which_they_are_added_to():
     sections = re.findall(r"^\[(.*)\]$", render("vassal.ini.j2", FULL), re.MULTILINE)
     assert sections == ["launch", "uwsgi"]
-    complete, generation = vassal.complete(render("vassal.ini.j2", FULL))
+    complete, generation = vassal_file.complete(render("vassal.ini.j2", FULL))
     assert options(complete)[-1] == ("uwsgi", "add-header", f"X-Vassal: {generation}")
 
 
@@ -203,8 +231,75 @@ def test_the_vassal_runs_the_release_at_work():
     assert found["module"] == "shop:create_app()"
     assert (found["processes"], found["threads"]) == ("4", "16")
     assert ini(render("vassal.ini.j2"), "launch")["binary"] == f"{release}/venv/bin/uwsgi"
-    # With the path of `current` a reload would keep the old code: the vassal has to name the release.
-    assert "/current" not in render("vassal.ini.j2")
+    assert ini(render("vassal.ini.j2"), "launch")["app"] == "shop:create_app()"
+
+
+# With a path that stays the same a reload would keep the old code: the vassal has to name the release.
+@pytest.mark.parametrize("mode", ["zerg", "graceful", "upstream"])
+def test_except_in_a_chain_every_path_names_the_release_itself(mode):
+    text = render("vassal.ini.j2", {"reload": mode})
+    assert text.count(f"/releases/{RELEASE}/") == 5
+    assert "/current" not in text
+    assert "/serving" not in text
+    assert "lazy-apps" not in ini(text, "uwsgi")
+    assert "chain_loader" not in text
+
+
+def test_in_a_chain_nothing_names_the_release_so_that_the_file_stays_the_same():
+    text = render("vassal.ini.j2", {"reload": "chain"})
+    assert RELEASE not in text
+    assert text == render("vassal.ini.j2", {"reload": "chain"}, __flask_apps_release="0" * 12)
+    own, serving = ini(text, "uwsgi"), "/srv/flask_apps/shop/serving"
+    assert own["module"] == "chain_loader:load()"
+    assert own["pythonpath"] == value("__uwsgi_modules")
+    assert own["lazy-apps"] == "true"
+    assert "chdir" not in own
+    assert own["py-sys-executable"] == f"{serving}/venv/bin/python"
+    assert ini(text, "launch")["binary"] == f"{serving}/venv/bin/uwsgi"
+    assert ini(text, "launch")["app"] == "shop:create_app()"
+
+
+def test_the_loader_of_a_chain_is_installed_where_the_vassal_looks_for_it():
+    module = ini(render("vassal.ini.j2", {"reload": "chain"}), "uwsgi")["module"].partition(":")[0]
+    tasks = yaml.safe_load((ROLES / "uwsgi/tasks/configure.yml").read_text())
+    (installed,) = [task for task in tasks if task["name"] == "configure | Install the programs around uWSGI"]
+    places = {one["src"]: one["dest"] for one in installed["loop"]}
+    assert places[f"{module}.py"] == "{{ __uwsgi_modules }}/" + f"{module}.py"
+
+
+@pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
+def test_visitors_come_to_the_socket_that_systemd_holds(mode):
+    text = render("vassal.ini.j2", {"reload": mode})
+    held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
+    # In this order the holder gets them.
+    assert held == [ini(text, "launch")["socket"], ini(text, "launch")["holder"]]
+    assert held == ["/run/emperor/shop/app.sock", "/run/emperor/shop/holder.sock"]
+
+
+def test_in_the_mode_upstream_every_instance_has_sockets_of_its_own_alone():
+    text = render("vassal.ini.j2", {"reload": "upstream"})
+    assert set(ini(text, "launch")) == {"app", "identifier", "binary", "environment"}
+    assert ini(text, "uwsgi") == ini(render("vassal.ini.j2"), "uwsgi")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_instances_side_by_side_have_different_sockets(mode):
+    # %n is the name of the file, with the place in it.
+    found = options(render("vassal.ini.j2", {"reload": mode}))
+    assert [value for section, name, value in found if (section, name) == ("uwsgi", "socket")] == [
+        "/run/emperor/shop/%n.sock"
+    ]
+    assert ini(render("vassal.ini.j2", {"reload": mode}), "uwsgi")["stats"] == "/run/emperor/shop/%n.stats"
+
+
+def test_going_over_to_another_mode_with_the_same_sockets_changes_no_file():
+    assert render("vassal.ini.j2", {"reload": "graceful"}) == render("vassal.ini.j2", {"reload": "zerg"})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_workers_load_the_app_themselves_where_it_is_wanted(mode):
+    text = render("vassal.ini.j2", {"reload": mode, "workers": {"lazy_apps": True}})
+    assert ini(text, "uwsgi")["lazy-apps"] == "true"
 
 
 def test_a_broken_app_an_unknown_option_and_an_orphan_are_no_running_vassal():
@@ -225,10 +320,11 @@ def test_the_uwsgi_of_the_distribution_gets_its_plugin_and_the_virtualenv():
     assert "need-plugin" not in ini(render("vassal.ini.j2"), "uwsgi")
 
 
-def test_the_rehearsal_of_a_vassal_touches_no_socket_of_the_real_one():
-    rehearsed = vassal.rehearsal(render("vassal.ini.j2", FULL), "/run/emperor/shop")
-    assert "app.sock" not in rehearsed
-    assert "stats.sock" not in rehearsed
+@pytest.mark.parametrize("mode", MODES)
+def test_the_rehearsal_of_a_vassal_touches_no_socket_of_the_real_one(mode):
+    rehearsed = vassal_file.rehearsal(render("vassal.ini.j2", {**FULL, "reload": mode}), "/run/emperor/shop")
+    for name in ("app.sock", "holder.sock", "%n"):
+        assert name not in re.sub("^;.*", "", rehearsed, flags=re.MULTILINE)
     found = ini(rehearsed, "uwsgi")
     assert (found["socket"], found["processes"]) == ("/run/emperor/shop/preflight.sock", "1")
     assert "identifier" not in ini(rehearsed, "launch")
@@ -265,6 +361,32 @@ def test_the_roles_own_variables_win_and_the_apps_win_over_the_rest():
     }
 
 
+def test_in_a_chain_the_environment_leads_through_the_link_and_tells_the_loader_what_to_load():
+    text = render("vassal.ini.j2", {"reload": "chain", "environment": {"PATH": "/opt", "A": "b"}})
+    environment = json.loads(ini(text, "launch")["environment"])
+    serving = "/srv/flask_apps/shop/serving"
+    assert environment == {
+        "A": "b",
+        "LANG": "C.UTF-8",
+        "PATH": "/opt",
+        "HOME": "/srv/flask_apps/shop/shared",
+        "USER": "shop",
+        "LOGNAME": "shop",
+        "VIRTUAL_ENV": f"{serving}/venv",
+        "EMPEROR_SERVING": serving,
+        "EMPEROR_APP": "shop:create_app()",
+    }
+    own = json.loads(ini(render("vassal.ini.j2", {"reload": "chain"}), "launch")["environment"])
+    assert own["PATH"] == f"{serving}/venv/bin:/usr/local/bin:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("mode", ["zerg", "graceful", "upstream"])
+def test_except_in_a_chain_the_loaders_variables_are_not_there(mode):
+    environment = json.loads(ini(render("vassal.ini.j2", {"reload": mode}), "launch")["environment"])
+    assert environment["RELEASE_ID"] == RELEASE
+    assert not [name for name in environment if name.startswith("EMPEROR")]
+
+
 VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.binary().map(
     lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape")
 )
@@ -284,7 +406,7 @@ def root(tmp_path_factory):
 def through_the_chain(root, environment):
     """From the list of the user through filter, template, module and wrapper to the bytes a process has."""
     text = render("vassal.ini.j2", {"environment": environment}, flask_apps_root=str(root))
-    content = vassal.rehearsal(vassal.complete(text)[0], str(root))
+    content = vassal_file.rehearsal(vassal_file.complete(text)[0], str(root))
     (root / "shop.ini").write_text(content, encoding="utf-8", errors="surrogateescape")
     wrapper = ROLES / "uwsgi/files/emperor_wrapper.py"
     subprocess.run([sys.executable, "-IS", str(wrapper), "--ini", str(root / "shop.ini")], env={}, check=True)
@@ -397,11 +519,45 @@ def test_a_host_without_ipv6_listens_without_it(facts):
     assert directives(nginx(text), "server", "listen") == [["8080", "default_server"]]
 
 
-def test_nginx_asks_the_socket_on_which_the_app_listens():
-    site = nginx(render("site.conf.j2"))
-    socket = ini(render("vassal.ini.j2"), "uwsgi")["socket"]
-    assert directives(site, "server", "location /", "uwsgi_pass") == [[f"unix:{socket}"]]
+@pytest.mark.parametrize("socket", ["/run/emperor/shop/app.sock", "/run/emperor/shop/shop.green.sock"])
+def test_nginx_asks_the_socket_on_which_the_app_listens_up_to_three_times(socket):
+    site = nginx(render("site.conf.j2", __flask_apps_socket=socket))
+    # With the default of max_fails one failure would turn the visitors of ten seconds away.
+    assert directives(site, "upstream flask_apps_shop", "server") == [[f"unix:{socket}", "max_fails=0"]] * 3
+    assert len(site[0][-1]) == 3
+    assert directives(site, "server", "location /", "uwsgi_pass") == [["flask_apps_shop"]]
     assert directives(site, "server", "location /", "include") == [["uwsgi_params"]]
+
+
+def test_a_request_is_asked_again_only_when_no_answer_came():
+    # Not after a timeout, which the worker may still be busy with, and nothing that may have had an effect.
+    site = nginx(render("site.conf.j2"))
+    assert directives(site, "server", "location /", "uwsgi_next_upstream") == [["error"]]
+    assert directives(site, "server", "location /", "uwsgi_next_upstream_tries") == []
+
+
+def test_the_held_socket_is_the_one_nginx_asks_before_anything_runs():
+    switch = yaml.safe_load((ROLES / "flask_apps/tasks/switch.yml").read_text())
+    test = switch[0]["block"][0]
+    socket = value(test["vars"]["__flask_apps_socket"].strip("{} "))
+    assert socket == ini(render("vassal.ini.j2"), "launch")["socket"]
+
+
+def test_whoever_nobody_took_is_asked_to_come_again():
+    site = nginx(render("site.conf.j2"))
+    assert directives(site, "server", "location /", "error_page") == [["502", "=", "@unanswered"]]
+    (unanswered,) = [found[-1] for found in site[1][-1] if found[:2] == ["location", "@unanswered"]]
+    assert unanswered == [
+        ["add_header", "Retry-After", "$flask_apps_retry_after", "always"],
+        ["if", "($flask_apps_taken)", [["return", "502"]]],
+        ["return", "503"],
+    ]
+    shared = nginx(render("flask_apps.conf.j2"))
+    taken, again = [found for found in shared if "retry" in found[2] or "taken" in found[2]]
+    assert taken[:3] == ["map", "$upstream_connect_time", "$flask_apps_taken"]
+    assert taken[3] == [["default", '""'], ['"~[0-9]"', "yes"]]
+    assert again[:3] == ["map", "$flask_apps_taken", "$flask_apps_retry_after"]
+    assert again[3] == [["default", '""'], ['""', "2"]]
 
 
 def test_the_size_of_a_body_is_the_apps():
@@ -483,6 +639,52 @@ def test_the_emperor_finds_vassals_by_a_pattern_and_runs_each_as_its_owner():
 def test_the_emperor_looks_where_the_apps_are_written():
     assert value("__flask_apps_vassals ~ '/*.ini'") == ini(render("emperor.ini.j2"), "uwsgi")["emperor"]
     assert value("__flask_apps_run == __uwsgi_run") is True
+
+
+# --- the held sockets
+
+
+@pytest.mark.parametrize("backlog", [128, 1024, 8192])
+def test_the_queue_is_as_long_as_the_kernel_lets_it_be(backlog):
+    unit_ = unit(render("emperor@.socket.j2", uwsgi_listen_backlog=backlog))
+    own = ini(render("vassal.ini.j2", uwsgi_listen_backlog=backlog), "uwsgi")
+    assert int(unit_["[Socket]", "Backlog"]) == int(own["listen"]) == backlog
+    tasks = yaml.safe_load((ROLES / "uwsgi/tasks/configure.yml").read_text())
+    (file,) = [task["ansible.builtin.copy"] for task in tasks if task["name"] == "configure | Keep long queues allowed"]
+    # Else the kernel would cut the queue without a word, and uWSGI would not start. The host's own default is 4096.
+    expression = re.search(r"^net\.core\.somaxconn = \{\{ (.*) \}\}$", file["content"], re.MULTILINE)
+    assert expression
+    assert value(expression.group(1), uwsgi_listen_backlog=backlog) == max(backlog, 4096)
+
+
+def test_the_held_sockets_are_the_apps_and_open_to_nginx():
+    held = unit(render("emperor@.socket.j2", uwsgi_web_group="web"))
+    assert held["[Socket]", "SocketUser"] == "%i"
+    assert held["[Socket]", "SocketGroup"] == "web"
+    assert held["[Socket]", "SocketMode"] == "0660"
+    assert held["[Socket]", "TriggerLimitIntervalSec"] == "0"
+    assert held["[Install]", "WantedBy"] == "sockets.target"
+    # Without Accept=yes one holder gets both; it would not find its sockets else.
+    assert ("[Socket]", "Accept") not in held
+
+
+def test_the_holder_is_started_again_for_ever_and_may_do_next_to_nothing():
+    service = unit(render("emperor@.service.j2"))
+    assert service["[Service]", "ExecStart"] == value("__uwsgi_holder")
+    assert service["[Service]", "Restart"] == "always"
+    assert service["[Unit]", "StartLimitIntervalSec"] == "0"
+    wanted = {
+        "DynamicUser": "yes",
+        "CapabilityBoundingSet": "",
+        "PrivateNetwork": "yes",
+        "PrivateDevices": "yes",
+        "ProtectProc": "invisible",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "RestrictNamespaces": "yes",
+        "MemoryDenyWriteExecute": "yes",
+        "SystemCallFilter": "@system-service\n~@privileged @resources",
+    }
+    assert {name: service.get(("[Service]", name)) for name in wanted} == wanted
 
 
 SANDBOX = {

@@ -30,8 +30,8 @@ def test_a_short_entry_gets_every_default():
         "environment": {},
         "domains": [],
         "static": {},
-        "workers": {"processes": 2, "threads": 16},
-        "reload": "graceful",
+        "workers": {"processes": 2, "threads": 16, "lazy_apps": False},
+        "reload": "zerg",
         "max_request_seconds": 60,
         "max_start_seconds": 60,
         "max_body_size": "16m",
@@ -46,7 +46,6 @@ def test_a_short_entry_gets_every_default():
             "current": "/srv/flask_apps/shop/current",
             "run": "/run/emperor/shop",
             "socket": "/run/emperor/shop/app.sock",
-            "stats": "/run/emperor/shop/stats.sock",
         },
     }
 
@@ -60,7 +59,7 @@ def test_options_that_are_null_are_as_good_as_not_given():
         environment=None,
         domains=None,
         static=None,
-        workers={"processes": None, "threads": None},
+        workers={"processes": None, "threads": None, "lazy_apps": None},
         reload=None,
         max_request_seconds=None,
         max_start_seconds=None,
@@ -77,7 +76,8 @@ def test_what_is_given_is_kept():
         python={"interpreter": "/opt/python3.14/bin/python3", "requirements": "deploy/requirements.txt"},
         domains=["shop.example.com", "*.example.net", "localhost"],
         static={"/static": "shop/static", "/media/v1": "media"},
-        workers={"processes": 3, "threads": 1},
+        workers={"processes": 3, "threads": 1, "lazy_apps": True},
+        reload="upstream",
         max_request_seconds=1,
         max_start_seconds=3600,
         max_body_size="2g",
@@ -87,13 +87,40 @@ def test_what_is_given_is_kept():
     assert found["source"] == {"kind": "git", "git": GIT, "exclude": ["*.psd"]}
     assert found["python"]["interpreter"] == "/opt/python3.14/bin/python3"
     assert found["python"]["requirements"] == "deploy/requirements.txt"
-    for key in ("domains", "static", "workers", "max_request_seconds", "max_start_seconds", "max_body_size", "health"):
+    for key in (
+        "domains",
+        "static",
+        "workers",
+        "reload",
+        "max_request_seconds",
+        "max_start_seconds",
+        "max_body_size",
+        "health",
+    ):
         assert found[key] == given_app[key]
 
 
 @pytest.mark.parametrize(("cpus", "processes"), [(0, 2), (1, 2), (2, 4), (8, 16)])
 def test_workers_follow_from_the_processors(cpus, processes):
     assert apps.complete_apps([app()], cpus=cpus)[0]["workers"]["processes"] == processes
+
+
+@pytest.mark.parametrize(
+    ("reload", "lazy_apps"), [(None, False), ("zerg", False), ("chain", True), ("graceful", False), ("upstream", False)]
+)
+def test_only_in_a_chain_every_worker_loads_the_app_itself(reload, lazy_apps):
+    assert one(reload=reload)["workers"]["lazy_apps"] is lazy_apps
+    assert one(reload=reload, workers={"lazy_apps": True})["workers"]["lazy_apps"] is True
+
+
+@pytest.mark.parametrize("reload", ["zerg", "graceful", "upstream"])
+def test_without_a_chain_an_app_may_have_one_process(reload):
+    assert one(reload=reload, workers={"processes": 1, "lazy_apps": False})["workers"]["processes"] == 1
+
+
+def test_a_chain_has_two_processes_at_least():
+    assert one(reload="chain", workers={"processes": 2})["workers"]["processes"] == 2
+    assert apps.complete_apps([app(reload="chain")], cpus=1)[0]["workers"]["processes"] == 2
 
 
 def test_paths_follow_from_the_directories_whether_they_end_in_a_slash_or_not():
@@ -124,11 +151,11 @@ def test_the_list_of_the_user_is_not_touched():
 
 
 def test_options_become_lists_of_texts_as_uwsgi_reads_them():
-    found = one(uwsgi={"offload-threads": 2, "lazy-apps": True, "auto-procname": False, "mime-file": ["/a", "/b"]})
+    found = one(uwsgi={"offload-threads": 2, "memory-report": True, "log-5xx": False, "mime-file": ["/a", "/b"]})
     assert found["uwsgi"] == {
         "offload-threads": ["2"],
-        "lazy-apps": ["true"],
-        "auto-procname": ["false"],
+        "memory-report": ["true"],
+        "log-5xx": ["false"],
         "mime-file": ["/a", "/b"],
     }
 
@@ -182,6 +209,11 @@ REFUSED = [
     ({"environment": {"HOME": "/root"}}, "environment.HOME is set by the role itself: choose another name."),
     ({"environment": {"RELEASE_ID": "x"}}, "is set by the role itself"),
     ({"environment": {"UWSGI_RELOADS": "1"}}, "is set by the role itself"),
+    (
+        {"environment": {"EMPEROR_SERVING": "/x"}},
+        "environment.EMPEROR_SERVING is set by the role itself: choose another",
+    ),
+    ({"environment": {"EMPEROR_APP": "x:y"}}, "environment.EMPEROR_APP is set by the role itself"),
     ({"environment": {"A": True}}, "environment.A is a bool, but has to be text or a number: put it in quotes."),
     ({"environment": {"A": None}}, "is a NoneType, but has to be text"),
     ({"environment": {"A": ["x"]}}, "is a list, but has to be text"),
@@ -214,6 +246,15 @@ REFUSED = [
     ({"workers": {"processes": "4"}}, "workers.processes is '4'"),
     ({"workers": {"threads": 513}}, "workers.threads is 513, but has to be a whole number of threads from 1 to 512."),
     ({"workers": {"threads": True}}, "workers.threads is True"),
+    (
+        {"reload": "chain", "workers": {"lazy_apps": False}},
+        "shop].workers.lazy_apps is false, but with reload: chain every",
+    ),
+    (
+        {"reload": "chain", "workers": {"processes": 1}},
+        "shop].workers.processes is 1, but with reload: chain others have",
+    ),
+    ({"reload": "chain", "workers": {"processes": 0}}, "workers.processes is 0, but has to be a whole number"),
     ({"max_request_seconds": 0}, "max_request_seconds is 0, but has to be a whole number of seconds from 1 to 3600."),
     ({"max_request_seconds": 1.5}, "max_request_seconds is 1.5"),
     ({"max_start_seconds": 3601}, "max_start_seconds is 3601"),
@@ -232,6 +273,9 @@ REFUSED = [
     ({"uwsgi": {"harakiri": 3}}, "use `max_request_seconds` of this app instead"),
     ({"uwsgi": {"env": "A=b"}}, "use `environment` of this app instead"),
     ({"uwsgi": {"virtualenv": "/v"}}, "use `python` of this app instead"),
+    ({"uwsgi": {"lazy-apps": True}}, "use `workers.lazy_apps` of this app instead"),
+    ({"uwsgi": {"stats": "/s"}}, "uwsgi.stats is set by the role and cannot be changed for one app: remove it."),
+    ({"uwsgi": {"zerg": "/s"}}, "uwsgi.zerg is set by the role and cannot be changed for one app: remove it."),
     ({"uwsgi": {"socket": ":1"}}, "uwsgi.socket is set by the role and cannot be changed for one app: remove it."),
     ({"uwsgi": {"uid": "root"}}, "cannot be changed for one app"),
     ({"uwsgi": {"emperor-tyrant": True}}, "cannot be changed for one app"),

@@ -139,5 +139,42 @@ def test_arguments_around_the_file_are_the_emperors_own(executed, host):
     assert command == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", "/usr/local/libexec/emperor-wrapper"]
 
 
+HELD = ["socket = /run/emperor/shop/app.sock", "holder = /run/emperor/shop/holder.sock"]
+
+
+def test_a_first_start_asks_the_holder_for_the_apps_socket(host):
+    file = vassal(host, {}, *HELD)
+    arguments, _environment = start(host, file, {"UWSGI_EMPEROR_FD": "7"})
+    assert arguments[3:] == ["--binary-path", str(WRAPPER), "--zerg", "/run/emperor/shop/holder.sock"]
+
+
+def test_a_reload_keeps_the_apps_socket_by_its_name(host):
+    # uWSGI does not ask again, and has it open still.
+    file = vassal(host, {}, *HELD)
+    arguments, environment = start(host, file, {"UWSGI_RELOADS": "1"})
+    assert arguments[3:] == ["--binary-path", str(WRAPPER), "--socket", "/run/emperor/shop/app.sock"]
+    assert environment == {b"UWSGI_RELOADS": b"1"}
+
+
+@pytest.mark.parametrize("around", [{}, {"UWSGI_RELOADS": "1"}])
+@pytest.mark.parametrize("lines", [[], HELD[:1], [HELD[0], "holder ="]])
+def test_without_a_holder_the_sockets_are_those_of_the_file(lines, around, host):
+    arguments, _environment = start(host, vassal(host, {}, *lines), around)
+    assert arguments[3:] == ["--binary-path", str(WRAPPER)]
+
+
+def test_the_apps_own_environment_does_not_make_a_start_a_reload(host):
+    # The filter refuses such a name; a person may write one.
+    arguments, _environment = start(host, vassal(host, {"UWSGI_RELOADS": "1"}, *HELD))
+    assert "--zerg" in arguments
+
+
+def test_the_journal_and_the_holder_go_together(executed, host):
+    file = vassal(host, {}, "identifier = shop", *HELD)
+    _path, command, _environment = executed("--ini", str(file))
+    assert command[:3] == ["/usr/bin/systemd-cat", "--identifier=shop", f"{host}/uwsgi"]
+    assert command[-2:] == ["--zerg", "/run/emperor/shop/holder.sock"]
+
+
 def test_it_runs_with_nothing_but_the_standard_library():
     assert WRAPPER.read_text().startswith("#!/usr/bin/python3 -IS\n")

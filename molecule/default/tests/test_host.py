@@ -62,7 +62,7 @@ def test_environment_arrives_byte_for_byte(fetch):
 
 
 def test_environment_is_readable_for_the_app_alone(host):
-    file = host.file("/etc/emperor/vassals/shop.ini")
+    file = host.file("/etc/emperor/vassals/shop.blue.ini")
     assert (file.user, file.mode) == ("shop", 0o400)
 
 

@@ -4,7 +4,7 @@ Each kind meets each mode on one of the two hosts, in turn: so every mode and ev
 """
 
 import pytest
-from conftest import MODES
+from modes import MODES
 
 ILL = """
 from flask import Flask
@@ -29,7 +29,7 @@ def create_app():
     if CONDITION:
         if uwsgi.worker_id():
             os._exit(7)
-        os.register_at_fork(after_in_child=lambda: os._exit(7))
+        uwsgi.post_fork_hook = lambda: os._exit(7)
     return app
 """
 NEEDS_ANOTHER = "[project]\nname = 'needs'\nversion = '1'\nrequires-python = '>=3.99'\n"
@@ -82,12 +82,12 @@ def running(fleet):
     ]
 
 
-@pytest.mark.parametrize(("number", "kind"), enumerate(BROKEN))
+@pytest.mark.parametrize(("number", "kind"), list(enumerate(BROKEN)))
 def test_broken_release_reaches_nobody(number, kind, apps, variant, playbooks, visitors, fleet, release_of, running):
     files, settings, fragments = BROKEN[kind]
     releases = [release_of(host, mode) for host in fleet for mode in MODES]
     before = running(TOUCHED.get(kind, ()))
-    with visitors(pause=0.2) as load:
+    with visitors() as load:
         for pair in (MODES[:2], MODES[2:]):
             runs = playbooks(*(
                 (("deploy", "-e", f"app={mode}", f"--limit=webservers[{(number + turn) % 2}]"),

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import MODES  # noqa: I001
+from modes import MODES
 
 
 def others(apps, variant, mark):

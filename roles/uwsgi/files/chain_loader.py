@@ -17,6 +17,27 @@ import traceback
 SERVING, APP = "EMPEROR_SERVING", "EMPEROR_APP"
 
 
+def forget(former):
+    """Undo what the master imported from its own release: modules, and what finds them (of editable installs)."""
+
+    def places(module):
+        return [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+
+    gone = [
+        name
+        for name, module in list(sys.modules.items())
+        if any(isinstance(place, str) and os.path.realpath(place).startswith(former) for place in places(module))
+        and name != "__main__"  # uWSGI's start; multiprocessing asks for it
+    ]
+    for name in gone:
+        del sys.modules[name]
+    for finders in (sys.meta_path, sys.path_hooks):
+        finders[:] = [finder for finder in finders if getattr(finder, "__module__", None) not in gone]
+    # What it remembers of directories.
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+
+
 def enter(serving):
     """Make this process one of the release to which the link leads now. Returns the release's directory."""
     release = os.path.realpath(serving)
@@ -29,14 +50,9 @@ def enter(serving):
     sys.prefix = sys.exec_prefix = venv
     sys.executable = os.path.join(venv, "bin/python")
     sys.path[:] = [".", *(path for path in sys.path if not os.path.realpath(path).startswith(former))]
+    forget(former)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     site.addsitedir(os.path.join(venv, "lib", version, "site-packages"))
-    # What the master imported from its own release, and what it remembers of directories.
-    for name, module in list(sys.modules.items()):
-        if os.path.realpath(getattr(module, "__file__", None) or "/").startswith(former):
-            del sys.modules[name]
-    sys.path_importer_cache.clear()
-    importlib.invalidate_caches()
     return release
 
 

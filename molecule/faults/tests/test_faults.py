@@ -1,0 +1,107 @@
+"""Processes that die, services that are restarted: who may ask again gets his answer, and all comes back by itself.
+
+A request that is at work in a process which is killed is lost with it. nginx asks again if that can do no harm (GET);
+who sent a POST has to decide himself, he gets status 502.
+"""
+
+import json
+import signal
+import time
+
+import pytest
+
+# What is killed without warning, and whether all of its kind.
+KILLED = {
+    "one worker": ("worker", 1),
+    "all workers": ("worker", None),
+    "the vassal's master": ("master", None),
+    "the Emperor": ("emperor", None),
+    "the holder of the listening socket": ("emperor@shop", None),
+}
+HARMLESS = {"the holder of the listening socket"}
+# What an operator, or the upgrade of a package, does.
+DONE = {
+    "restart of the Emperor": "systemctl restart emperor",
+    "reload of the Emperor": "systemctl reload emperor",
+    "reload of nginx": "systemctl reload nginx",
+    "restart of the holder": "systemctl restart emperor@shop.service",
+}
+
+
+@pytest.fixture(autouse=True)
+def order(fleet, in_order):
+    for host in fleet:
+        in_order(host)
+
+
+@pytest.mark.parametrize("victim", KILLED)
+def test_kill(victim, visitors, fleet, process, in_order):
+    what, number = KILLED[victim]
+    with visitors() as load:
+        time.sleep(1)
+        for host in fleet:
+            pids = " ".join(map(str, process(host, what)[:number]))
+            host.check_output(f"kill -{signal.SIGKILL.value} {pids}")
+        for host in fleet:
+            in_order(host)
+        time.sleep(1)
+    report = load.report
+    print(report)
+    assert not [failure for failure in report.failures if failure.idempotent], report
+    if victim in HARMLESS:
+        assert not report.failures, report
+    assert all("502" in failure.reason for failure in report.failures), report
+
+
+def test_kill_of_a_worker_of_nginx(visitors, fleet, process, in_order):
+    """Its connections are gone, and nobody is in front of nginx to ask again. Others meet no error."""
+    with visitors() as load:
+        time.sleep(1)
+        killed = time.time()
+        for host in fleet:
+            host.check_output(f"kill -{signal.SIGKILL.value} {process(host, 'nginx')[0]}")
+        over = time.time()
+        for host in fleet:
+            in_order(host)
+        time.sleep(1)
+    report = load.report
+    print(report)
+    assert all(killed <= failure.at <= over + 1 for failure in report.failures), report
+    assert not [failure for failure in report.failures if "status" in failure.reason], report
+
+
+@pytest.mark.parametrize("deed", DONE)
+def test_deed(deed, visitors, fleet, in_order):
+    with visitors() as load:
+        time.sleep(1)
+        for host in fleet:
+            host.check_output(DONE[deed])
+        for host in fleet:
+            in_order(host, 45)  # an Emperor's reload waits for the longest request
+        time.sleep(1)
+    print(load.report)
+    assert not load.report.failures, load.report
+
+
+QUEUE = """
+import collections, http.client, json, threading
+seen = collections.Counter()
+def ask():
+    connection = http.client.HTTPConnection("127.0.0.1", timeout=60)
+    connection.request("GET", "/slow?ms=2000", headers={"Host": "shop.test"})
+    answer = connection.getresponse()
+    seen[f"{answer.status} {answer.getheader('Retry-After')}"] += 1
+threads = [threading.Thread(target=ask) for _ in range(200)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps(seen))
+"""
+
+
+def test_full_queue_asks_to_come_again(fleet, in_order):
+    """24 are served and 64 wait; of 200 at once the others are told when to come again, at once, with status 503."""
+    for host in fleet:
+        seen = json.loads(host.check_output("python3 -c %s", QUEUE))
+        assert set(seen) == {"200 None", "503 2"}, seen
+        assert seen["200 None"] >= 64, seen
+        in_order(host)

@@ -1,0 +1,3 @@
+"""The apps of this scenario, each named after its reload mode."""
+
+MODES = ("zerg", "chain", "graceful", "upstream")

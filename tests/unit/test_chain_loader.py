@@ -1,0 +1,255 @@
+"""The loader of the reload mode chain: a worker becomes one of the release that is current when it starts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOADER = Path(__file__).parents[2] / "roles/uwsgi/files/chain_loader.py"
+SITE = "lib/python{}.{}/site-packages".format(*sys.version_info)
+
+# What a master is: started in one release, with what it has from there. Then it loads, as a worker, and tells.
+WORKER = """
+import json, os, sys, time
+time.sleep = lambda seconds: print("rests", seconds, flush=True)
+plan = json.loads(sys.argv[1])
+root = plan["root"]
+sys.path[:0] = [f"{root}/releases/r1/src", f"{root}/releases/r1/venv/{plan['site']}", plan["modules"]]
+exec(plan.get("master", ""))
+import chain_loader
+if "link" in plan:
+    os.symlink(plan["link"], f"{root}/new")
+    os.replace(f"{root}/new", f"{root}/serving")
+app = chain_loader.load()
+names = ("PATH", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_SERVING", "EMPEROR_APP", "KEY")
+told = {name: os.environ.get(name) for name in names}
+told.update(app=app if isinstance(app, str) else "to be called: " + app(), cwd=os.getcwd(), path=sys.path)
+told.update(prefix=sys.prefix, exec_prefix=sys.exec_prefix, executable=sys.executable)
+told.update(extra=eval(plan.get("tell", "None")))
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Two releases of an app, and a link that leads to the first."""
+    for name in ("r1", "r2"):
+        (tmp_path / f"releases/{name}/src").mkdir(parents=True)
+        (tmp_path / f"releases/{name}/venv" / SITE).mkdir(parents=True)
+        (tmp_path / f"releases/{name}/src/shop.py").write_text(
+            f"def create_app(): return 'factory of {name}'\ndef app(): return 'callable of {name}'\n"
+        )
+    (tmp_path / "serving").symlink_to(tmp_path / "releases/r1")
+    return tmp_path
+
+
+@pytest.fixture
+def run(home):
+    """Run a worker; returns the finished process."""
+
+    def start(app="shop:create_app()", **plan):
+        environment = {
+            "PATH": f"{home}/serving/venv/bin:/usr/bin:/bin",
+            "VIRTUAL_ENV": f"{home}/serving/venv",
+            "EMPEROR_SERVING": f"{home}/serving",
+            "EMPEROR_APP": app,
+            "KEY": f"{home}/serving",
+        }
+        environment = {name: value for name, value in environment.items() if name not in plan.get("without", ())}
+        plan = {"root": str(home), "modules": str(LOADER.parent), "site": SITE, **plan}
+        command = [sys.executable, "-c", WORKER, json.dumps(plan)]
+        return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
+
+    return start
+
+
+@pytest.fixture
+def load(run, home):
+    """Load an app after the link was moved to the second release; returns what the app finds."""
+
+    def start(app="shop:create_app()", link="r2", **plan):
+        ended = run(app, link=str(home / "releases" / link), **plan)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    return start
+
+
+def test_a_worker_loads_the_release_to_which_the_link_leads_now(load):
+    assert load()["app"] == "factory of r2"
+    assert load(link="r1")["app"] == "factory of r1"
+
+
+def test_the_app_may_be_a_plain_callable(load):
+    # uWSGI calls it, not the loader.
+    assert load("shop:app")["app"] == "to be called: callable of r2"
+
+
+def test_the_app_may_be_in_a_package(load, home):
+    (home / "releases/r2/src/inner").mkdir()
+    (home / "releases/r2/src/inner/wsgi.py").write_text("def make(): return 'of a package'\n")
+    assert load("inner.wsgi:make()")["app"] == "of a package"
+
+
+def test_the_app_finds_itself_in_its_release(load, home):
+    found, release = load(), str(home / "releases/r2")
+    assert found["cwd"] == f"{release}/src"
+    assert found["prefix"] == found["exec_prefix"] == f"{release}/venv"
+    assert found["executable"] == f"{release}/venv/bin/python"
+
+
+def test_the_environment_names_the_release_and_not_the_link(load, home):
+    # The link is followed once: what the app starts later is of the same release, wherever the link leads by then.
+    found, release = load(), str(home / "releases/r2")
+    assert found["RELEASE_ID"] == "r2"
+    assert found["VIRTUAL_ENV"] == f"{release}/venv"
+    assert found["PATH"] == f"{release}/venv/bin:/usr/bin:/bin"
+    assert "serving" not in json.dumps({**found, "KEY": None})
+
+
+def test_the_apps_own_variables_are_left_alone(load, home):
+    assert load()["KEY"] == f"{home}/serving"
+
+
+def test_the_two_variables_for_the_loader_are_gone(load):
+    found = load()
+    assert found["EMPEROR_SERVING"] is None
+    assert found["EMPEROR_APP"] is None
+
+
+def test_nothing_of_the_former_release_is_in_the_search_path(load, home):
+    found = load(master="sys.path += ['', '.', f'{root}/serving/src']")
+    of_app = [path for path in found["path"] if str(home) in path]
+    assert of_app == [f"{home}/releases/r2/venv/{SITE}"]
+    assert found["path"][0] == "."  # the source, where the app runs
+    assert found["path"].count(".") == 1
+    assert "" not in found["path"]
+    assert str(LOADER.parent) in found["path"]
+
+
+def test_modules_of_the_former_release_are_forgotten(load, home):
+    for name in ("r1", "r2"):
+        (home / f"releases/{name}/venv" / SITE / "lib.py").write_text(f"version = 'lib of {name}'\n")
+    app = home / "releases/r2/src/shop.py"
+    app.write_text("import lib\ndef create_app(): return lib.version\n")
+    found = load(master="import shop, lib, html", tell="'html' in sys.modules")
+    assert found["app"] == "lib of r2"
+    assert found["extra"] is True  # of Python itself nothing is loaded twice
+
+
+def test_the_main_module_stays_though_uwsgi_was_started_from_the_former_release(load, home):
+    # multiprocessing asks for it.
+    master = "import __main__; __main__.__file__ = f'{root}/releases/r1/venv/bin/uwsgi'"
+    assert load(master=master, tell="'__main__' in sys.modules")["extra"] is True
+
+
+def test_packages_without_a_file_of_their_own_are_forgotten_too(load, home):
+    for name in ("r1", "r2"):
+        package = home / f"releases/{name}/venv" / SITE / "spread/inner"
+        package.mkdir(parents=True)
+        (package / "lib.py").write_text(f"version = 'inner of {name}'\n")
+    (home / "releases/r2/src/shop.py").write_text(
+        "import spread.inner.lib\ndef create_app(): return spread.inner.lib.version\n"
+    )
+    assert load(master="import spread.inner.lib")["app"] == "inner of r2"
+
+
+# As setuptools' *-nspkg.pth files have it: whoever comes first makes the package, all others add their directory.
+SHARED = "import sys, types; m = sys.modules.setdefault('spread', types.ModuleType('spread')); " \
+    "m.__dict__.setdefault('__path__', []).append({path!r})\n"  # fmt: skip
+
+
+def test_packages_that_pth_files_make_are_forgotten_too(load, home):
+    for name in ("r1", "r2"):
+        packages = home / f"releases/{name}/venv" / SITE
+        (packages / "spread").mkdir()
+        (packages / "spread/lib.py").write_text(f"version = 'spread of {name}'\n")
+        (packages / "spread-nspkg.pth").write_text(SHARED.format(path=f"{packages}/spread"))
+    (home / "releases/r2/src/shop.py").write_text("import spread.lib\ndef create_app(): return spread.lib.version\n")
+    assert load(master=SHARED.format(path=f"{home}/releases/r1/venv/{SITE}/spread"))["app"] == "spread of r2"
+
+
+# As packages that were installed "editable" have it: a finder that knows where the modules are.
+FINDER = """
+import importlib.util, sys
+class Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, {file!r}) if name == "lib" else None
+sys.meta_path.append(Finder)
+"""
+
+
+def test_finders_of_the_former_release_are_forgotten(load, home):
+    for name in ("r1", "r2"):
+        release = home / f"releases/{name}"
+        (release / "lib_here.py").write_text(f"version = 'found in {name}'\n")
+        (release / "venv" / SITE / "finder.py").write_text(FINDER.format(file=f"{release}/lib_here.py"))
+        (release / "venv" / SITE / "finder.pth").write_text("import finder\n")
+        (release / "src/shop.py").write_text("import lib\ndef create_app(): return lib.version\n")
+    assert load(master="import finder")["app"] == "found in r2"
+
+
+def test_the_pth_files_of_the_new_release_work(load, home):
+    packages = home / "releases/r2/venv" / SITE
+    (packages / "more.pth").write_text(f"{home}/more\nimport os; os.environ['KEY'] = 'set by a .pth file'\n")
+    (home / "more").mkdir()
+    (home / "more/lib.py").write_text("version = 'found by a .pth file'\n")
+    (home / "releases/r2/src/shop.py").write_text("import lib\ndef create_app(): return lib.version\n")
+    found = load()
+    assert found["app"] == "found by a .pth file"
+    assert found["KEY"] == "set by a .pth file"
+
+
+def test_what_python_remembers_of_a_directory_is_forgotten(load, home):
+    # By "." both releases' sources have one name; directories of the same age would be taken for unchanged.
+    (home / "releases/r2/src/added.py").write_text("def create_app(): return 'added in r2'\n")
+    for name in ("r1", "r2"):
+        os.utime(home / f"releases/{name}/src", (1_000_000_000, 1_000_000_000))
+    master = """
+os.chdir(f"{root}/releases/r1/src")
+sys.path[:] = [".", *sys.path]
+try:
+    import added
+except ImportError:
+    pass
+"""
+    assert load("added:create_app()", master=master)["app"] == "added in r2"
+
+
+FAILURES = [
+    ("raise RuntimeError('no database')", "RuntimeError: no database"),
+    ("import no_such_library", "No module named 'no_such_library'"),
+    ("raise SystemExit(22)", "SystemExit: 22"),
+    ("def create_app(): raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ("def create_app(: pass", "SyntaxError"),
+    ("", "has no attribute 'create_app'"),
+]
+
+
+@pytest.mark.parametrize(("source", "said"), FAILURES)
+def test_a_worker_that_cannot_load_says_why_and_ends_alone(source, said, run, home):
+    # With 22 (uWSGI's UWSGI_FAILED_APP_CODE) the master would end, and the healthy workers with it.
+    (home / "releases/r1/src/shop.py").write_text(source)
+    ended = run()
+    assert ended.returncode == 1
+    assert "Traceback (most recent call last):" in ended.stderr
+    assert said in ended.stderr
+    assert ended.stdout == "rests 1\n"  # so that its successors do not burn the processor
+
+
+@pytest.mark.parametrize("name", ["EMPEROR_SERVING", "EMPEROR_APP", "PATH"])
+def test_a_worker_that_was_told_too_little_ends_too(name, run):
+    ended = run(without=[name])
+    assert ended.returncode == 1
+    assert f"KeyError: '{name}'" in ended.stderr
+
+
+def test_a_worker_whose_link_leads_nowhere_ends_too(run, home):
+    (home / "serving").unlink()
+    ended = run()
+    assert ended.returncode == 1
+    assert "FileNotFoundError" in ended.stderr

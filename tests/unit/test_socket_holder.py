@@ -1,0 +1,153 @@
+"""The program that hands out an app's listening socket: started as systemd does, asked as uWSGI asks."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HOLDER = Path(__file__).parents[2] / "roles/uwsgi/files/socket_holder.py"
+
+# Becomes the program with the descriptors 3 and 4 and the variables systemd sets (sd_listen_fds(3)).
+SYSTEMD = """
+import fcntl, os, sys
+program, count, *descriptors = sys.argv[1:]
+copies = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in descriptors]  # out of the way of 3 and 4
+for place, copy in enumerate(copies, 3):
+    os.dup2(copy, place)
+environment = {"LISTEN_FDS": count, "LISTEN_PID": str(os.getpid())} if count else {}
+os.execve(sys.executable, [sys.executable, "-IS", program], environment)
+"""
+
+
+def launch(*descriptors, count, program=HOLDER):
+    command = [sys.executable, "-c", SYSTEMD, str(program), count, *map(str, descriptors)]
+    return subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def sockets(tmp_path):
+    """The app's listening socket and the one where it is asked for."""
+    both = [socket.socket(socket.AF_UNIX) for _name in range(2)]
+    for one, name in zip(both, ("app.sock", "holder.sock"), strict=True):
+        one.bind(str(tmp_path / name))
+        one.listen()
+    yield both
+    for one in both:
+        one.close()
+
+
+@pytest.fixture
+def holder(sockets):
+    with launch(*[one.fileno() for one in sockets], count="2") as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def connect(tmp_path):
+    def made(name):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(10)
+        connection.connect(str(tmp_path / name))
+        return connection
+
+    return made
+
+
+def ask(connect):
+    """What uWSGI gets: the word, the number, the descriptors. It reads once, as uwsgi_zerg_attach() does."""
+    with connect("holder.sock") as connection:
+        answer, descriptors, _flags, _address = socket.recv_fds(connection, 14, 8)
+        assert connection.recv(1) == b""
+    return answer, [socket.socket(fileno=one) for one in descriptors]
+
+
+def test_the_answer_is_the_word_the_number_and_one_descriptor(holder, connect):
+    answer, given = ask(connect)
+    assert answer == b"uwsgi-zerg" + struct.pack("@i", 1)
+    assert len(given) == 1
+    given[0].close()
+
+
+def test_what_is_given_is_the_apps_listening_socket(holder, connect, tmp_path):
+    ((given,),) = [ask(connect)[1]]
+    assert given.getsockname() == str(tmp_path / "app.sock")
+    with connect("app.sock") as visitor, given, given.accept()[0] as connection:
+        visitor.sendall(b"hello")
+        assert connection.recv(5) == b"hello"
+
+
+def test_all_who_ask_share_one_queue(holder, connect):
+    (first,), (second,) = [ask(connect)[1] for _who in range(2)]
+    with connect("app.sock") as one, connect("app.sock") as other, first, second:
+        for visitor, instance in ((one, second), (other, first)):  # in the order of their coming, whoever accepts
+            with instance.accept()[0] as connection:
+                connection.sendall(b"welcome")
+                assert visitor.recv(7) == b"welcome"
+
+
+def test_whoever_hangs_up_at_once_does_not_end_it(holder, connect):
+    for _who in range(50):
+        connect("holder.sock").close()
+    assert ask(connect)[0][:10] == b"uwsgi-zerg"
+    assert holder.poll() is None
+
+
+def test_whoever_does_not_read_is_in_nobodys_way(holder, connect):
+    with connect("holder.sock"):
+        assert ask(connect)[0][:10] == b"uwsgi-zerg"
+
+
+def test_it_keeps_nothing_of_those_who_asked(holder, connect):
+    for _who in range(2):
+        for one in ask(connect)[1]:
+            one.close()
+    before = len(os.listdir(f"/proc/{holder.pid}/fd"))
+    for _who in range(20):
+        for one in ask(connect)[1]:
+            one.close()
+    time.sleep(0.05)  # the last one is closed after it was answered
+    assert len(os.listdir(f"/proc/{holder.pid}/fd")) == before
+
+
+def test_visitors_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets, connect):
+    holder.send_signal(signal.SIGTERM)
+    holder.wait(20)
+    with connect("app.sock") as visitor, connect("holder.sock") as instance:
+        with launch(*[one.fileno() for one in sockets], count="2") as successor:
+            answer, (given,), _flags, _address = socket.recv_fds(instance, 14, 8)
+            successor.kill()
+        assert answer[:10] == b"uwsgi-zerg"
+        with socket.socket(fileno=given) as listener, listener.accept()[0] as connection:
+            connection.sendall(b"at last")
+            assert visitor.recv(7) == b"at last"
+
+
+@pytest.mark.parametrize("count", ["", "1", "3"])
+def test_it_does_not_start_without_its_two_sockets(count, sockets):
+    with launch(*[one.fileno() for one in sockets], count=count) as process:
+        assert process.communicate(timeout=20)[1] == (
+            "start emperor@NAME.socket instead: systemd has to pass two sockets\n"
+        )
+    assert process.returncode == 1
+
+
+def test_it_does_not_take_sockets_that_were_meant_for_another_process(sockets, tmp_path):
+    # Whoever started it got them, and did not clear the variables.
+    parent = tmp_path / "parent.py"
+    parent.write_text(
+        f"import subprocess, sys\nsys.exit(subprocess.call([sys.executable, '-IS', {str(HOLDER)!r}], close_fds=False))"
+    )
+    with launch(*[one.fileno() for one in sockets], count="2", program=parent) as process:
+        assert "start emperor@NAME.socket instead" in process.communicate(timeout=20)[1]
+    assert process.returncode == 1
+
+
+def test_it_runs_with_nothing_but_the_standard_library():
+    assert HOLDER.read_text().startswith("#!/usr/bin/python3 -IS\n")
