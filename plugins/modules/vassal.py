@@ -154,6 +154,7 @@ socket:
 HEADER = "x-vassal"
 COLOURS = ("blue", "green")
 PAUSE = 0.1  # seconds between two looks
+PATIENCE = 2  # seconds for the first answer of an app that starts
 LOG_LINES = 25
 # A stopping instance without a request that still runs after so many seconds hangs: nothing is lost by killing it.
 HANGS = 5
@@ -161,6 +162,8 @@ HANGS = 5
 AGAIN = 2
 # So often may a worker die while it loads the app before it counts as hopeless.
 DEATHS = 3
+# So often in a row, a second apart, may its master not answer for the same reason.
+SILENCES = 6
 # Seconds after its requests within which the Emperor has noticed, stopped and buried a vassal.
 EMPEROR = 15
 # Lets the kernel kill the rehearsal when the module is killed: nobody else would end it then.
@@ -291,14 +294,16 @@ class App:
 
     # Looking
 
-    def look(self, sock: str, generation: str) -> None:
+    def look(self, sock: str, generation: str, patience: float | None = None) -> None:
         """Ask the health question once.
 
+        :param patience: seconds to wait for an answer; the parameter start_timeout if None.
         :raises Unhealthy: when the answer is not that of a healthy instance of this generation.
         """
         wanted, path = self.params["health_status"], self.params["health_path"]
+        patience = self.params["start_timeout"] if patience is None else patience
         try:
-            answer = uwsgi_client.request(sock, path, self.params["health_host"], timeout=self.params["start_timeout"])
+            answer = uwsgi_client.request(sock, path, self.params["health_host"], timeout=patience)
         except OSError as error:
             raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
         if answer.status != wanted:
@@ -316,17 +321,22 @@ class App:
         :raises Unhealthy: with what it last did.
         """
         deadline = time.monotonic() + seconds
+        # While nobody accepts, a question waits in the queue, and nobody notices when all is hopeless. So ask again,
+        # with twice the patience each time: an app that is slow to answer gets its time.
+        patience = PATIENCE
         while True:
             try:
                 if hopeless:
                     hopeless()
-                self.look(sock, generation)
+                self.look(sock, generation, patience if hopeless else None)
                 return
             except Stop:
                 raise
             except Unhealthy as reason:
                 if time.monotonic() > deadline:
                     raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
+                if isinstance(reason.__cause__, TimeoutError):
+                    patience = min(2 * patience, self.params["start_timeout"])
             time.sleep(PAUSE)
 
     def healthy(self, place: Place, patience: float = 0) -> bool:
@@ -491,6 +501,20 @@ def statistics(sock: str) -> dict[str, Any] | None:
         return None
 
 
+def silent(sock: str) -> bool:
+    """Whether a master is there but does not answer: it has its hands full with workers that die.
+
+    While it loads the app it does not listen yet, so nobody waits for an answer then.
+    """
+    try:
+        uwsgi_client.statistics(sock, timeout=1)
+    except TimeoutError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def workers(stats: dict[str, Any]) -> list[dict[str, Any]]:
     """The workers that run."""
     return [one for one in stats["workers"] if one["pid"] > 0 and one["status"] != "cheap"]
@@ -508,12 +532,16 @@ def deaths(sock: str) -> Callable[[], None]:
     :param sock: the statistics socket of the instance.
     """
     starts: dict[int, int] = {}
+    silences = 0
 
     def dying() -> None:
-        stats = statistics(sock)
-        if stats is None and starts:
-            # A master whose workers die too often sleeps for a moment.
+        nonlocal silences
+        if silent(sock):
+            silences += 1
+            if silences >= SILENCES:
+                raise Stop("its workers die as soon as they start")
             raise Unhealthy("none of its workers has loaded the app")
+        silences, stats = 0, statistics(sock)
         # A cheap worker is one that starts when a question comes.
         if stats is None or any(one["accepting"] for one in workers(stats)):
             return
@@ -760,6 +788,9 @@ def give_back(app: App) -> str:
         rewritten = old.content != before.content
         if rewritten:
             app.write(old, before.content)
+            if silent(old.stats):
+                # Nor does it listen to the Emperor, who starts it anew from its file when it is gone.
+                processes.kill(old.instance())
         try:
             if moved and not rewritten:
                 for worker in workers(statistics(old.stats) or {"workers": []}):

@@ -1,5 +1,6 @@
 """The program that hands out an app's listening socket: started as systemd does, asked as uWSGI asks."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -25,9 +26,14 @@ os.execve(sys.executable, [sys.executable, "-IS", program], environment)
 """
 
 
+@contextlib.contextmanager
 def launch(*descriptors, count, program=HOLDER):
     command = [sys.executable, "-c", SYSTEMD, str(program), count, *map(str, descriptors)]
-    return subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -46,7 +52,6 @@ def sockets(tmp_path):
 def holder(sockets):
     with launch(*[one.fileno() for one in sockets], count="2") as process:
         yield process
-        process.kill()
 
 
 @pytest.fixture
@@ -120,9 +125,8 @@ def test_visitors_wait_while_it_is_away_and_its_successor_goes_on(holder, socket
     holder.send_signal(signal.SIGTERM)
     holder.wait(20)
     with connect("app.sock") as visitor, connect("holder.sock") as instance:
-        with launch(*[one.fileno() for one in sockets], count="2") as successor:
+        with launch(*[one.fileno() for one in sockets], count="2"):
             answer, (given,), _flags, _address = socket.recv_fds(instance, 14, 8)
-            successor.kill()
         assert answer[:10] == b"uwsgi-zerg"
         with socket.socket(fileno=given) as listener, listener.accept()[0] as connection:
             connection.sendall(b"at last")

@@ -280,9 +280,11 @@ class Host:
                 instance.answer(connection)
 
     def scan(self):
-        there = sorted(str(path) for path in Path(self.params["directory"]).glob("*.ini"))
-        for file in there if self.awake else []:
-            modified = int(os.stat(file).st_mtime)  # whole seconds
+        there = {}
+        for path in Path(self.params["directory"]).glob("*.ini"):
+            with contextlib.suppress(FileNotFoundError):
+                there[str(path)] = int(path.stat().st_mtime)  # whole seconds
+        for file, modified in there.items() if self.awake else []:
             instance = self.instances.get(file)
             if instance is None:
                 self.instances[file], self.seen[file] = Instance(self, file), modified
@@ -317,7 +319,8 @@ class Host:
             return [one for one in instance.family if one in self.alive] if instance else []
 
     def find(self, pid):
-        return next((one for one in self.alive if one.pid == pid), None)
+        with self.lock:
+            return next((one for one in self.alive if one.pid == pid), None)
 
     def kill(self, those, number=signal.SIGKILL):
         with self.lock:
@@ -582,6 +585,32 @@ def test_nobody_who_answers_for_another_generation_is_taken_for_the_new_one(host
         host.app().wait(host.path("blue.sock"), "0" * 12, 0)
 
 
+@pytest.fixture
+def timeouts(monkeypatch):
+    """How long was waited for each answer; none comes."""
+    waited: list[float] = []
+
+    def request(*_arguments, timeout):
+        waited.append(timeout)
+        raise TimeoutError if len(waited) != 2 else ConnectionRefusedError
+
+    monkeypatch.setattr(uwsgi_client, "request", request)
+    return waited
+
+
+def test_an_app_that_starts_is_asked_with_more_patience_each_time(params, timeouts):
+    # In the queue of an instance that does not accept, a question only keeps us from seeing that it ended.
+    with pytest.raises(Unhealthy, match="it does not answer"):
+        vassal.App({**params, "start_timeout": 7}).wait("/s", "0", 0.1, lambda: None)
+    assert timeouts[:5] == [2, 4, 4, 7, 7]
+
+
+def test_an_app_that_runs_has_all_its_time_for_an_answer(params, timeouts):
+    with pytest.raises(Unhealthy, match="it does not answer"):
+        vassal.App({**params, "start_timeout": 7}).wait("/s", "0", 0.05)
+    assert set(timeouts) == {7}
+
+
 # An instance that is there and not well
 
 
@@ -811,11 +840,11 @@ def test_every_worker_that_may_have_the_other_release_goes_back(go, host, monkey
     host.settle()
     real, looks = vassal.App.look, []
 
-    def look(self, sock, generation):
+    def look(self, sock, generation, *rest):
         looks.append(loaded(host.instance("blue")))
         if looks[-1] == ["r2", "r2"]:
             raise Unhealthy("no more")
-        real(self, sock, generation)
+        real(self, sock, generation, *rest)
 
     monkeypatch.setattr(vassal.App, "look", look)
     with pytest.raises(Unhealthy, match="The earlier release serves again"):
@@ -948,6 +977,7 @@ def test_a_chain_cannot_change_the_uwsgi(way, running, host, releases):
 def test_a_chain_needs_a_link_to_start_from(way, running, host):
     os.unlink(host.params["serving"])
     assert way("chain", host.text("chain")) == "beside"
+    assert not vassal.chainable(host.app(link=host.params["serving"], release="/of which nothing is known"))
 
 
 # --- room for two
@@ -1248,10 +1278,10 @@ def test_an_instance_ends_without_any_signal_of_ours(ending, host):
 
 def test_a_running_request_may_end(ending, host):
     ending.instance.connections = 1
-    later(0.6, ending.instance, "connections", 0)
+    later(0.4, ending.instance, "connections", 0)
     began = time.monotonic()
     ending.end(drain_timeout=10)
-    assert 0.5 < time.monotonic() - began < 8
+    assert 0.39 < time.monotonic() - began < 8
     assert signal.SIGKILL not in [number for number, _process in host.signals]
 
 
@@ -1264,13 +1294,13 @@ def test_an_instance_without_a_connection_that_does_not_end_is_killed_soon(endin
 
 
 def test_an_instance_hangs_from_the_end_of_its_last_request(ending, host, monkeypatch):
-    monkeypatch.setattr(vassal, "HANGS", 0.5)
+    monkeypatch.setattr(vassal, "HANGS", 0.3)
     ending.instance.hangs = True
     ending.instance.connections = 1
-    later(0.4, ending.instance, "connections", 0)
+    later(0.25, ending.instance, "connections", 0)
     began = time.monotonic()
     ending.end(drain_timeout=60)
-    assert 0.9 < time.monotonic() - began < 10
+    assert 0.5 < time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("connections", [1, None])
@@ -1281,8 +1311,8 @@ def test_an_instance_that_has_a_connection_is_killed_at_the_deadline_and_not_bef
     ending.instance.connections = connections  # None: the kernel does not tell, there may be one
     ending.instance.hangs = True
     began = time.monotonic()
-    ending.end(drain_timeout=0.5)
-    assert 0.8 < time.monotonic() - began < 8
+    ending.end(drain_timeout=0.2)
+    assert 0.5 < time.monotonic() - began < 8
     assert (signal.SIGKILL, ending.instance.master) in host.signals
 
 
@@ -1303,13 +1333,13 @@ def test_nobody_is_told_again_at_once(ending, host, monkeypatch):
         real(those, number)
 
     monkeypatch.setattr(processes, "kill", kill)
-    monkeypatch.setattr(vassal, "AGAIN", 0.3)
-    monkeypatch.setattr(vassal, "EMPEROR", 1)
+    monkeypatch.setattr(vassal, "AGAIN", 0.15)
+    monkeypatch.setattr(vassal, "EMPEROR", 0.6)
     ending.instance.connections = 1
     ending.end(drain_timeout=0)
     assert len(times) > 3
-    assert times[1] - times[0] >= 0.29
-    assert times[2] - times[1] >= 0.29
+    assert times[1] - times[0] >= 0.15
+    assert times[2] - times[1] >= 0.15
 
 
 def test_what_an_instance_started_is_ended_with_it(ending, host, monkeypatch):
@@ -1422,7 +1452,7 @@ def test_a_place_is_taken_again_only_when_it_is_empty(host, monkeypatch):
     leaving.connections = 1
     host.put("blue", host.text("1"))
     os.unlink(leaving.file)
-    later(1, leaving, "connections", 0)
+    later(0.5, leaving, "connections", 0)
     assert host.deploy("2", start_timeout=0.2, drain_timeout=10) is True
     assert leaving.master not in host.alive
     host.settle()
@@ -1450,51 +1480,102 @@ def stats(*workers):
     }
 
 
+NOBODY, SILENCE = ConnectionRefusedError(), TimeoutError()
+
+
 @pytest.fixture
-def told(monkeypatch):
-    """What the statistics socket tells next."""
-    answers: list[dict[str, Any] | None] = []
+def dying(monkeypatch):
+    """Look whether workers die, when the statistics socket tells this, or raises that."""
+    tells = []
 
     def statistics(sock, timeout):
-        if not answers or answers[0] is None:
-            raise OSError("nobody")
-        return answers.pop(0)
+        if isinstance(tells[-1], OSError):
+            raise tells[-1]
+        return tells[-1]
 
     monkeypatch.setattr(uwsgi_client, "statistics", statistics)
-    return answers
+    look = vassal.deaths("/stats")
+
+    def told(one):
+        tells.append(one)
+        look()
+
+    return told
 
 
-def test_workers_that_die_again_and_again_are_hopeless(told):
-    dying = vassal.deaths("/stats")
-    told += [stats((1, count, 0), (2, 1, 0)) for count in (4, 5, 6, 7)]
-    for _look in range(3):
-        with pytest.raises(Unhealthy, match="none of its workers has loaded the app"):
-            dying()
+def not_yet(dying, *told):
+    for one in told:
+        with pytest.raises(Unhealthy, match="none of its workers has loaded the app") as reason:
+            dying(one)
+        assert not isinstance(reason.value, Stop)
+
+
+def hopeless(dying, told):
     with pytest.raises(Stop, match="its workers die as soon as they start"):
-        dying()
+        dying(told)
 
 
-def test_a_worker_that_serves_gives_hope(told):
-    dying = vassal.deaths("/stats")
-    told += [stats((1, count, 0), (2, 1, 1)) for count in (1, 5, 9)]
-    for _look in range(3):
-        dying()
+def test_workers_that_die_again_and_again_are_hopeless(dying):
+    not_yet(dying, *(stats((1, count, 0), (2, 1, 0)) for count in (4, 5, 6)))
+    hopeless(dying, stats((1, 7, 0), (2, 1, 0)))
 
 
-def test_whoever_tells_nothing_gives_hope(told):
-    vassal.deaths("/stats")()
-    told.append(None)
-    vassal.deaths("/stats")()
+def test_a_worker_that_serves_gives_hope(dying):
+    for count in (1, 5, 9):
+        dying(stats((1, count, 0), (2, 1, 1)))
 
 
-def test_workers_that_start_with_the_first_question_are_asked(told):
+def test_whoever_tells_nothing_because_he_is_not_there_yet_gives_hope(dying):
+    for _look in range(20):
+        dying(NOBODY)
+
+
+def test_a_master_that_is_there_and_silent_for_long_is_hopeless(dying):
+    # It has its hands full with workers that die.
+    not_yet(dying, *[SILENCE] * (vassal.SILENCES - 1))
+    hopeless(dying, SILENCE)
+
+
+def test_a_master_that_is_silent_now_and_then_is_not_hopeless(dying):
+    for _time in range(3):
+        not_yet(dying, *[SILENCE] * (vassal.SILENCES - 1))
+        dying(stats((1, 1, 1)))
+
+
+def test_workers_that_start_with_the_first_question_are_asked(dying):
     cheap = stats((1, 1, 0), (2, 1, 0))
     for worker in cheap["workers"]:
         worker.update(status="cheap", pid=0)
-    told += [cheap] * 5
-    dying = vassal.deaths("/stats")
     for _look in range(5):
-        dying()
+        dying(cheap)
+
+
+@pytest.mark.parametrize(("told", "silent"), [(SILENCE, True), (NOBODY, False), (FileNotFoundError(), False)])
+def test_whoever_is_not_there_is_not_silent(told, silent, monkeypatch):
+    def statistics(sock, timeout):
+        raise told
+
+    monkeypatch.setattr(uwsgi_client, "statistics", statistics)
+    assert vassal.silent("/stats") is silent
+
+
+def test_whoever_answers_is_not_silent(monkeypatch):
+    monkeypatch.setattr(uwsgi_client, "statistics", lambda *_arguments, **_more: stats((1, 1, 0)))
+    assert not vassal.silent("/stats")
+    monkeypatch.setattr(uwsgi_client, "statistics", lambda *_arguments, **_more: json.loads(""))
+    assert not vassal.silent("/stats")
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_silent_master_that_would_not_read_its_former_file_is_killed(silent, host, monkeypatch, impatient):
+    host.deploy("1")
+    host.settle()
+    master = host.instance("blue").master
+    monkeypatch.setattr(vassal, "silent", lambda sock: silent and sock == host.path("blue.stats"))
+    with pytest.raises(Unhealthy, match="The earlier release serves again"):
+        host.deploy("dies", reload="in_place")
+    assert ((signal.SIGKILL, master) in host.signals) is silent
+    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
 
 
 def test_nobody_is_asked_before_he_can_answer(host):
