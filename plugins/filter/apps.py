@@ -103,7 +103,8 @@ MANAGED_OPTIONS = {
 }
 FIXED_OPTIONS = frozenset((
     "strict", "master", "need-app", "socket", "uwsgi-socket", "chmod-socket", "chown-socket", "stats", "uid", "gid",
-    "ini", "zerg", "zerg-pool", "emperor", "daemonize",
+    "ini", "zerg", "zergpool", "zerg-pool", "zerg-server", "zerg-fallback", "listen", "procname", "auto-procname",
+    "procname-prefix", "procname-prefix-spaced", "procname-append", "procname-master", "emperor", "daemonize",
     "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
     "need-plugin", "binary-path", "exec-as-root", "unprivileged-binary-path", "privileged-binary-patch",
     "unprivileged-binary-patch",

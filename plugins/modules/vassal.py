@@ -323,7 +323,7 @@ class App:
         deadline = time.monotonic() + seconds
         # While nobody accepts, a question waits in the queue, and nobody notices when all is hopeless. So ask again,
         # with twice the patience each time: an app that is slow to answer gets its time.
-        patience = PATIENCE
+        patience = min(PATIENCE, self.params["start_timeout"])
         while True:
             try:
                 if hopeless:
@@ -358,7 +358,10 @@ class App:
 
 def visited(place: Place, content: str) -> str:
     """The socket on which visitors reach a place: the app's held one, or the place's own."""
-    return launch(content).get("socket", place.socket) if content else ""
+    if not content:
+        return ""
+    found = launch(content)
+    return place.socket if found.get("visitors") == "own" else found.get("socket", place.socket)
 
 
 def read(path: str) -> str | None:

@@ -146,7 +146,9 @@ def test_it_does_not_take_sockets_that_were_meant_for_another_process(sockets, t
     # Whoever started it got them, and did not clear the variables.
     parent = tmp_path / "parent.py"
     parent.write_text(
-        f"import subprocess, sys\nsys.exit(subprocess.call([sys.executable, '-IS', {str(HOLDER)!r}], close_fds=False))"
+        "import subprocess, sys\n"
+        f"command = [sys.executable, '-IS', {str(HOLDER)!r}]\n"
+        "sys.exit(subprocess.call(command, close_fds=False, timeout=10))\n"
     )
     with launch(*[one.fileno() for one in sockets], count="2", program=parent) as process:
         assert "start emperor@NAME.socket instead" in process.communicate(timeout=20)[1]

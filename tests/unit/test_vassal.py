@@ -1486,7 +1486,7 @@ NOBODY, SILENCE = ConnectionRefusedError(), TimeoutError()
 @pytest.fixture
 def dying(monkeypatch):
     """Look whether workers die, when the statistics socket tells this, or raises that."""
-    tells = []
+    tells: list[Any] = []
 
     def statistics(sock, timeout):
         if isinstance(tells[-1], OSError):
