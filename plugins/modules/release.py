@@ -135,8 +135,7 @@ removed:
 
 DESCRIPTION = "release.json"
 
-# A disk with less free bytes than this is full: tools leave a little when what they write no longer fits.
-NO_SPACE = 1024 * 1024
+LOG_LINES = 40  # of a failed command's output; pip tells the cause before its traceback
 
 
 class StageFailed(Exception):
@@ -299,7 +298,7 @@ def run_as(user: pwd.struct_passwd, what: str, command: list[str], home: str, pa
     except OSError as error:  # no such interpreter, or not for this user
         raise StageFailed(f"{what} failed: {error}") from error
     if done.returncode != 0:
-        raise StageFailed(f"{what} failed:\n" + "\n".join(done.stdout.strip().splitlines()[-20:]))
+        raise StageFailed(f"{what} failed:\n" + "\n".join(done.stdout.strip().splitlines()[-LOG_LINES:]))
     return done.stdout
 
 
@@ -365,7 +364,9 @@ def stage(releases: Releases, params: dict[str, Any]) -> None:
         return run_as(user, what, list(command), releases.home, path)
 
     python = os.path.join(venv, "bin", "python")
-    run(f"making a virtualenv with {params['interpreter']}", params["interpreter"], "-m", "venv", venv)
+    # In two steps: venv hides what pip's own installation complains about, a full disk for example.
+    run(f"making a virtualenv with {params['interpreter']}", params["interpreter"], "-m", "venv", "--without-pip", venv)
+    run("installing pip", python, "-m", "ensurepip", "--default-pip")
     ask = "import platform; print(platform.python_version())"
     version = run("asking Python for its version", python, "-c", ask).strip()
     pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--prefer-binary", *params["pip_arguments"]]
@@ -423,12 +424,8 @@ def bring(module: AnsibleModule, releases: Releases) -> tuple[bool, list[str]]:
             try:
                 stage(releases, module.params)
             except StageFailed as failure:
-                disk = os.statvfs(releases.home)
-                full = "" if disk.f_bavail * disk.f_frsize > NO_SPACE else f"the disk of {releases.home} is full; "
                 shutil.rmtree(releases.path(release), ignore_errors=True)
-                module.fail_json(
-                    msg=f"Release {release} could not be staged, nothing that runs was touched: {full}{failure}"
-                )
+                module.fail_json(msg=f"Release {release} could not be staged, nothing that runs was touched: {failure}")
         if not module.check_mode:
             changed |= publish(releases, releases.current(), module.params["static"], release)
     elif state == "current":

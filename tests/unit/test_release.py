@@ -18,20 +18,21 @@ from hypothesis import strategies as st
 # Makes a virtualenv whose python writes down how it was called; both fail on demand.
 INTERPRETER = """
 test -e "$0.fails" && { echo "no venv today"; exit 1; }
-mkdir -p "$3/bin" "$3/lib/site-packages/shop/static"
-cat > "$3/bin/python" <<'PYTHON'
+mkdir -p "$4/bin" "$4/lib/site-packages/shop/static"
+cat > "$4/bin/python" <<'PYTHON'
 #!/bin/sh
 case "$*" in
   *python_version*) echo 3.13.5 ;;
   *purelib*) echo "$(cd "$(dirname "$0")/.." && pwd)/lib/site-packages" ;;
   *compileall*) mkdir "$4/__pycache__" ;;
+  *ensurepip*) test ! -e "$(dirname "$0")/../../../../no-pip" || { echo "no pip today"; exit 1; } ;;
   *pip*)
     printf '%s\\n' "$*" >> "$(dirname "$0")/../pip"
     printf '%s=%s\\n' HOME "$HOME" PATH "$PATH" TOKEN "$TOKEN" https_proxy "$https_proxy" > "$(dirname "$0")/../env"
-    case "$*" in *broken*) seq 30; echo "no matching distribution"; exit 1 ;; esac ;;
+    case "$*" in *broken*) seq 60; echo "no matching distribution"; exit 1 ;; esac ;;
 esac
 PYTHON
-chmod +x "$3/bin/python"
+chmod +x "$4/bin/python"
 """
 
 
@@ -211,7 +212,12 @@ def test_a_failed_stage_says_why_and_leaves_nothing(arguments, sentence, staged,
 def test_a_failed_step_shows_its_last_lines(staged):
     lines = staged("aaa", packages=["broken"])["msg"].splitlines()
     assert lines[-1] == "no matching distribution"
-    assert len(lines) == 21
+    assert len(lines) == 1 + release.LOG_LINES
+
+
+def test_what_the_installation_of_pip_complains_about_is_told(staged, home):
+    (home / "no-pip").touch()
+    assert "installing pip failed:\nno pip today" in staged("aaa")["msg"]
 
 
 def test_a_failed_virtualenv_is_named(staged, interpreter):
