@@ -59,8 +59,7 @@ def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, visitors
                 assert not early, (number, mode, early)
 
 
-def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet, release_of, instances):
-    before = release_of(fleet[0], "zerg")
+def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet, instances):
     with visitors(["zerg"]) as load:
         for mode in ("upstream", "graceful", "chain", "upstream", "chain", "zerg"):
             app = apps["zerg"] | {"reload": mode}
@@ -68,12 +67,12 @@ def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet
             assert not run.failed, run.error
             for host in fleet:
                 site = host.file("/etc/nginx/sites-enabled/flask_apps-zerg.conf").content_string
-                assert ("/zerg/app.sock" in site) == (mode != "upstream")
+                assert ("backup" in site) == (mode == "upstream")
                 vassal = host.check_output("cat /etc/emperor/vassals/zerg.*.ini")
                 assert ("chain_loader" in vassal) == (mode == "chain")
                 one_instance(host, "zerg", instances)
+    print(load.report)
     assert not load.report.failures, load.report
-    assert {release_of(host, "zerg") for host in fleet} != {before}, "the inventory's release is another one"
 
 
 def test_a_second_run_changes_nothing(playbook, fleet):
