@@ -103,8 +103,12 @@ CASES = {
     "unknown reload mode": (apps(shop(reload="magic")), ["reload", "magic"]),
     "request that never ends": (apps(shop(max_request_seconds=0)), ["flask_apps[shop].max_request_seconds", "from 1"]),
     "request longer than a stop": (
-        apps(shop(max_request_seconds=300)),
-        ["flask_apps[shop].max_request_seconds", "uwsgi_stop_timeout_seconds"],
+        apps(shop(max_request_seconds=300), uwsgi_stop_timeout_seconds=120),
+        ["flask_apps[shop].max_request_seconds", "uwsgi_stop_timeout_seconds to at least 330"],
+    ),
+    "chain of one worker": (
+        apps(shop(reload="chain", workers={"processes": 1})),
+        ["flask_apps[shop].workers.processes", "reload: chain"],
     ),
     "body size of words": (apps(shop(max_body_size="big")), ["flask_apps[shop].max_body_size", "16m"]),
     "health path without slash": (apps(shop(health={"path": "healthz"})), ["flask_apps[shop].health.path"]),
