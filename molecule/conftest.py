@@ -1,7 +1,7 @@
 """Run a scenario's testinfra modules on every host of its inventory, over the fastest connection.
 
-testinfra's own ansible:// backend starts `ansible` for every single command when a host is a podman container
-(seconds each): such hosts are addressed as podman://NAME, all others stay ansible://NAME.
+testinfra's own ansible:// backend starts `ansible` for every single command when a host is a container (seconds each):
+such hosts are addressed as docker://NAME (which is podman, see .config/bootstrap), all others stay ansible://NAME.
 
 The same files run against real machines: pytest --ansible-inventory=inventory/example molecule/default/tests
 """
@@ -38,7 +38,7 @@ def pytest_configure(config):
     hosts = []
     for name, hostvars in sorted(json.loads(listing)["_meta"]["hostvars"].items()):
         if hostvars.get("ansible_connection") == "community.docker.docker":
-            hosts.append(f"podman://{hostvars.get('ansible_host', name)}")
+            hosts.append(f"docker://{hostvars.get('ansible_host', name)}")
         else:
             hosts.append(f"ansible://{name}")
     if not hosts:
@@ -159,6 +159,7 @@ def variant(tmp_path):
         made.append(source)
         shutil.copytree(app["source"]["path"], source)
         for name, text in files.items():
+            source.joinpath(name).parent.mkdir(exist_ok=True)
             source.joinpath(name).write_text(text)
         return app | {"source": {"path": str(source)}}
 
