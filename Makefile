@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 SCENARIO ?= default
 PORT ?= 8080
+SWITCHES ?= 50
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Molecule's state: in the checkout, not in a home directory where checkouts of the same name would share it
@@ -10,7 +11,7 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export YAMLLINT_CONFIG_FILE := .config/yamllint.yml
 
-.PHONY: help demo demo-down test test-vm lint molecule docs bootstrap images
+.PHONY: help demo demo-down test test-vm bench-reload soak lint molecule docs bootstrap images
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,12 @@ test-vm: bootstrap ## the scenario on a virtual machine: SSH, reboot, real limit
 	@.config/bootstrap vm
 	@molecule/shared/build-image.sh vm trixie $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-trixie
 	molecule test -s vm
+
+bench-reload: images ## measure what each reload mode costs, for docs/reload_modes.md (15 minutes)
+	RELOAD_MODES_VERIFY=measure PYTEST_ADDOPTS="-k cost -s" molecule test -s reload_modes
+
+soak: images ## SWITCHES=50 switches in every mode without a processor to spare, for docs/reload_modes.md (an hour)
+	RELOAD_MODES_VERIFY=measure PYTEST_ADDOPTS="-k soak -s" SWITCHES=$(SWITCHES) molecule test -s reload_modes
 
 lint: bootstrap ## every check that needs no test host
 	ansible-lint --config-file .config/ansible-lint.yml --strict

@@ -77,7 +77,10 @@ class Run:
 
 @pytest.fixture(scope="session")
 def start_playbook(tmp_path_factory):
-    """Start one of the collection's playbooks on the scenario's hosts, as an operator would; returns the process."""
+    """Start a playbook, by its name in playbooks/ or its path, on the scenario's hosts as an operator would.
+
+    Returns the process.
+    """
     project = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
     facts = tmp_path_factory.mktemp("facts")
 
@@ -91,7 +94,7 @@ def start_playbook(tmp_path_factory):
             inventory,
             f"--extra-vars=@{extra}",
             *arguments,
-            str(project / f"playbooks/{name}.yml"),
+            str(name if isinstance(name, Path) else project / f"playbooks/{name}.yml"),
         ]
         environment = os.environ | SETTINGS | {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(facts)}
         return subprocess.Popen(

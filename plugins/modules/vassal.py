@@ -564,10 +564,15 @@ def watch(place: Place) -> Callable[[], None]:
     stats = statistics(place.stats)
     master = [process for process in place.instance() if stats and process.pid == stats["pid"]]
     dying = deaths(place.stats)
+    masters: set[Process] = set()
 
     def hopeless() -> None:
         if master and not processes.alive(master[0]):
             raise Stop("it ends when it starts")
+        if statistics(place.stats) is None:  # until the app is loaded
+            masters.update(place.instance()[:1])
+            if len(masters) > DEATHS:
+                raise Stop("it ends as soon as it starts, again and again")
         dying()
 
     return hopeless

@@ -1595,6 +1595,24 @@ def test_a_cheap_worker_is_none():
     assert vassal.workers({"workers": [{**one, "pid": 0}, other]}) == [other]
 
 
+def test_a_master_that_is_another_one_at_every_look_is_hopeless(host, monkeypatch):
+    looks = []
+    monkeypatch.setattr(vassal.Place, "instance", lambda _place: [Process(len(looks), 7), Process(99, 7)])
+    hopeless = vassal.watch(host.app().places[0])
+    for _look in range(3):
+        looks.append(hopeless())
+    looks.append(None)
+    with pytest.raises(Stop, match="it ends as soon as it starts, again and again"):
+        hopeless()
+
+
+def test_a_master_that_takes_its_time_is_waited_for(host, monkeypatch):
+    monkeypatch.setattr(vassal.Place, "instance", lambda _place: [Process(1, 7)])
+    hopeless = vassal.watch(host.app().places[0])
+    for _look in range(20):
+        hopeless()
+
+
 def test_a_master_that_ended_is_hopeless(host):
     instance = host.put("blue", host.text("1"))
     hopeless = vassal.watch(host.app().places[0])

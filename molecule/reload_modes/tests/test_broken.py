@@ -116,10 +116,12 @@ def test_a_host_without_room_for_two_instances_is_told_before_anything_changes(m
     assert running() == before
 
 
-def test_good_run_heals_after_all_that(playbook, fleet, instances):
+def test_good_run_heals_after_all_that(playbook, fleet, instances, running):
     run = playbook("site")
     assert not run.failed, run.error
+    processes = running()
     assert playbook("site").changed == 0
+    assert running() == processes
     for host in fleet:
         assert host.check_output("ls -A /etc/emperor/vassals | wc -l") == str(len(MODES)), "more than one file an app"
         left = host.check_output(

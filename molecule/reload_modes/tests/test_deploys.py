@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 from modes import MODES
 
 
@@ -75,25 +74,16 @@ def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet
     assert not load.report.failures, load.report
 
 
-def test_a_second_run_changes_nothing(playbook, fleet):
-    """As the inventory says, whatever the tests before have left."""
-    run = playbook("site")
-    assert not run.failed, run.error
-    before = [host.check_output("ps -eo pid,lstart,args | grep '[u]wsgi --ini'") for host in fleet]
-    run = playbook("site")
-    assert not run.failed
-    assert run.changed == 0, run.output
-    assert [host.check_output("ps -eo pid,lstart,args | grep '[u]wsgi --ini'") for host in fleet] == before
-
-
-@pytest.mark.parametrize("mode", ["graceful", "chain"])
-def test_a_changed_environment_goes_the_safe_way(mode, apps, playbook, visitors, fleet):
-    changed = apps[mode] | {"environment": {"SHOP_COLOUR": "red"}}
-    with visitors([mode]) as load:
-        run = playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [changed]})
+def test_a_changed_environment_goes_the_safe_way(apps, playbook, visitors, fleet):
+    """In the modes that change a running instance, too."""
+    modes = ["graceful", "chain"]
+    changed = [apps[mode] | {"environment": {"SHOP_COLOUR": "red"}} for mode in modes]
+    with visitors(modes) as load:
+        run = playbook("deploy", "-e", f"app={','.join(modes)}", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert not load.report.failures, load.report
     ask = "import urllib.request as u, sys; print(u.urlopen(u.Request('http://127.0.0.1/env?name=SHOP_COLOUR', "
     ask += "headers={'Host': sys.argv[1]})).read().decode())"
     for host in fleet:
-        assert '"red"' in host.check_output("python3 -c %s %s", ask, f"{mode}.test")
+        for mode in modes:
+            assert '"red"' in host.check_output("python3 -c %s %s", ask, f"{mode}.test")

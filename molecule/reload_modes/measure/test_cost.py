@@ -1,0 +1,108 @@
+"""What each reload mode costs, one mode after the other. Not a test: it fails only when something cannot be measured."""
+
+import itertools
+import time
+
+import pytest
+from figures import keep, window
+from load_client import NO_RELEASE
+from modes import MODES
+
+DEPLOYS = 5
+KINDS = {"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1}
+# Loads the app in the preflight, which has one worker, and dies where it serves.
+LATE = """
+import os
+
+import uwsgi
+from flask import Flask
+
+
+def create_app():
+    app = Flask(__name__)
+    app.add_url_rule("/healthz", "health", lambda: "well")
+    if uwsgi.numproc > 1:
+        if uwsgi.worker_id():
+            os._exit(7)
+        uwsgi.post_fork_hook = lambda: os._exit(7)
+    return app
+"""
+ONE_WORKER = (
+    "for m in $(pgrep -P $(systemctl show -P MainPID emperor) -u {app}); do pgrep -P $m -f uwsgi | head -1; done"
+)
+ALL_WORKERS = "for m in $(pgrep -P $(systemctl show -P MainPID emperor) -u {app}); do pgrep -P $m -f uwsgi; done"
+MASTER = "pgrep -P $(systemctl show -P MainPID emperor) -u {app}"
+EACH = {
+    "kill -9 of one worker": f"kill -9 $({ONE_WORKER})",
+    "kill -9 of all workers": f"kill -9 $({ALL_WORKERS})",
+    "kill -9 of the master": f"kill -9 $({MASTER})",
+    "kill -9 of the socket holder": "kill -9 $(systemctl show -P MainPID emperor@{app}.service)",
+}
+ONCE = {
+    "kill -9 of the Emperor": "kill -9 $(systemctl show -P MainPID emperor)",
+    "restart of the Emperor": "systemctl restart emperor",
+    "reload of the Emperor": "systemctl reload emperor",
+    "reload of nginx": "systemctl reload nginx",
+}
+
+
+def targets_of(report, mode):
+    return [target for target in report.targets if target.endswith(f" {mode}")]
+
+
+def mixed(report, target):
+    """Seconds for which visitors who came after the first answer of a new release still met the old one, at most."""
+    seen = report.timeline(target)
+    longest = 0.0
+    for old, new in itertools.pairwise(sorted(seen, key=lambda name: seen[name].first)):
+        late = [
+            begun
+            for begun, to, release in zip(report.begun, report.target, report.release, strict=True)
+            if release != NO_RELEASE and report.targets[to] == target and report.releases[release] == old
+        ]
+        longest = max(longest, max(late) - seen[new].first)
+    return longest
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_deploys(mode, apps, variant, playbook, visitors, most_memory):
+    with open(apps[mode]["source"]["path"] + "/shop/pages.py", encoding="utf-8") as file:
+        page = file.read()
+    begin = time.time()
+    with visitors([mode], KINDS, pause=0.05) as load, most_memory(mode) as memory:
+        for number in range(DEPLOYS):
+            new = variant(apps[mode], {"shop/pages.py": f"{page}\nMARK = {number}\n"})
+            run = playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [new]})
+            assert not run.failed, run.error
+    report = load.report
+    targets = targets_of(report, mode)
+    assert all(len(report.timeline(target)) == DEPLOYS + 1 for target in targets)
+    side_by_side = max(mixed(report, target) for target in targets)
+    found = window(report, begin, time.time(), targets)
+    keep("deploys", mode, found | {"mixed": round(max(side_by_side, 0), 2), "memory": round(max(memory), 2)})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_late_fault(mode, apps, variant, playbook, visitors):
+    begin = time.time()
+    with visitors([mode], KINDS, pause=0.05) as load:
+        broken = variant(apps[mode], {"shop/__init__.py": LATE})
+        assert playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [broken]}).failed
+        time.sleep(2)
+    keep("late fault", mode, window(load.report, begin, time.time(), targets_of(load.report, mode)))
+
+
+@pytest.mark.parametrize("fault", EACH | ONCE)
+def test_faults(fault, visitors, fleet, instances):
+    begin = time.time()
+    with visitors(kinds=KINDS, pause=0.1) as load:
+        time.sleep(1)
+        for host in fleet:
+            for command in [EACH[fault].format(app=mode) for mode in MODES] if fault in EACH else [ONCE[fault]]:
+                host.check_output(command)
+        time.sleep(15)
+    for host in fleet:
+        for mode in MODES:
+            assert list(instances(host, mode).values()) == [4], (host.backend.name, mode)
+    for mode in MODES:
+        keep(fault, mode, window(load.report, begin, time.time(), targets_of(load.report, mode)))
