@@ -1,4 +1,4 @@
-"""What each reload mode costs, one mode after the other. Not a test: it fails only when something cannot be measured."""
+"""What each reload mode costs. No test: it fails only when something cannot be measured."""
 
 import itertools
 import time

@@ -27,7 +27,8 @@ def pressure(fleet):
         burner.wait()
 
 
-def test_switches_under_pressure(apps, variant, playbook, visitors, fleet, release_of, instances, pressure):
+@pytest.mark.usefixtures("pressure")
+def test_switches_under_pressure(apps, variant, playbook, visitors, fleet, release_of, instances):
     with open(apps["zerg"]["source"]["path"] + "/shop/pages.py", encoding="utf-8") as file:
         page = file.read()
     releases = []
