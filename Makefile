@@ -30,11 +30,11 @@ test-vm: bootstrap ## the scenario on a virtual machine: SSH, reboot, real limit
 	@molecule/shared/build-image.sh vm trixie $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-trixie
 	molecule test -s vm
 
-bench-reload: images ## measure what each reload mode costs, for docs/reload_modes.md (15 minutes)
-	RELOAD_MODES_VERIFY=measure PYTEST_ADDOPTS="-k cost -s" molecule test -s reload_modes
+bench-reload: images ## measure what each reload mode costs, for docs/reload_modes.md (20 minutes)
+	RELOAD_MODES_VERIFY=measure SWITCHES=10 molecule test -s reload_modes
 
 soak: images ## SWITCHES=50 switches in every mode without a processor to spare, for docs/reload_modes.md (an hour)
-	RELOAD_MODES_VERIFY=measure PYTEST_ADDOPTS="-k soak -s" SWITCHES=$(SWITCHES) molecule test -s reload_modes
+	RELOAD_MODES_VERIFY=measure SWITCHES=$(SWITCHES) PRESSURE=1 PYTEST_ADDOPTS="-k switches" molecule test -s reload_modes
 
 lint: bootstrap ## every check that needs no test host
 	ansible-lint --config-file .config/ansible-lint.yml --strict

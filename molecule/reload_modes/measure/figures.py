@@ -1,15 +1,19 @@
 """The figures of docs/reload_modes.md: kept in docs/reload_modes.json, shown as a table in the page."""
 
+import itertools
 import json
+import math
 import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from load_client import NO_RELEASE
 from modes import MODES
 
 DOCS = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "docs"
 KEPT, PAGE = DOCS / "reload_modes.json", DOCS / "reload_modes.md"
+APART = 10  # seconds; two switches of an app are longer apart
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 
 
@@ -24,13 +28,20 @@ def waited(window):
 
 
 # Row by row: its title, the measurement it shows, and how.
-ROWS = [
-    ("deploys: failed requests", "deploys", lost),
-    ("deploys: longest wait", "deploys", waited),
-    ("deploys: old and new answer side by side", "deploys", lambda one: f"{one['mixed']:.1f} s"),
-    ("deploys: most memory, of what one instance uses", "deploys", lambda one: f"{one['memory']:.1f} x"),
-    ("a release that breaks only where it serves: failed", "late fault", lost),
-    ("the same: longest wait", "late fault", waited),
+ROWS = []
+for title, measurement in {"Switches": "switches", "Switches without a processor to spare": "soak"}.items():
+    ROWS += [
+        (f"**{title}**", measurement, lambda one: f"**{one['switches']}**"),
+        ("failed requests", measurement, lost),
+        ("longest wait", measurement, waited),
+        ("old and new release answer side by side, at most", measurement, lambda one: f"{one['mixed']:.1f} s"),
+        ("most memory, compared to one instance", measurement, lambda one: f"{one['memory']:.1f} x"),
+    ]
+ROWS += [
+    ("**A release that breaks only where it serves**", "late fault", lambda _one: ""),
+    ("failed requests", "late fault", lost),
+    ("longest wait", "late fault", waited),
+    ("**Faults:** failed requests, longest wait", "late fault", lambda _one: ""),
 ]
 FAULTS = [
     "kill -9 of one worker",
@@ -43,12 +54,27 @@ FAULTS = [
     "reload of nginx",
 ]
 for fault in FAULTS:
-    ROWS += [(f"{fault}: failed, longest wait", fault, lambda one: f"{lost(one)}, {waited(one)}")]
-for debian in ("12", "13"):
-    ROWS += [
-        (f"switches under pressure, Debian {debian}: failed, longest wait", f"soak {debian}",
-         lambda one: f"{one['switches']} switches: {lost(one)}, {waited(one)}"),
-    ]  # fmt: skip
+    ROWS += [(fault, fault, lambda one: f"{lost(one)}, {waited(one)}")]
+
+
+def targets_of(report, mode):
+    return [target for target in report.targets if target.endswith(f" {mode}")]
+
+
+def side_by_side(report, target):
+    """Seconds for which, around one switch, visitors met now the old release and now the new one, at most."""
+    answers = sorted(
+        (begun, release)
+        for begun, to, release in zip(report.begun, report.target, report.release, strict=True)
+        if release != NO_RELEASE and report.targets[to] == target
+    )
+    changes = [after[0] for before, after in itertools.pairwise(answers) if before[1] != after[1]]
+    longest, first = 0.0, -math.inf
+    for number, moment in enumerate(changes):
+        if moment - changes[number - 1] > APART or number == 0:
+            first = moment
+        longest = max(longest, moment - first)
+    return longest
 
 
 def window(report, begin, end, targets):

@@ -1,14 +1,11 @@
-"""What each reload mode costs. No test: it fails only when something cannot be measured."""
+"""What it costs when something dies, in each reload mode. No test: it fails only when it cannot be measured."""
 
-import itertools
 import time
 
 import pytest
-from figures import keep, window
-from load_client import NO_RELEASE
+from figures import keep, targets_of, window
 from modes import MODES
 
-DEPLOYS = 5
 KINDS = {"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1}
 # Loads the app in the preflight, which has one worker, and dies where it serves.
 LATE = """
@@ -44,42 +41,6 @@ ONCE = {
     "reload of the Emperor": "systemctl reload emperor",
     "reload of nginx": "systemctl reload nginx",
 }
-
-
-def targets_of(report, mode):
-    return [target for target in report.targets if target.endswith(f" {mode}")]
-
-
-def mixed(report, target):
-    """Seconds for which visitors who came after the first answer of a new release still met the old one, at most."""
-    seen = report.timeline(target)
-    longest = 0.0
-    for old, new in itertools.pairwise(sorted(seen, key=lambda name: seen[name].first)):
-        late = [
-            begun
-            for begun, to, release in zip(report.begun, report.target, report.release, strict=True)
-            if release != NO_RELEASE and report.targets[to] == target and report.releases[release] == old
-        ]
-        longest = max(longest, max(late) - seen[new].first)
-    return longest
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_deploys(mode, apps, variant, playbook, visitors, most_memory):
-    with open(apps[mode]["source"]["path"] + "/shop/pages.py", encoding="utf-8") as file:
-        page = file.read()
-    begin = time.time()
-    with visitors([mode], KINDS, pause=0.05) as load, most_memory(mode) as memory:
-        for number in range(DEPLOYS):
-            new = variant(apps[mode], {"shop/pages.py": f"{page}\nMARK = {number}\n"})
-            run = playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [new]})
-            assert not run.failed, run.error
-    report = load.report
-    targets = targets_of(report, mode)
-    assert all(len(report.timeline(target)) == DEPLOYS + 1 for target in targets)
-    side_by_side = max(mixed(report, target) for target in targets)
-    found = window(report, begin, time.time(), targets)
-    keep("deploys", mode, found | {"mixed": round(max(side_by_side, 0), 2), "memory": round(max(memory), 2)})
 
 
 @pytest.mark.parametrize("mode", MODES)
