@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from load_client import NO_RELEASE
+from load_client import KINDS, NO_RELEASE, SHORT
 from modes import MODES
 
 DOCS = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "docs"
@@ -62,11 +62,15 @@ def targets_of(report, mode):
 
 
 def side_by_side(report, target):
-    """Seconds for which, around one switch, visitors met now the old release and now the new one, at most."""
+    """Seconds for which, around one switch, visitors met now the old release and now the new one, at most.
+
+    Visitors with short requests: nginx hands an upload on when it has all of it, seconds after it began.
+    """
+    columns = zip(report.begun, report.target, report.kind, report.release, strict=True)
     answers = sorted(
         (begun, release)
-        for begun, to, release in zip(report.begun, report.target, report.release, strict=True)
-        if release != NO_RELEASE and report.targets[to] == target
+        for begun, to, kind, release in columns
+        if release != NO_RELEASE and report.targets[to] == target and KINDS[kind] in SHORT
     )
     changes = [after[0] for before, after in itertools.pairwise(answers) if before[1] != after[1]]
     longest, first = 0.0, -math.inf
@@ -79,6 +83,7 @@ def side_by_side(report, target):
 
 def window(report, begin, end, targets):
     """What happened to requests that were under way from `begin` to `end`, over several targets."""
+    print(report)
     seen = [report.window(begin, end, target) for target in targets]
     return {
         "total": sum(one.total for one in seen),
