@@ -1,0 +1,465 @@
+#!/usr/bin/python3 -IS
+"""Keep a host from running out of memory: let its largest idle workers be replaced, one at a time, as few as needed.
+
+While the host's available memory is above a floor, nothing is done and no app is looked at. Below it, the worker whose
+replacement gives back most is asked to end after its requests (SIGHUP, what uWSGI's own chain reload sends); its master
+starts another one. The next one is asked when that one accepts requests and memory is still low.
+
+What a worker has of its own is counted as its anonymous memory, swapped or not, less that of its master, from which it
+was forked. /proc/PID/status tells that to everybody; the exact number, in smaps_rollup, only to those who may trace the
+process. Source: https://docs.kernel.org/filesystems/proc.html.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+MIB = 1024 * 1024
+# Below this part of the floor it is urgent: then busy workers are asked, too.
+URGENT = 0.5
+# It is urgent as well when all processes waited for memory for so many percent of the last 10 s.
+STALLED = 10.0
+# Seconds a worker is left alone after its start.
+YOUNG = 10
+# Bytes a replacement has to give back.
+WORTH = 16 * MIB
+# Seconds for which the size of a fresh worker tells what a replacement is worth in its app.
+REMEMBERED = 600
+# Seconds for which a worker that does not end, or has no successor, keeps those of other apps from being asked; and
+# seconds for which nothing can be done until that is said.
+PATIENCE = 60
+PAUSE = 0.5  # seconds between two looks while something happens
+TIMEOUT = 2  # seconds for the statistics of one instance
+ANSWER = 4 * MIB  # bytes of statistics
+
+
+class Process(NamedTuple):
+    """A process that cannot be mistaken for another one which got its number later.
+
+    :ivar pid: its number.
+    :ivar started: when it started, in clock ticks since boot (field 22 of /proc/PID/stat, see proc_pid_stat(5)).
+    """
+
+    pid: int
+    started: int
+
+
+class Memory(NamedTuple):
+    """The host's memory.
+
+    :ivar total: bytes.
+    :ivar available: bytes a new program could use without swapping (MemAvailable, see proc_meminfo(5)).
+    :ivar stalled: percent of the last 10 s in which all processes waited for memory; 0 where the kernel does not tell.
+    """
+
+    total: int
+    available: int
+    stalled: float
+
+
+class Worker(NamedTuple):
+    """A worker that accepts requests.
+
+    :ivar number: uWSGI's number for it, from 1.
+    :ivar own: bytes that it does not share with its master.
+    :ivar age: seconds since its start.
+    :ivar idle: whether none of its threads has a request.
+    """
+
+    number: int
+    process: Process
+    own: int
+    age: float
+    idle: bool
+
+
+class Instance(NamedTuple):
+    """An instance of an app: a master and its workers.
+
+    :ivar name: name of its vassal file, without `.ini`.
+    :ivar workers: those that accept requests.
+    :ivar cheap: the numbers of those that uWSGI keeps stopped until they are needed (option `cheaper`).
+    :ivar complete: whether all others accept requests.
+    """
+
+    name: str
+    app: str
+    master: Process
+    workers: tuple[Worker, ...]
+    cheap: frozenset[int]
+    complete: bool
+
+
+class Host:
+    """What the kernel and the apps tell, and the signal.
+
+    :param vassals: directory of the vassal files, and of the notes NAME.before which the module `vassal` keeps
+        during a switch.
+    :param run: directory of the apps' directories with sockets.
+    :param lock: the file that a deploy's modules lock while they are at work.
+    :param proc: where /proc is.
+    """
+
+    def __init__(self, vassals: str, run: str, lock: str, proc: str = "/proc") -> None:
+        self.vassals, self.run, self.lock, self.proc = vassals, run, lock, proc
+
+    def now(self) -> float:
+        """Seconds since boot."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def read(self, path: str) -> str:
+        """A file below /proc.
+
+        :raises OSError: when it is not there, or no longer.
+        """
+        with open(f"{self.proc}/{path}", encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def memory(self) -> Memory:
+        """The host's memory now.
+
+        :raises OSError: when the kernel does not tell.
+        """
+        sizes = _sizes(self.read("meminfo"))
+        if "MemAvailable" not in sizes:
+            raise OSError("/proc/meminfo does not tell MemAvailable")
+        stalled = None
+        with contextlib.suppress(OSError):  # a kernel without it
+            stalled = re.search(r"^full avg10=([\d.]+)", self.read("pressure/memory"), re.MULTILINE)
+        return Memory(sizes["MemTotal"], sizes["MemAvailable"], float(stalled[1]) if stalled else 0.0)
+
+    def deploying(self) -> bool:
+        """Whether a module of a deploy is at work. Only looked up: a lock of ours would be in its way."""
+        try:
+            found = os.stat(self.lock)
+        except FileNotFoundError:
+            return False
+        device = found.st_dev
+        return f" {os.major(device):02x}:{os.minor(device):02x}:{found.st_ino} " in self.read("locks")
+
+    def switching(self, app: str) -> bool:
+        """Whether an app is on its way to another release, or was when a run was killed."""
+        return os.path.exists(f"{self.vassals}/{app}.before")
+
+    def instances(self) -> Iterator[Instance]:
+        """All instances that answer."""
+        for file in sorted(os.listdir(self.vassals)):
+            if file.endswith(".ini"):
+                instance = self.instance(file.removesuffix(".ini"))
+                if instance:
+                    yield instance
+
+    def instance(self, name: str) -> Instance | None:
+        """One instance; None when it does not answer, or makes no sense."""
+        app = name.rpartition(".")[0] or name
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            return self._instance(name, app, *self._statistics(f"{self.run}/{app}/{name}.stats"))
+        return None
+
+    def _statistics(self, path: str) -> tuple[dict[str, Any], int, int]:
+        """What an instance says of itself, and the process and the user who say it.
+
+        :raises OSError: when nobody listens, or there is no answer in time.
+        :raises ValueError: when the answer is no JSON, or too long.
+        """
+        deadline, answer = time.monotonic() + TIMEOUT, b""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT)
+            connection.connect(path)
+            pid, uid = self.listener(connection)
+            while piece := connection.recv(65536):
+                answer += piece
+                if len(answer) > ANSWER or time.monotonic() > deadline:
+                    raise ValueError(f"{path} answers too much or too slowly")
+        return json.loads(answer.decode("utf-8", "replace")), pid, uid
+
+    def listener(self, connection: socket.socket) -> tuple[int, int]:
+        """The process that listens where we are connected, and its user (SO_PEERCRED, see unix(7))."""
+        pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return pid, uid
+
+    def _instance(self, name: str, app: str, told: dict[str, Any], pid: int, uid: int) -> Instance:
+        """Make sense of statistics.
+
+        An app may tell us anything. So only children of the process that tells it, and of the same user, are believed
+        to be its workers: an app can harm nobody but itself.
+        """
+        master, base = self.process(pid), self._anonymous(pid)
+        workers, cheap, complete = [], set(), True
+        for one in told["workers"]:
+            if one["status"] == "cheap":
+                cheap.add(one["id"])
+                continue
+            try:
+                process = self.process(one["pid"])
+                status = self.read(f"{process.pid}/status")
+            except OSError:
+                complete = False
+                continue
+            parent, real = (re.search(rf"^{field}:\s+(\d+)", status, re.MULTILINE) for field in ("PPid", "Uid"))
+            family = parent and real and (int(parent[1]), int(real[1])) == (pid, uid) and uid != 0
+            if not (one["accepting"] and family):
+                complete = False
+                continue
+            own = max(_anonymous(status) - base, 0)
+            age = self.now() - process.started / os.sysconf("SC_CLK_TCK")
+            idle = not any(core["in_request"] for core in one["cores"])
+            workers.append(Worker(one["id"], process, own, age, idle))
+        return Instance(name, app, master, tuple(workers), frozenset(cheap), complete)
+
+    def _anonymous(self, pid: int) -> int:
+        return _anonymous(self.read(f"{pid}/status"))
+
+    def process(self, pid: int) -> Process:
+        """The process that has this number now.
+
+        :raises OSError: when there is none, or it is dead.
+        """
+        # The name stands in parentheses and may hold anything, parentheses too.
+        fields = self.read(f"{int(pid)}/stat").rpartition(")")[2].split()
+        if fields[0] in "ZX":
+            raise ProcessLookupError(f"process {pid} is dead")
+        return Process(int(pid), int(fields[19]))
+
+    def alive(self, process: Process) -> bool:
+        """Whether this very process still runs."""
+        try:
+            return self.process(process.pid) == process
+        except OSError:
+            return False
+
+    def ask(self, process: Process) -> None:
+        """Ask a worker to end after its requests.
+
+        uWSGI would lose the signal in a worker that is just starting. One that accepts requests has its handler.
+
+        :raises OSError: when it is gone, or we may not.
+        """
+        descriptor = os.pidfd_open(process.pid)  # from here on its number cannot go to another one
+        try:
+            if not self.alive(process):
+                raise ProcessLookupError(f"process {process.pid} is gone")
+            signal.pidfd_send_signal(descriptor, signal.SIGHUP)
+        finally:
+            os.close(descriptor)
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """The sizes in a file of /proc, in bytes, by name."""
+    return {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+
+
+def _anonymous(status: str) -> int:
+    """Bytes of anonymous memory, swapped or not, that a process has according to its /proc/PID/status."""
+    sizes = _sizes(status)
+    return sizes["RssAnon"] + sizes["VmSwap"]
+
+
+class Asked(NamedTuple):
+    """A worker that was asked to end.
+
+    :ivar available: bytes of memory the host then had.
+    :ivar at: when that was, in seconds since boot.
+    """
+
+    instance: Instance
+    worker: Worker
+    available: int
+    at: float
+
+
+class Fresh(NamedTuple):
+    """What a worker has of its own that has just started: a replacement gives back no more than the difference.
+
+    :ivar master: of this instance.
+    :ivar process: the fresh worker.
+    :ivar at: when it was measured, in seconds since boot.
+    """
+
+    master: Process
+    process: Process
+    own: int
+    at: float
+
+
+class Guard:
+    """Decides who is asked.
+
+    :param host: the host.
+    :param floor: the available memory to keep, as for `limit`.
+    :param interval: seconds between two looks at the host's memory.
+    :param say: takes a line for the journal.
+    """
+
+    def __init__(self, host: Host, floor: str, interval: float, say: Callable[[str], None]) -> None:
+        self.host, self.floor, self.interval, self.say = host, floor, interval, say
+        self.asked: list[Asked] = []
+        self.fresh: dict[str, Fresh] = {}
+        self.idle: set[Process] = set()
+        self.helpless: float | None = None  # since when nothing can be done
+        self.said = False
+
+    def look(self) -> float:
+        """Look once, and ask a worker to end if that is due. Returns the seconds until the next look."""
+        self.asked = [one for one in self.asked if not self.over(one)]
+        now = self.host.now()
+        if any(now - one.at < PATIENCE for one in self.asked):
+            return PAUSE
+        memory = self.host.memory()
+        floor = limit(self.floor, memory.total)
+        if memory.available >= floor:
+            self.idle, self.helpless, self.said = set(), None, False
+            return self.interval
+
+        urgent = memory.available < URGENT * floor or memory.stalled >= STALLED
+        if not urgent and self.host.deploying():
+            # Two instances run meanwhile, and the end of one of them will give back more than we could.
+            return self.interval
+        allowed = self.candidates()
+        before, self.idle = self.idle, {worker.process for _instance, worker in allowed if worker.idle}
+        worthwhile = [one for one in allowed if self.gain(*one) >= WORTH]
+        if not worthwhile:
+            self.despair(allowed, memory, floor)
+            return self.interval
+        idle = [one for one in worthwhile if one[1].idle]
+        rested = [one for one in idle if one[1].process in before]
+        if chosen := rested or (urgent and (idle or worthwhile)):
+            self.act(*max(chosen, key=lambda one: self.gain(*one)), memory, floor)
+            return PAUSE
+        return PAUSE if self.idle else self.interval
+
+    def candidates(self) -> list[tuple[Instance, Worker]]:
+        """The workers that may be replaced without their app noticing."""
+        instances = list(self.host.instances())
+        left_alone = {one.instance.app for one in self.asked}
+        found = []
+        for instance in instances:
+            self.learn(instance)
+            alone = sum(one.app == instance.app for one in instances) == 1
+            if instance.app in left_alone or not alone or self.host.switching(instance.app):
+                continue
+            # Another one is down already, or this one is the only one.
+            if not instance.complete or len(instance.workers) < 2:
+                continue
+            found += [(instance, worker) for worker in instance.workers if worker.age >= YOUNG]
+        return found
+
+    def gain(self, instance: Instance, worker: Worker) -> int:
+        """Bytes that the replacement of a worker will give back, as far as we know."""
+        fresh = self.fresh.get(instance.name)
+        return worker.own - (fresh.own if fresh else 0)
+
+    def learn(self, instance: Instance) -> None:
+        """Measure a fresh worker while it is young, and forget what was measured long ago or of another instance."""
+        fresh = self.fresh.get(instance.name)
+        if not fresh:
+            return
+        if fresh.master != instance.master or self.host.now() - fresh.at > REMEMBERED:
+            del self.fresh[instance.name]
+            return
+        for worker in instance.workers:
+            if worker.process == fresh.process and worker.age < YOUNG:
+                self.fresh[instance.name] = fresh._replace(own=worker.own)
+
+    def act(self, instance: Instance, worker: Worker, memory: Memory, floor: int) -> None:
+        """Ask a worker to end."""
+        try:
+            self.host.ask(worker.process)
+        except ProcessLookupError:
+            return
+        self.idle.discard(worker.process)
+        self.helpless = None
+        self.asked.append(Asked(instance, worker, memory.available, self.host.now()))
+        state = "idle" if worker.idle else "busy"
+        self.say(
+            f"asked the {state} worker {worker.number} of {instance.app} (pid {worker.process.pid}, "
+            f"{mib(worker.own)} MiB of its own) to end after its requests: {mib(memory.available)} MiB of memory are "
+            f"available, the floor is {mib(floor)} MiB"
+        )
+
+    def over(self, asked: Asked) -> bool:
+        """Whether a worker that was asked has ended and has a successor, or will not have one."""
+        if self.host.alive(asked.worker.process):
+            return False
+        number, instance = asked.worker.number, self.host.instance(asked.instance.name)
+        if instance is None:  # its master is ending, or starting anew, or has its hands full
+            return self.host.now() - asked.at > PATIENCE
+        if instance.master != asked.instance.master or number in instance.cheap:
+            return True
+        for worker in instance.workers:
+            if worker.number == number:
+                self.fresh[instance.name] = Fresh(instance.master, worker.process, worker.own, self.host.now())
+                self.say(
+                    f"worker {number} of {instance.app} is replaced (pid {worker.process.pid}, {mib(worker.own)} MiB "
+                    f"of its own): available memory went from {mib(asked.available)} to "
+                    f"{mib(self.host.memory().available)} MiB"
+                )
+                return True
+        return False
+
+    def despair(self, allowed: list[tuple[Instance, Worker]], memory: Memory, floor: int) -> None:
+        """Say, once while memory is low, that nothing can be done."""
+        now = self.host.now()
+        self.helpless = now if self.helpless is None else self.helpless
+        if self.said or now - self.helpless < PATIENCE:
+            return
+        self.said = True
+        most = max((self.gain(*one) for one in allowed), default=0)
+        self.say(
+            f"{mib(memory.available)} MiB of memory are available, the floor is {mib(floor)} MiB, but replacing a "
+            f"worker would not help: of the {len(allowed)} that may be replaced none would give back more than "
+            f"{mib(max(most, 0))} MiB"
+        )
+
+
+def mib(size: int) -> int:
+    """Bytes as MiB."""
+    return size // MIB
+
+
+def limit(text: str, total: int) -> int:
+    """Bytes that a limit stands for.
+
+    :param text: a percentage of the host's memory (`10%`) or MiB (`300M`).
+    :param total: bytes of memory the host has.
+    :raises ValueError: when it is neither.
+    """
+    found = re.fullmatch(r"(\d+)([%M])", text)
+    if not found:
+        raise ValueError(f"the floor is {text!r}: give a percentage like 10%, or MiB like 300M")
+    return total * int(found[1]) // 100 if found[2] == "%" else int(found[1]) * MIB
+
+
+def main() -> None:
+    """Guard the host until stopped."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--floor", required=True, help="available memory to keep: a percentage (10%%) or MiB (300M)")
+    parser.add_argument("--interval", required=True, type=float, help="seconds between two looks")
+    parser.add_argument("--vassals", required=True, help="directory of the vassal files")
+    parser.add_argument("--run", required=True, help="directory of the apps' sockets")
+    parser.add_argument("--lock", required=True, help="file that a deploy locks")
+    arguments = parser.parse_args()
+    guard = Guard(
+        Host(arguments.vassals, arguments.run, arguments.lock),
+        arguments.floor,
+        arguments.interval,
+        lambda line: print(line, flush=True),
+    )
+    try:
+        while True:
+            time.sleep(guard.look())
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
