@@ -265,11 +265,11 @@ def test_the_signal_goes_to_this_very_process():
 
 
 class Worker:
-    """A worker of the host in memory. Its state is accepting, ending, dead or starting."""
+    """A worker of the host in memory. Its state is accepting, ending, dead, starting or cheap."""
 
-    def __init__(self, pid, own, requests=0, started=0.0):
-        self.pid, self.own, self.requests, self.started = pid, own, requests, started
-        self.state = "accepting"
+    def __init__(self, pid, own, started=0.0, follows=None):
+        self.pid, self.own, self.started, self.follows = pid, own, started, follows
+        self.state, self.requests, self.replaced = "accepting", 0, False
 
 
 class World:
@@ -288,9 +288,9 @@ class World:
         self.places = {f"{app}.blue": [self.worker(own) for own in sizes] for app, sizes in apps.items()}
         self.guard = memory_guard.Guard(self, f"{self.floor}M", 2, self.said.append)
 
-    def worker(self, own, started=0.0):
+    def worker(self, own, *more):
         self.pid += 1
-        return Worker(self.pid, own, started=started)
+        return Worker(self.pid, own, *more)
 
     @property
     def workers(self):
@@ -344,8 +344,8 @@ class World:
         others = [one for one in place if one is not victim and one.state != "cheap"]
         assert others, "the last one"
         assert all(one.state == "accepting" for one in others), "two of an app"
-        recent = [at for one, at in self.asked if one.state == "ending" and self.clock - at < memory_guard.PATIENCE]
-        assert not recent, "two at once"
+        recent = [one for one, at in self.asked if self.clock - at < memory_guard.PATIENCE]
+        assert all(one.replaced for one in recent), "two at once"
         victim.state = "ending"
         self.asked.append((victim, self.clock))
 
@@ -357,8 +357,10 @@ class World:
             for index, one in enumerate(place):
                 if one.state == "starting":
                     one.state = "accepting"
+                    if one.follows:
+                        one.follows.replaced = True
                 elif one.state == "dead" and starts:
-                    place[index] = self.worker(self.fresh, self.clock)
+                    place[index] = self.worker(self.fresh, self.clock, one)
                     place[index].state = "starting"
                 elif one.state == "ending" and not one.requests:
                     one.state = "dead"
@@ -529,7 +531,8 @@ def test_a_worker_that_becomes_cheap_instead_is_over():
     world = World(shop=[300, 200, 100])
     world.look()
     world.look()
-    world.places["shop.blue"][0].state, world.places["shop.blue"][0].own = "cheap", 0
+    first = world.places["shop.blue"][0]
+    first.state, first.own, first.replaced = "cheap", 0, True
     world.rest = 700
     world.look(10)
     assert world.victims()[1:] == [200]
