@@ -13,7 +13,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible.template import Templar, trust_as_template
-from ansible_collections.flaskops.emperor.plugins.module_utils import vassal_file
+from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, vassal_file
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -122,7 +122,7 @@ def directives(block, *path):
 
 
 ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "vassal.ini.j2", "emperor.ini.j2", "emperor.service.j2",
-       "emperor@.service.j2", "emperor@.socket.j2"]  # fmt: skip
+       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2"]  # fmt: skip
 MODES = ["zerg", "chain", "graceful", "upstream"]
 FULL = {
     "environment": {"A": "b"},
@@ -670,6 +670,25 @@ def test_the_held_sockets_are_the_apps_and_open_to_nginx():
     assert held["[Install]", "WantedBy"] == "sockets.target"
     # Without Accept=yes one holder gets both; it would not find its sockets else.
     assert ("[Socket]", "Accept") not in held
+
+
+def test_the_memory_guard_gets_its_settings_and_may_do_next_to_nothing():
+    service = unit(render("emperor-memory-guard.service.j2", uwsgi_web_group="web"))
+    # systemd reads %% as %.
+    assert service["[Service]", "ExecStart"] == (
+        "/usr/local/libexec/emperor-memory-guard --floor=10%% --interval=2 --vassals=/etc/emperor/vassals "
+        f"--run=/run/emperor --lock={exclusive.PATH}"
+    )
+    wanted = {
+        "Restart": "always",
+        "DynamicUser": "yes",
+        "SupplementaryGroups": "web",
+        "CapabilityBoundingSet": "CAP_KILL",
+        "AmbientCapabilities": "CAP_KILL",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "SystemCallFilter": "@system-service\n~@privileged @resources",
+    }
+    assert {name: service["[Service]", name] for name in wanted} == wanted
 
 
 def test_the_holder_is_started_again_for_ever_and_may_do_next_to_nothing():

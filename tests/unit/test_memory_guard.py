@@ -33,7 +33,7 @@ NOW = 1000.0  # seconds since boot
 # --- what is read
 
 
-class Host(memory_guard.Host):
+class Host(memory_guard.Host):  # type: ignore[name-defined, misc]
     """A host below a directory: its /proc, its vassals and their sockets. Process 10 serves every stats socket."""
 
     def __init__(self, root):
@@ -284,7 +284,9 @@ class World:
         self.clock, self.pid = NOW, 100
         self.rest = 1000  # MiB that would be available without what the workers have of their own
         self.stalled, self.locked, self.fresh = 0.0, False, 0
-        self.switches, self.asked, self.said = set(), [], []
+        self.switches: set[str] = set()
+        self.asked: list[tuple[Worker, float]] = []
+        self.said: list[str] = []
         self.places = {f"{app}.blue": [self.worker(own) for own in sizes] for app, sizes in apps.items()}
         self.guard = memory_guard.Guard(self, f"{self.floor}M", 2, self.said.append)
 
@@ -380,9 +382,9 @@ class World:
         return [victim.own for victim, _at in self.asked]
 
 
-def test_above_the_floor_no_app_is_looked_at():
+def test_above_the_floor_no_app_is_looked_at(monkeypatch):
     world = World(shop=[100, 300])
-    world.instances = None
+    monkeypatch.setattr(world, "instances", None)
     world.rest = 900
     assert world.guard.look() == 2
     assert not world.asked

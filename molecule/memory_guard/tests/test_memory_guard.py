@@ -19,7 +19,7 @@ DROP_IN = f"/run/systemd/system/{UNIT}.d"
 WITH_FLOOR = f"""
 mkdir -p {DROP_IN}
 {{ printf '[Service]\\nExecStart=\\n'
-  sed -n '/^ExecStart=/,/[^\\\\]$/p' /etc/systemd/system/{UNIT} | sed 's/--floor=[^ ]*/--floor=%dM/'
+  sed -n 's/--floor=[^ ]*/--floor=%dM/; /^ExecStart=/p' /etc/systemd/system/{UNIT}
 }} > {DROP_IN}/floor.conf
 systemctl daemon-reload && systemctl restart {UNIT}
 """
