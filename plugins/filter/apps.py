@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.flaskops.emperor.plugins.filter.worker_plan import PROFILES
 
 DOCUMENTATION = r"""
 name: apps
@@ -36,10 +37,6 @@ options:
     description: Directory under which every app gets a directory for its sockets.
     type: str
     default: /run/emperor
-  cpus:
-    description: Number of processors of the host, from which the default number of workers follows.
-    type: int
-    default: 1
 author:
   - flaskops maintainers (@flaskops)
 """
@@ -47,7 +44,7 @@ author:
 EXAMPLES = r"""
 - name: Show what the roles make of the list
   ansible.builtin.debug:
-    msg: "{{ flask_apps | flaskops.emperor.apps(cpus=2) }}"
+    msg: "{{ flask_apps | flaskops.emperor.apps }}"
 """
 
 RETURN = r"""
@@ -69,6 +66,7 @@ PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 OPTION = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 SIZE = re.compile(r"\d+[kmg]?\Z")
+MEMORY = re.compile(r"([1-9][0-9]{0,8})([MG]?)\Z")
 
 # Accounts a Debian host has before we come (base-passwd, nginx, systemd). Taking one over would hand its files away.
 RESERVED_NAMES = frozenset((
@@ -95,6 +93,21 @@ MANAGED_OPTIONS = {
     "lazy-apps": "workers.lazy_apps",
     "lazy": "workers.lazy_apps",
     "enable-threads": "workers.threads",
+    "cheaper": "workers.minimum",
+    "cheaper-initial": "workers.minimum",
+    "cheaper-algo": "workers.minimum",
+    "cheaper-step": "workers.minimum",
+    "cheaper-overload": "workers.minimum",
+    "cheaper-busyness-multiplier": "workers.minimum",
+    "max-requests": "workers.max_requests",
+    "max-requests-delta": "workers.max_requests",
+    "max-worker-lifetime": "workers.max_lifetime_seconds",
+    "max-worker-lifetime-delta": "workers.max_lifetime_seconds",
+    "min-worker-lifetime": "workers.max_lifetime_seconds",
+    "reload-on-rss": "memory.worker_recycle",
+    "reload-on-as": "memory.worker_recycle",
+    "evil-reload-on-rss": "memory.worker_recycle",
+    "evil-reload-on-as": "memory.worker_recycle",
     "harakiri": "max_request_seconds",
     "worker-reload-mercy": "max_request_seconds",
     "reload-mercy": "max_request_seconds",
@@ -108,6 +121,8 @@ FIXED_OPTIONS = frozenset((
     "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
     "need-plugin", "binary-path", "exec-as-root", "unprivileged-binary-path", "privileged-binary-patch",
     "unprivileged-binary-patch",
+    # With it uWSGI does not hold Python's lock when it runs our hook before the fork.
+    "py-call-uwsgi-fork-hooks",
 ))  # fmt: skip
 
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
@@ -115,8 +130,7 @@ OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV
 
 SOURCES = ("path", "git", "archive", "package")
 MOMENTS = ("before_switch", "after_switch")
-THREADS = 16  # Measured: four processes of 16 threads serve blocking and CPU-bound work well on two processors.
-PROCESSES_PER_CPU = 2  # More than that does not help, see docs.
+WORKERS = ("processes", "threads", "lazy_apps", "minimum", "max_requests", "max_lifetime_seconds")
 
 
 def _fail(where: str, sentence: str) -> None:
@@ -258,6 +272,61 @@ def _domains(values: Iterable[Any], where: str) -> list[str]:
     return result
 
 
+def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> dict[str, Any]:
+    """What the user set about the workers; None is what the filter `worker_plan` computes, or what is not limited."""
+    value = app.get("workers")
+    if value in (None, "auto"):
+        value = {}
+    if not isinstance(value, Mapping):
+        _fail(f"{where}.workers", f"is {value!r}, but has to be auto or a dict with {', '.join(WORKERS)}.")
+    unknown = [name for name in value if name not in WORKERS]
+    if unknown:
+        sentence = f"has {', '.join(map(str, unknown))}, which is no option of it: choose from {', '.join(WORKERS)}."
+        _fail(f"{where}.workers", sentence)
+    given = _given(value)
+    lazy_apps = given.get("lazy_apps", reload == "chain")
+    if not isinstance(lazy_apps, bool):
+        _fail(f"{where}.workers.lazy_apps", f"is {lazy_apps!r}, but has to be true or false.")
+    if reload == "chain" and not lazy_apps:
+        sentence = (
+            "is false, but with reload: chain every worker loads the app itself: remove it, or choose another mode."
+        )
+        _fail(f"{where}.workers.lazy_apps", sentence)
+    if reload == "chain" and given.get("minimum"):
+        # A worker that is to load the new release may be one that ends for lack of work.
+        sentence = "does not go with reload: chain, which waits for each worker: remove it, or choose another mode."
+        _fail(f"{where}.workers.minimum", sentence)
+    counted = {
+        kind: _bounded(given[kind], 1, 512, f"{where}.workers.{kind}", unit) if kind in given else None
+        for kind, unit in (("processes", "processes"), ("threads", "threads"), ("minimum", "processes"))
+    }
+    if reload == "chain" and counted["processes"] == 1:
+        _fail(
+            f"{where}.workers.processes",
+            "is 1, but with reload: chain others have to serve while one starts: set it to 2 or more.",
+        )
+    if counted["minimum"] and counted["processes"] and counted["minimum"] > counted["processes"]:
+        sentence = f"is {counted['minimum']}, but workers.processes is {counted['processes']}: set it to that or lower."
+        _fail(f"{where}.workers.minimum", sentence)
+    limits = {
+        kind: _bounded(given[kind], 1, 10**9, f"{where}.workers.{kind}", unit) if kind in given else None
+        for kind, unit in (("max_requests", "requests"), ("max_lifetime_seconds", "seconds"))
+    }
+    return {**counted, "threads": counted["threads"] or PROFILES[profile].threads, "lazy_apps": lazy_apps, **limits}
+
+
+def _memory(values: Mapping[str, Any], where: str) -> dict[str, int | None]:
+    """Sizes in MiB; None for those that are not set."""
+    result: dict[str, int | None] = {}
+    for kind in ("limit", "worker_recycle"):
+        value = _given(values).get(kind)
+        found = None if isinstance(value, bool) else MEMORY.match(str(value).upper())
+        if value is not None and not found:
+            _fail(f"{where}.memory.{kind}", f"is {value!r}, but has to be a number of MiB, or a size like 512M or 2G.")
+        result[kind] = int(found[1]) * (1024 if found[2] == "G" else 1) if found else None
+    return result
+
+
 def _paths(name: str, root: str, run: str) -> dict[str, str]:
     home = f"{root}/{name}"
     return {
@@ -271,7 +340,7 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
     }
 
 
-def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, Any]:
+def _one(app: Mapping[str, Any], root: str, run: str) -> dict[str, Any]:
     name = app.get("name")
     _require(
         NAME,
@@ -307,22 +376,9 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
     if python.get("require_hashes") and not requirements:
         _fail(f"{where}.python.require_hashes", "needs a file whose hashes to check: set python.requirements.")
     reload = app.get("reload") or "zerg"
-    workers = {
-        "processes": max(2, PROCESSES_PER_CPU * cpus),
-        "threads": THREADS,
-        "lazy_apps": reload == "chain",
-        **_given(app.get("workers")),
-    }
-    if reload == "chain" and not workers["lazy_apps"]:
-        sentence = (
-            "is false, but with reload: chain every worker loads the app itself: remove it, or choose another mode."
-        )
-        _fail(f"{where}.workers.lazy_apps", sentence)
-    if reload == "chain" and workers["processes"] == 1:
-        _fail(
-            f"{where}.workers.processes",
-            "is 1, but with reload: chain others have to serve while one starts: set it to 2 or more.",
-        )
+    profile = app.get("profile") or "web"
+    if profile not in PROFILES:
+        _fail(f"{where}.profile", f"is {profile!r}, but has to be one of {', '.join(PROFILES)}.")
     health = {"path": "/", "status": 200, **_given(app.get("health"))}
     limits = {key: app.get(key) for key in ("max_request_seconds", "max_start_seconds")}
     complete.update(
@@ -336,13 +392,9 @@ def _one(app: Mapping[str, Any], root: str, run: str, cpus: int) -> dict[str, An
         environment=_environment(app.get("environment") or {}, where),
         domains=_domains(app.get("domains") or [], where),
         static=_static(app.get("static") or {}, where),
-        workers={
-            "lazy_apps": bool(workers["lazy_apps"]),
-            **{
-                kind: _bounded(workers[kind], 1, 512, f"{where}.workers.{kind}", kind)
-                for kind in ("processes", "threads")
-            },
-        },
+        profile=profile,
+        workers=_workers(app, where, profile, reload),
+        memory=_memory(app.get("memory") or {}, where),
         reload=reload,
         **{
             key: _bounded(60 if value is None else value, 1, 3600, f"{where}.{key}", "seconds")
@@ -386,17 +438,16 @@ def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
 
 
 def complete_apps(
-    apps: Iterable[Mapping[str, Any]], root: str = "/srv/flask_apps", run: str = "/run/emperor", cpus: int = 1
+    apps: Iterable[Mapping[str, Any]], root: str = "/srv/flask_apps", run: str = "/run/emperor"
 ) -> list[dict[str, Any]]:
     """Fill in and check every app of the list.
 
     :param apps: the value of ``flask_apps``, types already checked by the role's argument specification.
     :param root: directory that holds one directory per app.
     :param run: directory that holds one directory of sockets per app.
-    :param cpus: processors of the host.
     :raises AnsibleFilterError: with one sentence naming the variable and the cure.
     """
-    result = [_one(app, root.rstrip("/"), run.rstrip("/"), max(1, int(cpus))) for app in apps]
+    result = [_one(app, root.rstrip("/"), run.rstrip("/")) for app in apps]
     _unique(result)
     return result
 

@@ -120,10 +120,12 @@ class Memory(NamedTuple):
 
     :ivar total: bytes, pages shared with others counted in proportion (PSS).
     :ivar private: bytes that the last of them shares with nobody.
+    :ivar rss: bytes that the last of them has, shared ones included.
     """
 
     total: int
     private: int
+    rss: int
 
 
 def memory(processes: Collection[Process], uid: int, gid: int) -> Memory:
@@ -136,7 +138,7 @@ def memory(processes: Collection[Process], uid: int, gid: int) -> Memory:
     """
     if not processes:
         raise OSError("there is no process to measure")
-    total = private = 0
+    total = private = rss = 0
     for process in sorted(processes, key=lambda one: (one.started, one.pid)):
         shown = subprocess.run(
             ["cat", f"/proc/{process.pid}/smaps_rollup"], user=uid, group=gid, extra_groups=[], capture_output=True,
@@ -146,8 +148,8 @@ def memory(processes: Collection[Process], uid: int, gid: int) -> Memory:
         if "Pss" not in sizes:
             raise OSError(f"smaps_rollup of process {process.pid} cannot be read")
         total += sizes["Pss"]
-        private = sizes["Private_Clean"] + sizes["Private_Dirty"]
-    return Memory(total, private)
+        private, rss = sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Rss"]
+    return Memory(total, private, rss)
 
 
 def available_memory() -> int:

@@ -52,12 +52,28 @@ def rehearsal(content: str, run: str) -> str:
     """
     replaced = (
         r"([a-z-]*socket|holder|https?|stats[a-z-]*|processes|cheaper[a-z-]*|touch-[a-z-]*|identifier|vacuum"
-        r"|[a-z-]*pidfile[0-9]*|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm"
+        r"|max-requests[a-z-]*|reload-on-rss|[a-z-]*pidfile[0-9]*|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm"
         r"|[a-z-]*attach-daemon2?) *="
     )
     kept = [line for line in content.split("\n") if not re.match(replaced, line)]
     own = [f"socket = {run}/preflight.sock", f"stats = {run}/preflight.stats", "processes = 1", "vacuum = true"]
     return "\n".join([*kept, *own, ""])
+
+
+# What follows from the measured size, or says how many do what the one process of the rehearsal does.
+PLANNED = (
+    r"(;|processes =|cheaper[a-z-]* =|max-requests[a-z-]* =|max-worker-lifetime[a-z-]* =|min-worker-lifetime ="
+    r"|reload-on-rss =|add-header = X-Vassal:)"
+)
+
+
+def rehearsed(content: str, release: str) -> str:
+    """Names all of a vassal file on which the outcome of its rehearsal depends.
+
+    :param release: directory of the release, where the file itself does not name it; else empty.
+    """
+    kept = [line for line in content.split("\n") if not re.match(PLANNED, line)]
+    return hashlib.sha256("\n".join([*kept, release]).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def shown(content: str | None) -> str:

@@ -114,7 +114,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 releases:
-  description: The complete releases, as C(release.json) describes them, newest first.
+  description:
+    - The complete releases, as C(release.json) describes them, newest first, each with the C(size) that the module
+      M(flaskops.emperor.vassal) measured, in bytes.
   type: list
   elements: dict
   returned: always
@@ -134,6 +136,7 @@ removed:
 """
 
 DESCRIPTION = "release.json"
+SIZE = "size.json"  # written by the module vassal, which measures it
 
 LOG_LINES = 40  # of a failed command's output; pip tells the cause before its traceback
 
@@ -165,6 +168,14 @@ class Releases:
             return None
         return description
 
+    def size(self, release: str) -> dict[str, int]:
+        """Bytes that a release uses with one worker; empty when that is not known."""
+        try:
+            with open(self.path(release, SIZE), encoding="utf-8") as file:
+                return json.load(file)["size"] or {}
+        except (FileNotFoundError, ValueError):
+            return {}
+
     def record(self, release: str, **facts: Any) -> None:
         """Add facts to the description of a release, in one step."""
         path = self.path(release, DESCRIPTION)
@@ -178,7 +189,7 @@ class Releases:
     def all(self) -> list[dict[str, Any]]:
         """The complete releases, newest first."""
         names = os.listdir(self.root) if os.path.isdir(self.root) else []
-        found = [description for name in names if (description := self.describe(name))]
+        found = [{**description, "size": self.size(name)} for name in names if (description := self.describe(name))]
         return sorted(found, key=lambda one: (one["created"], one["id"]), reverse=True)
 
     def incomplete(self) -> list[str]:

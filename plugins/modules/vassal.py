@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
@@ -29,6 +29,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file impor
     launch,
     number,
     rehearsal,
+    rehearsed,
     shown,
 )
 
@@ -41,6 +42,7 @@ description:
     own. Usually one is taken; during a switch both may be.
   - V(present) starts the new configuration once on a private socket, as the app's user, and asks it the health question
     (preflight). Only if it answers well, it goes over to it in the way O(reload) says. What ran before is remembered.
+  - V(measured) is the preflight alone, and keeps the memory the app used in it. Nothing that runs is touched.
   - V(settled) ends what ran before, after its requests. V(returned) goes back to it instead.
   - A run that was killed at any step is healed by the next one.
 options:
@@ -59,14 +61,16 @@ options:
   state:
     description:
       - V(present) lets the app run as O(content) says.
+      - V(measured) rehearses O(content) and writes what it uses to O(size), unless it is written there already.
       - V(settled) lets nothing else of the app run; V(returned) takes the last V(present) back, until V(settled).
       - V(absent) ends the app after its running requests.
     type: str
-    choices: [present, settled, returned, absent]
+    choices: [present, measured, settled, returned, absent]
     default: present
   content:
     description:
-      - The vassal file's text, with the sections C([launch]) and, last, C([uwsgi]). Needed when O(state=present).
+      - The vassal file's text, with the sections C([launch]) and, last, C([uwsgi]). Needed when O(state=present)
+        or O(state=measured).
     type: str
   reload:
     description:
@@ -84,6 +88,16 @@ options:
   release:
     description: Directory of the release it has to lead to. Needed when O(reload=chain).
     type: path
+  size:
+    description:
+      - File of the release in which the memory it uses with one worker is kept. Needed when O(state=measured).
+    type: path
+  rehearsed:
+    description:
+      - What V(measured) returned in the same run. When it is O(content) that was rehearsed, V(present) does not
+        rehearse it again.
+    type: str
+    default: ""
   wrapper:
     description: The program by which the Emperor starts vassals.
     type: path
@@ -132,6 +146,15 @@ EXAMPLES = r"""
     content: "{{ lookup('ansible.builtin.template', 'vassal.ini.j2') }}"
     health_path: /healthz
 
+- name: See that a release starts, and how much memory it needs
+  flaskops.emperor.vassal:
+    name: shop
+    directory: /etc/emperor/vassals
+    run: /run/emperor/shop
+    state: measured
+    content: "{{ lookup('ansible.builtin.template', 'vassal.ini.j2') }}"
+    size: /srv/flask_apps/shop/releases/3f2a9c01d4e5/size.json
+
 - name: End what ran before
   flaskops.emperor.vassal:
     name: shop
@@ -149,9 +172,19 @@ socket:
   description: The socket to which requests have to go. Empty when no app runs.
   type: str
   returned: when O(state=present) or O(state=returned)
+size:
+  description: Bytes that the app uses with one worker, as C(total), C(private) and C(rss); empty when not known.
+  type: dict
+  returned: when O(state=measured)
+  sample: {"total": 52428800, "private": 8388608, "rss": 47185920}
+rehearsed:
+  description: Names what was rehearsed; empty when nothing had to be.
+  type: str
+  returned: when O(state=measured)
 """
 
 HEADER = "x-vassal"
+STATES = ("present", "measured", "settled", "returned", "absent")
 COLOURS = ("blue", "green")
 PAUSE = 0.1  # seconds between two looks
 PATIENCE = 2  # seconds for the first answer of an app that starts
@@ -264,6 +297,14 @@ class App:
         """The vassal files that are there, and the one to return to."""
         before = self.before
         return [text for text in (*(place.content for place in self.places), before and before.content) if text]
+
+    # The size of the release
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was rehearsed, and what it used (null where the kernel did not tell); empty when it never was."""
+        text = read(self.params["size"]) if self.params["size"] else None
+        return json.loads(text) if text else {}
 
     # The link of the mode chain
 
@@ -462,7 +503,7 @@ CHATTER = re.compile(
     r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
     r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
     r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
-    r"|worker \d+ buried)",
+    r"|worker \d+ buried|running \"callret:)",
     re.IGNORECASE,
 )
 
@@ -763,13 +804,12 @@ def present(app: App, content: str, generation: str) -> bool:
             if serves(app, content, generation):
                 return True
     try:
-        used = preflight(app, content, generation)
+        used = rehearse(app, content, generation)
         how = way(app, content)
         if how == "beside" and app.taken:
             check_memory(app, content, used)
     except Unhealthy as reason:
-        called = launch(content).get("app", "it")
-        raise Unhealthy(f"{complaint}was not changed, because {called} would not start: {reason}") from reason
+        raise Unhealthy(f"{complaint}{would_not_start(content, reason)}") from reason
 
     app.remember(app.taken[0] if app.taken else None)
     try:
@@ -778,6 +818,44 @@ def present(app: App, content: str, generation: str) -> bool:
         log = app.journal(began)
         raise Unhealthy(f"{complaint}did not start: {reason}. {give_back(app)}.\n{log}") from reason
     return True
+
+
+def would_not_start(content: str, reason: Unhealthy) -> str:
+    """Why nothing was changed."""
+    return f"was not changed, because {launch(content).get('app', 'it')} would not start: {reason}"
+
+
+def digest(app: App, content: str) -> str:
+    """Names what the rehearsal of this content shows."""
+    return rehearsed(content, app.params["release"] or "")
+
+
+def rehearse(app: App, content: str, generation: str) -> processes.Memory | None:
+    """The preflight, unless this run had it already. Returns what the app used in it.
+
+    :raises Unhealthy: with the reason and the app's own last words.
+    """
+    if app.params["rehearsed"] and app.params["rehearsed"] == digest(app, content) == app.measured.get("digest"):
+        size = app.measured["size"]
+        return processes.Memory(**size) if size else None
+    return preflight(app, content, generation)
+
+
+def measured(app: App, content: str, generation: str) -> str:
+    """See that the content would run, and keep what it uses. Returns what was rehearsed, empty when nothing had to be.
+
+    :raises Unhealthy: when it would not run.
+    """
+    wanted = digest(app, content)
+    if app.measured.get("digest") == wanted:
+        return ""
+    try:
+        used = preflight(app, content, generation)
+    except Unhealthy as reason:
+        raise Unhealthy(would_not_start(content, reason)) from reason
+    kept = {"digest": wanted, "size": used._asdict() if used else None}
+    write(app.params["size"], json.dumps(kept), 0, 0)
+    return wanted
 
 
 def give_back(app: App) -> str:
@@ -873,11 +951,13 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "run": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "settled", "returned", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": list(STATES), "default": "present"},
             "content": {"type": "str", "no_log": True},
             "reload": {"type": "str", "choices": list(WAYS), "default": "beside"},
             "link": {"type": "path"},
             "release": {"type": "path"},
+            "size": {"type": "path"},
+            "rehearsed": {"type": "str", "default": ""},
             "wrapper": {"type": "path", "default": "/usr/local/libexec/emperor-wrapper"},
             "health_path": {"type": "str", "default": "/"},
             "health_status": {"type": "int", "default": 200},
@@ -886,7 +966,11 @@ def main() -> None:
             "drain_timeout": {"type": "int", "default": 60},
             "memory_reserve": {"type": "int", "default": 64},
         },
-        required_if=[("state", "present", ["content"]), ("reload", "chain", ["link", "release"])],
+        required_if=[
+            ("state", "present", ["content"]),
+            ("state", "measured", ["content", "size"]),
+            ("reload", "chain", ["link", "release"]),
+        ],
         required_by={"release": ["link"]},
         supports_check_mode=True,
     )
@@ -910,6 +994,8 @@ def main() -> None:
             module.fail_json(msg=str(reason))
         module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
 
+    if state == "measured":
+        measure(module, app)
     removal: dict[str, Any] = {"diff": difference(app, before, None)} if state == "absent" else {}
     if module.check_mode:
         changed = {"settled": len(running) > 1, "returned": app.before is not None, "absent": bool(running)}[state]
@@ -919,6 +1005,22 @@ def main() -> None:
             module.exit_json(**other(app, state), **removal)
     except Busy as reason:
         module.fail_json(msg=str(reason))
+
+
+def measure(module: AnsibleModule, app: App) -> NoReturn:
+    """Answer for the state `measured`."""
+    content, generation = complete(module.params["content"])
+    if module.check_mode:
+        changed = app.measured.get("digest") != digest(app, content)
+        module.exit_json(changed=changed, size=app.measured.get("size") or {}, rehearsed="")
+    try:
+        with exclusive():
+            done = measured(app, content, generation)
+    except Unhealthy as reason:
+        module.fail_json(msg=discreet(f"The app {app.name} {reason}", [content]))
+    except Busy as reason:
+        module.fail_json(msg=str(reason))
+    module.exit_json(changed=bool(done), size=app.measured["size"] or {}, rehearsed=done)
 
 
 def visited_now(app: App, content: str) -> str:

@@ -13,6 +13,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible.template import Templar, trust_as_template
+from ansible_collections.flaskops.emperor.plugins.filter.apps import MANAGED_OPTIONS
 from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, vassal_file
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ ROLES = Path(__file__).parents[2] / "roles"
 SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
 OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
 RELEASE = "3f2a9c01d4e5"
+SIZE = {"total": 50 << 20, "private": 10 << 20, "rss": 45 << 20}  # bytes
 BUNDLE = {"digest": "0" * 64, "file": "/x.tar.gz", "label": ""}
 
 
@@ -31,11 +33,12 @@ def variables(app, changes, loader):
         for role in ("nginx", "uwsgi", "flask_apps"):
             found.update(loader.load_from_file(str(ROLES / role / kind / "main.yml"), trusted_as_template=True))
     found.update(
-        ansible_facts={"processor_nproc": 2, "all_ipv6_addresses": ["fe80::1"]},
+        ansible_facts={"processor_nproc": 2, "memtotal_mb": 8000, "all_ipv6_addresses": ["fe80::1"]},
         ansible_search_path=[str(ROLES / role) for role in ("nginx", "uwsgi", "flask_apps")],
         flask_apps=[OTHER, {**SHOP, **app}],
         __flask_apps_name="shop",
         __flask_apps_release=RELEASE,
+        __flask_apps_releases={"releases": [{"id": RELEASE, "size": SIZE}, {"id": "0" * 12, "size": {}}]},
         __flask_apps_socket="/run/emperor/shop/app.sock",
         __flask_apps_bundles={"shop": BUNDLE, "other": BUNDLE},
     )
@@ -302,6 +305,63 @@ def test_workers_load_the_app_themselves_where_it_is_wanted(mode):
     assert ini(text, "uwsgi")["lazy-apps"] == "true"
 
 
+def test_what_was_loaded_before_the_fork_stays_shared_and_only_that():
+    hook = "callret:PyRun_SimpleString import gc; gc.collect(); gc.freeze()"
+    assert ini(render("vassal.ini.j2"), "uwsgi")["hook-post-app"] == hook
+    # A worker that loads the app itself does not hold Python's lock when this hook runs.
+    for app in ({"reload": "chain"}, {"workers": {"lazy_apps": True}}):
+        assert "hook-post-app" not in ini(render("vassal.ini.j2", app), "uwsgi")
+
+
+def test_the_vassal_follows_the_plan():
+    workers = {"processes": 6, "threads": 3, "minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
+    found = ini(render("vassal.ini.j2", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")
+    expected = {
+        "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1, "cheaper-step": 1,
+        "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100, "max-worker-lifetime": 350,
+        "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10, "reload-on-rss": 200,
+    }  # fmt: skip
+    assert {name: found.get(name) for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
+def test_what_is_not_wanted_is_no_option():
+    found = ini(render("vassal.ini.j2"), "uwsgi")
+    assert not [name for name in found if name.startswith(("cheaper", "max-"))]
+    # Fixed in number when the least is all there are.
+    assert "cheaper" not in ini(render("vassal.ini.j2", {"workers": {"processes": 3, "minimum": 3}}), "uwsgi")
+
+
+def test_whatever_the_role_sets_about_workers_is_an_option_of_its_own():
+    workers = {"minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
+    names = ini(render("vassal.ini.j2", {"workers": workers}), "uwsgi")
+    owned = [name for name in names if name.startswith(("cheaper", "max-", "min-", "reload-on"))]
+    assert set(owned) <= set(MANAGED_OPTIONS)
+
+
+def test_the_shortest_lifetime_is_longer_than_the_least():
+    app = {"workers": {"processes": 30, "max_lifetime_seconds": 60}, "max_request_seconds": 1}
+    found = ini(render("vassal.ini.j2", app), "uwsgi")
+    # Else uWSGI refuses to start.
+    assert int(found["min-worker-lifetime"]) < int(found["max-worker-lifetime"])
+
+
+def test_the_plan_follows_the_size_of_the_release_at_work():
+    assert "a fresh worker of 45 MiB" in value("__flask_apps_plan.why")
+    assert "until it is measured" in value("__flask_apps_plan.why", __flask_apps_release="0" * 12)
+    assert "until it is measured" in value("__flask_apps_plan.why", __flask_apps_release="1" * 12)
+
+
+def test_the_rehearsal_of_any_plan_is_the_same():
+    planned = [
+        vassal_file.rehearsed(vassal_file.complete(render("vassal.ini.j2", {"workers": workers}))[0], "")
+        for workers in (
+            "auto",
+            {"processes": 3, "minimum": 1, "max_requests": 1000, "max_lifetime_seconds": 600},
+        )
+    ]
+    assert planned[0] == planned[1]
+
+
 def test_a_broken_app_an_unknown_option_and_an_orphan_are_no_running_vassal():
     found = ini(render("vassal.ini.j2"), "uwsgi")
     for name in ("strict", "master", "need-app", "no-orphans", "die-on-term"):
@@ -337,6 +397,7 @@ def test_what_only_nginx_needs_does_not_reload_the_app():
 
 
 def test_another_app_does_not_reload_this_one():
+    # On a host with plenty of memory; on another one it takes some of the memory into which this one may grow.
     assert render("vassal.ini.j2", flask_apps=[SHOP]) == render("vassal.ini.j2")
     assert render("vassal.ini.j2", flask_apps=[SHOP, {**OTHER, "environment": {"A": "x"}}]) == render("vassal.ini.j2")
 

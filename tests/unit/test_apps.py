@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 DIGEST = "sha256:" + "0" * 64
+# Computed by the filter `worker_plan`, or not limited.
+NOTHING_SET = dict.fromkeys(("processes", "minimum", "max_requests", "max_lifetime_seconds"))
 GIT = {"repo": "https://git.example.com/shop.git", "version": "v1"}
 
 
@@ -30,7 +32,9 @@ def test_a_short_entry_gets_every_default():
         "environment": {},
         "domains": [],
         "static": {},
-        "workers": {"processes": 2, "threads": 16, "lazy_apps": False},
+        "profile": "web",
+        "workers": {**NOTHING_SET, "threads": 16, "lazy_apps": False},
+        "memory": {"limit": None, "worker_recycle": None},
         "reload": "zerg",
         "max_request_seconds": 60,
         "max_start_seconds": 60,
@@ -59,7 +63,9 @@ def test_options_that_are_null_are_as_good_as_not_given():
         environment=None,
         domains=None,
         static=None,
-        workers={"processes": None, "threads": None, "lazy_apps": None},
+        profile=None,
+        workers={**NOTHING_SET, "threads": None, "lazy_apps": None},
+        memory={"limit": None, "worker_recycle": None},
         reload=None,
         max_request_seconds=None,
         max_start_seconds=None,
@@ -76,7 +82,15 @@ def test_what_is_given_is_kept():
         python={"interpreter": "/opt/python3.14/bin/python3", "requirements": "deploy/requirements.txt"},
         domains=["shop.example.com", "*.example.net", "localhost"],
         static={"/static": "shop/static", "/media/v1": "media"},
-        workers={"processes": 3, "threads": 1, "lazy_apps": True},
+        profile="inference",
+        workers={
+            "processes": 3,
+            "threads": 1,
+            "lazy_apps": True,
+            "minimum": 2,
+            "max_requests": 5000,
+            "max_lifetime_seconds": 3600,
+        },
         reload="upstream",
         max_request_seconds=1,
         max_start_seconds=3600,
@@ -90,6 +104,7 @@ def test_what_is_given_is_kept():
     for key in (
         "domains",
         "static",
+        "profile",
         "workers",
         "reload",
         "max_request_seconds",
@@ -100,9 +115,22 @@ def test_what_is_given_is_kept():
         assert found[key] == given_app[key]
 
 
-@pytest.mark.parametrize(("cpus", "processes"), [(0, 2), (1, 2), (2, 4), (8, 16)])
-def test_workers_follow_from_the_processors(cpus, processes):
-    assert apps.complete_apps([app()], cpus=cpus)[0]["workers"]["processes"] == processes
+def test_auto_is_as_good_as_nothing():
+    assert one(workers="auto") == one(workers={}) == one()
+
+
+@pytest.mark.parametrize(("profile", "threads"), [("web", 16), ("slow_io", 32), ("inference", 4)])
+def test_threads_follow_from_the_profile(profile, threads):
+    assert one(profile=profile)["workers"]["threads"] == threads
+    assert one(profile=profile, workers={"threads": 7})["workers"]["threads"] == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "mib"), [(512, 512), ("512", 512), ("512M", 512), ("512m", 512), ("2G", 2048), ("2g", 2048)]
+)
+def test_memory_is_told_in_mib(value, mib):
+    found = one(memory={"limit": value, "worker_recycle": value})
+    assert found["memory"] == {"limit": mib, "worker_recycle": mib}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +148,6 @@ def test_without_a_chain_an_app_may_have_one_process(reload):
 
 def test_a_chain_has_two_processes_at_least():
     assert one(reload="chain", workers={"processes": 2})["workers"]["processes"] == 2
-    assert apps.complete_apps([app(reload="chain")], cpus=1)[0]["workers"]["processes"] == 2
 
 
 def test_paths_follow_from_the_directories_whether_they_end_in_a_slash_or_not():
@@ -255,6 +282,37 @@ REFUSED = [
         "shop].workers.processes is 1, but with reload: chain others have",
     ),
     ({"reload": "chain", "workers": {"processes": 0}}, "workers.processes is 0, but has to be a whole number"),
+    ({"workers": "many"}, "flask_apps[shop].workers is 'many', but has to be auto or a dict with processes, threads, "),
+    ({"workers": 4}, "flask_apps[shop].workers is 4, but has to be auto"),
+    ({"workers": [{"processes": 4}]}, "but has to be auto or a dict"),
+    (
+        {"workers": {"proceses": 4, "threads": 2}},
+        "flask_apps[shop].workers has proceses, which is no option of it: choose from processes, threads, lazy_apps",
+    ),
+    ({"workers": {"lazy_apps": "yes"}}, "flask_apps[shop].workers.lazy_apps is 'yes', but has to be true or false."),
+    ({"workers": {"minimum": 0}}, "workers.minimum is 0, but has to be a whole number of processes from 1 to 512."),
+    (
+        {"workers": {"minimum": 5, "processes": 4}},
+        "flask_apps[shop].workers.minimum is 5, but workers.processes is 4: set it to that or lower.",
+    ),
+    (
+        {"workers": {"minimum": 2}, "reload": "chain"},
+        "flask_apps[shop].workers.minimum does not go with reload: chain, which waits for each worker: remove it, or",
+    ),
+    ({"workers": {"max_requests": 0}}, "workers.max_requests is 0, but has to be a whole number of requests from 1"),
+    ({"workers": {"max_lifetime_seconds": "1h"}}, "workers.max_lifetime_seconds is '1h', but has to be a whole number"),
+    ({"profile": "fast"}, "flask_apps[shop].profile is 'fast', but has to be one of web, slow_io, inference."),
+    (
+        {"memory": {"limit": "lots"}},
+        "flask_apps[shop].memory.limit is 'lots', but has to be a number of MiB, or a size",
+    ),
+    ({"memory": {"limit": 0}}, "memory.limit is 0, but has to be a number of MiB"),
+    ({"memory": {"limit": True}}, "memory.limit is True, but has to be a number of MiB"),
+    ({"memory": {"worker_recycle": "1.5G"}}, "memory.worker_recycle is '1.5G', but has to be a number of MiB"),
+    ({"uwsgi": {"max-requests": 9}}, "use `workers.max_requests` of this app instead"),
+    ({"uwsgi": {"cheaper": 9}}, "use `workers.minimum` of this app instead"),
+    ({"uwsgi": {"max-worker-lifetime": 9}}, "use `workers.max_lifetime_seconds` of this app instead"),
+    ({"uwsgi": {"reload-on-rss": 9}}, "use `memory.worker_recycle` of this app instead"),
     ({"max_request_seconds": 0}, "max_request_seconds is 0, but has to be a whole number of seconds from 1 to 3600."),
     ({"max_request_seconds": 1.5}, "max_request_seconds is 1.5"),
     ({"max_start_seconds": 3601}, "max_start_seconds is 3601"),

@@ -214,6 +214,7 @@ def test_the_memory_of_processes_is_their_sum_and_what_the_last_has_alone(start,
     memory = processes.memory(found[::-1], *ME)
     assert 60 * MIB < memory.total < 100 * MIB
     assert 20 * MIB < memory.private < 38 * MIB
+    assert memory.private <= memory.rss < memory.private + 30 * MIB  # what it shares, with whatever else runs here
     alone = processes.memory(found[:1], *ME)
     assert 40 * MIB < alone.private <= alone.total < memory.total
 

@@ -107,12 +107,25 @@ def test_a_staged_release_is_complete_and_nothing_that_runs_was_touched(staged, 
     answer = staged("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
     assert answer["changed"]
     assert (answer["current"], answer["previous"]) == ("", "")
-    assert answer["releases"] == [Releases(str(home)).describe("aaa")]
+    assert answer["releases"] == [{**(Releases(str(home)).describe("aaa") or {}), "size": {}}]
     assert answer["releases"][0].items() >= {"id": "aaa", "label": "v1", "python": "3.13.5"}.items()
     assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
     assert not (home / "current").exists()
     assert not (home / "bundle.tar.gz").exists()
     assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+
+
+def test_a_release_has_the_size_that_was_measured(run_module, staged, home):
+    staged("aaa")
+    file = home / "releases/aaa/size.json"
+    listed = {"home": str(home), "state": "listed"}
+    for text, size in (
+        ('{"digest": "x", "size": {"total": 9, "private": 2, "rss": 8}}', {"total": 9, "private": 2, "rss": 8}),
+        ('{"digest": "x", "size": null}', {}),
+        ('{"dig', {}),
+    ):
+        file.write_text(text)
+        assert run_module(release, **listed)["releases"][0]["size"] == size
 
 
 def test_the_times_of_the_bundle_are_kept(staged, home):

@@ -223,7 +223,7 @@ class Host:
         self.numbers = iter(range(1000, 10**6))
         self.awake = True  # whether the Emperor looks for files
         self.prefer = None  # a release whose workers take all requests
-        self.rehearsed, self.memory = [], Memory(30 * MIB, 10 * MIB)
+        self.rehearsed, self.memory = [], Memory(30 * MIB, 10 * MIB, 25 * MIB)
         self.lock, self.over = threading.RLock(), False
         self.held = self.hold()
         self.thread = threading.Thread(target=self.live, daemon=True)
@@ -410,6 +410,8 @@ def params(tmp_path):
         "start_timeout": 5,
         "drain_timeout": 5,
         "memory_reserve": 64,
+        "size": str(tmp_path / "home/size.json"),
+        "rehearsed": "",
     }
 
 
@@ -987,22 +989,22 @@ def test_a_second_instance_needs_what_the_rehearsal_used_and_what_each_more_work
     # 30 for the first worker and all it shares, 10 for each of three more: 60.
     content = text("1", None, "processes = 4")
     monkeypatch.setattr(processes, "available_memory", lambda: (60 + 64) * MIB)
-    vassal.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB))
+    vassal.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB, 25 * MIB))
     monkeypatch.setattr(processes, "available_memory", lambda: (60 + 64) * MIB - 1)
     with pytest.raises(Unhealthy) as refusal:
-        vassal.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB))
+        vassal.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB, 25 * MIB))
     assert str(refusal.value) == (
         "a second instance beside the running one needs about 60 MiB, but of the host's 123 MiB of available memory "
         "64 MiB have to stay free (flask_apps_memory_reserve): set reload of this app to chain or graceful, or "
         "workers.processes lower, or give the host more memory"
     )
-    vassal.check_memory(host.app(memory_reserve=63), content, Memory(30 * MIB, 10 * MIB))
+    vassal.check_memory(host.app(memory_reserve=63), content, Memory(30 * MIB, 10 * MIB, 25 * MIB))
 
 
 @pytest.mark.parametrize("content", ["", text("1", None, "processes = 1")])
 def test_one_worker_needs_no_more_than_the_rehearsal(content, host, monkeypatch):
     monkeypatch.setattr(processes, "available_memory", lambda: (30 + 64) * MIB)
-    vassal.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB))
+    vassal.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB, 25 * MIB))
 
 
 def test_what_the_kernel_does_not_tell_is_no_reason_to_refuse(host, monkeypatch):
@@ -1711,6 +1713,7 @@ def test_what_the_rehearsal_uses_is_measured_while_it_runs(rehearse, tmp_path):
     used = rehearse("1")
     assert used
     assert MIB < used.private <= used.total < 200 * MIB
+    assert used.private <= used.rss < 200 * MIB
 
 
 def test_what_the_kernel_does_not_tell_is_not_guessed(rehearse, program):
@@ -1823,7 +1826,8 @@ def module(run_module, params, host):
     arguments.update(start_timeout=1, drain_timeout=0)
 
     def run(version="1", environment=None, **more):
-        content = {"content": host.text(version, environment)} if more.get("state", "present") == "present" else {}
+        needed = more.get("state", "present") in ("present", "measured")
+        content = {"content": host.text(version, environment)} if needed else {}
         return run_module(vassal, **{**arguments, **content, **more})
 
     return run
@@ -1988,7 +1992,7 @@ def test_the_module_removes_the_app(module, host):
     assert not module(state="absent")["changed"]
 
 
-@pytest.mark.parametrize("state", ["present", "settled", "returned", "absent"])
+@pytest.mark.parametrize("state", vassal.STATES)
 def test_in_every_state_the_module_waits_for_others(state, module, host, lock_file, monkeypatch):
     monkeypatch.setattr(exclusive, "SECONDS", 0.1)
     with exclusive.exclusive(str(lock_file)):
@@ -1996,6 +2000,96 @@ def test_in_every_state_the_module_waits_for_others(state, module, host, lock_fi
     assert answer["failed"]
     assert answer["msg"].startswith("Another module of a run is still at work on this host")
     assert host.runs() == {}
+
+
+# --- measured
+
+
+SIZE = {"total": 30 * MIB, "private": 10 * MIB, "rss": 25 * MIB}
+
+
+def kept(host):
+    return json.loads(Path(host.params["size"]).read_text())
+
+
+def test_a_release_is_measured_once_and_nothing_is_started(module, host, deeds):
+    answer = module("1", state="measured")
+    assert answer["changed"]
+    assert answer["size"] == SIZE
+    assert kept(host) == {"digest": answer["rehearsed"], "size": SIZE}
+    assert ("own", host.params["size"] + ".new", 0, 0) in deeds
+    assert host.runs() == {}
+    again = module("1", state="measured")
+    assert (again["changed"], again["size"], again["rehearsed"]) == (False, SIZE, "")
+    assert len(host.rehearsed) == 1
+
+
+def test_what_was_measured_is_not_rehearsed_again_in_the_same_run(module, host):
+    rehearsed = module("1", state="measured")["rehearsed"]
+    assert module("1", rehearsed=rehearsed)["changed"]
+    assert len(host.rehearsed) == 1
+    assert host.runs() == {"blue": complete(host, "1")}
+
+
+def test_what_an_earlier_run_measured_is_rehearsed_again(module, host):
+    module("1", state="measured")
+    module("1", rehearsed=module("1", state="measured")["rehearsed"])
+    assert len(host.rehearsed) == 2
+
+
+def test_what_was_not_measured_is_rehearsed(module, host):
+    rehearsed = module("1", state="measured")["rehearsed"]
+    module("2", rehearsed=rehearsed)
+    assert len(host.rehearsed) == 2
+    Path(host.params["size"]).unlink()
+    module("1", rehearsed=rehearsed)
+    assert len(host.rehearsed) == 3
+
+
+def test_a_second_instance_needs_what_was_measured(module, host, monkeypatch):
+    module("1")
+    module(state="settled")
+    host.memory = Memory(950 * MIB, 10 * MIB, 945 * MIB)
+    rehearsed = module("2", state="measured")["rehearsed"]
+    answer = module("2", rehearsed=rehearsed)
+    assert "a second instance beside the running one needs about 960 MiB" in answer["msg"]
+    host.memory = None  # the kernel does not tell
+    rehearsed = module("3", state="measured")["rehearsed"]
+    assert module("3", rehearsed=rehearsed)["changed"]
+
+
+def test_a_size_that_is_not_known_is_not_measured_for_again(module, host):
+    host.memory = None
+    assert module("1", state="measured")["size"] == {}
+    again = module("1", state="measured")
+    assert (again["changed"], again["size"]) == (False, {})
+
+
+def test_what_would_not_run_is_refused_as_before_a_switch_and_leaves_no_size(module, host, monkeypatch):
+    def fails(app, content, generation):
+        raise Unhealthy("it ends\nKeyError: s3cret value")
+
+    monkeypatch.setattr(vassal, "preflight", fails)
+    answer = module("1", {"KEY": "s3cret value"}, state="measured")
+    assert answer["failed"]
+    assert answer["msg"] == ("The app shop was not changed, because 1:app would not start: it ends\nKeyError: ********")
+    assert not os.path.exists(host.params["size"])
+    assert host.runs() == {}
+
+
+def test_check_mode_tells_the_size_that_is_known_and_measures_nothing(module, host):
+    answer = module("1", state="measured", check=True)
+    assert (answer["changed"], answer["size"], answer["rehearsed"]) == (True, {}, "")
+    module("1", state="measured")
+    assert not module("1", state="measured", check=True)["changed"]
+    answer = module("2", state="measured", check=True)
+    assert (answer["changed"], answer["size"]) == (True, SIZE)
+    assert len(host.rehearsed) == 1
+
+
+def test_a_size_is_measured_in_a_file(run_module, tmp_path):
+    answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path), state="measured", content="x")
+    assert "size" in answer["msg"]
 
 
 def test_content_is_needed_for_an_app_to_run(run_module, tmp_path):

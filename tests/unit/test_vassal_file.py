@@ -177,3 +177,35 @@ def test_no_value_is_in_a_diff(environment):
 
 def test_a_diff_of_no_file_is_empty():
     assert vassal_file.shown(None) == ""
+
+
+# --- what was rehearsed
+
+PLANNED = ["processes = 4", "cheaper = 2", "cheaper-algo = busyness", "max-requests = 9", "max-requests-delta = 1",
+           "max-worker-lifetime = 60", "max-worker-lifetime-delta = 6", "min-worker-lifetime = 10", "reload-on-rss = 512",
+           "; A comment.", "add-header = X-Vassal: 123456789abc"]  # fmt: skip
+
+
+def test_what_follows_from_the_measured_size_is_no_reason_to_measure_again():
+    plain = "[uwsgi]\nmodule = a:b\nthreads = 4\n"
+    found = vassal_file.rehearsed(plain, "")
+    assert re.fullmatch("[0-9a-f]{12}", found)
+    for line in PLANNED:
+        assert vassal_file.rehearsed(f"{plain}{line}\n", "") == found
+
+
+@pytest.mark.parametrize(
+    "line", ["module = a:c", "threads = 5", "lazy-apps = true", "add-header = X: y", "processes-x = 1"]
+)
+def test_whatever_else_changes_is_measured_anew(line):
+    assert vassal_file.rehearsed(f"[uwsgi]\n{line}\n", "") != vassal_file.rehearsed("[uwsgi]\n", "")
+
+
+def test_a_release_that_the_file_does_not_name_is_measured_of_its_own():
+    assert vassal_file.rehearsed("[uwsgi]\n", "/r1") != vassal_file.rehearsed("[uwsgi]\n", "/r2")
+
+
+def test_the_one_worker_of_a_rehearsal_is_not_recycled():
+    found = vassal_file.rehearsal("[uwsgi]\n" + "\n".join(PLANNED), "/run/x")
+    assert "max-requests" not in found
+    assert "reload-on-rss" not in found
