@@ -76,7 +76,7 @@ SYSTEM = 200  # MiB for the kernel, systemd, nginx and the Emperor
 GROWTH = 32  # MiB which even the smallest worker may grow before it is recycled
 # MiB for a master that does not load the app. A number of its own, so that the limit does not follow every small change
 # of an app: a chain reload needs a vassal file that stays the same.
-MASTER = 64
+MASTER = 32
 # MiB at which a worker is recycled at the latest, or four times its fresh size, rounded up to a power of two. On a host
 # with plenty of memory the limit then stays the same when an app joins the list, and so do the processes of the others.
 CEILING = 256

@@ -503,7 +503,7 @@ CHATTER = re.compile(
     r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
     r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
     r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
-    r"|worker \d+ buried|running \"callret:)",
+    r"|worker \d+ buried|running \"(callret|unix_signal):)",
     re.IGNORECASE,
 )
 

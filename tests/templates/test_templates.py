@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ ROLES = Path(__file__).parents[2] / "roles"
 SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
 OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
 RELEASE = "3f2a9c01d4e5"
-SIZE = {"total": 50 << 20, "private": 10 << 20, "rss": 45 << 20}  # bytes
+SIZE = {"total": 40 << 20, "private": 10 << 20, "rss": 35 << 20}  # bytes
 BUNDLE = {"digest": "0" * 64, "file": "/x.tar.gz", "label": ""}
 
 
@@ -317,11 +318,31 @@ def test_the_vassal_follows_the_plan():
     workers = {"processes": 6, "threads": 3, "minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
     found = ini(render("vassal.ini.j2", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")
     expected = {
-        "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1, "cheaper-step": 1,
-        "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100, "max-worker-lifetime": 350,
-        "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10, "reload-on-rss": 200,
+        "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1,
+        "cheaper-step": 1, "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100,
+        "max-worker-lifetime": 350, "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10, "reload-on-rss": 200,
     }  # fmt: skip
     assert {name: found.get(name) for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
+ENDS = {"minimum": {"minimum": 1}, "lifetime": {"max_lifetime_seconds": 600}}
+
+
+@pytest.mark.parametrize("workers", ENDS.values(), ids=ENDS)
+def test_a_worker_that_is_to_end_ends_all_its_threads(workers):
+    found = ini(render("vassal.ini.j2", {"workers": workers}), "uwsgi")
+    assert found["hook-post-fork"] == f"unix_signal:{signal.SIGWINCH:d} gracefully_kill"
+    assert "RTLD_GLOBAL" in found["hook-asap"]
+    # The distribution's program shows its functions to everybody.
+    distro = ini(render("vassal.ini.j2", {"workers": workers}, flask_apps_uwsgi_install="distro"), "uwsgi")
+    assert "hook-asap" not in distro
+    assert distro["hook-post-fork"] == found["hook-post-fork"]
+
+
+@pytest.mark.parametrize("workers", ["auto", {"max_requests": 9000}, {"threads": 1, "max_lifetime_seconds": 600}])
+def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
+    found = ini(render("vassal.ini.j2", {"workers": workers}), "uwsgi")
+    assert not {"hook-asap", "hook-post-fork"} & set(found)
 
 
 def test_what_is_not_wanted_is_no_option():
@@ -346,7 +367,7 @@ def test_the_shortest_lifetime_is_longer_than_the_least():
 
 
 def test_the_plan_follows_the_size_of_the_release_at_work():
-    assert "a fresh worker of 45 MiB" in value("__flask_apps_plan.why")
+    assert "a fresh worker of 35 MiB" in value("__flask_apps_plan.why")
     assert "until it is measured" in value("__flask_apps_plan.why", __flask_apps_release="0" * 12)
     assert "until it is measured" in value("__flask_apps_plan.why", __flask_apps_release="1" * 12)
 
@@ -356,7 +377,7 @@ def test_the_rehearsal_of_any_plan_is_the_same():
         vassal_file.rehearsed(vassal_file.complete(render("vassal.ini.j2", {"workers": workers}))[0], "")
         for workers in (
             "auto",
-            {"processes": 3, "minimum": 1, "max_requests": 1000, "max_lifetime_seconds": 600},
+            {"processes": 3, "max_requests": 1000},
         )
     ]
     assert planned[0] == planned[1]

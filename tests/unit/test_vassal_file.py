@@ -182,8 +182,8 @@ def test_a_diff_of_no_file_is_empty():
 # --- what was rehearsed
 
 PLANNED = ["processes = 4", "cheaper = 2", "cheaper-algo = busyness", "max-requests = 9", "max-requests-delta = 1",
-           "max-worker-lifetime = 60", "max-worker-lifetime-delta = 6", "min-worker-lifetime = 10", "reload-on-rss = 512",
-           "; A comment.", "add-header = X-Vassal: 123456789abc"]  # fmt: skip
+           "max-worker-lifetime = 60", "max-worker-lifetime-delta = 6", "min-worker-lifetime = 10",
+           "reload-on-rss = 512", "; A comment.", "add-header = X-Vassal: 123456789abc"]  # fmt: skip
 
 
 def test_what_follows_from_the_measured_size_is_no_reason_to_measure_again():
