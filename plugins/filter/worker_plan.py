@@ -158,7 +158,7 @@ def _processes(app: Mapping[str, Any], cpus: int, fits: int, need: str) -> tuple
         if need and wanted > fits:
             cure = f"set it to {fits}" if fits >= least else "set memory.limit higher, or give the host more memory"
             _fail(f"{where}.workers.processes is {wanted}, but {need}: {cure}.")
-        return wanted, f"workers.processes is {wanted}"
+        return int(wanted), f"workers.processes is {wanted}"
     profile = PROFILES[app["profile"]]
     suits = max(2, profile.per_cpu * cpus)
     reason = f"profile {app['profile']}, {profile.per_cpu} per processor"

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
@@ -1007,7 +1007,7 @@ def main() -> None:
         module.fail_json(msg=str(reason))
 
 
-def measure(module: AnsibleModule, app: App) -> NoReturn:
+def measure(module: AnsibleModule, app: App) -> None:
     """Answer for the state `measured`."""
     content, generation = complete(module.params["content"])
     if module.check_mode:

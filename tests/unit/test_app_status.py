@@ -19,7 +19,7 @@ def worker(busy=0, respawns=1, accepting=1):
 @pytest.fixture
 def app(tmp_path, run_module, deeds, monkeypatch):
     """An app whose instances are put there by a test."""
-    used = {}
+    used: dict[str, list[Process]] = {}
     monkeypatch.setattr(processes, "of_file", lambda file, uid: used.get(file, []) if uid == os.getuid() else [])
     monkeypatch.setattr(processes, "memory", lambda those, uid, gid: Memory(100 * len(those), 1, 1))
 

@@ -1,5 +1,7 @@
 """The filter `worker_plan`: what it computes, that it stays within the memory, and what it refuses."""
 
+from typing import Any
+
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.flaskops.emperor.plugins.filter import apps, worker_plan
@@ -100,7 +102,7 @@ def test_on_a_roomy_host_another_app_changes_no_limit():
 
 
 def test_shares_are_limits_and_what_they_leave():
-    three = ({"memory": {"limit": "1G"}}, {}, {"memory": {}})
+    three: tuple[dict[str, Any], ...] = ({"memory": {"limit": "1G"}}, {}, {"memory": {}})
     assert [plan(*three, name=f"app{number}", memory=4264)["share"] for number in range(3)] == [1024, 1488, 1488]
     assert plan({}, {"state": "absent"}, memory=4264)["share"] == 4000
     assert plan({}, memory=4264, reserve=1064)["share"] == 3000
