@@ -84,7 +84,7 @@ RAMP_SECONDS = 4  # in which all processes of an adaptive app are there when the
 
 
 class Size(NamedTuple):
-    """What an app uses with one worker, in MiB.
+    """What an app uses with one worker, in bytes.
 
     :ivar total: master and worker, shared pages counted once.
     :ivar private: what of it the worker alone has.
@@ -110,11 +110,11 @@ class Profile(NamedTuple):
 
 
 PROFILES = {
-    "web": Profile(2, 16, Size(total=96, private=32, rss=64)),
+    "web": Profile(2, 16, Size(total=96 * MIB, private=32 * MIB, rss=64 * MIB)),
     # Its workers wait more than they compute.
-    "slow_io": Profile(2, 32, Size(total=96, private=32, rss=64)),
+    "slow_io": Profile(2, 32, Size(total=96 * MIB, private=32 * MIB, rss=64 * MIB)),
     # Its workers compute outside of Python's lock, on processors that are not there twice.
-    "inference": Profile(1, 4, Size(total=1024, private=64, rss=960)),
+    "inference": Profile(1, 4, Size(total=1024 * MIB, private=64 * MIB, rss=960 * MIB)),
 }
 
 
@@ -142,7 +142,7 @@ def _share(apps: Sequence[Mapping[str, Any]], name: str, memory: int, reserve: i
         return int(set_by_user[name])
     if free < others:
         _fail(f"flask_apps[{name}].memory.limit is not set, and nothing is left, for {host}: give it more memory.")
-    return free // others
+    return int(free // others)
 
 
 def _processes(app: Mapping[str, Any], cpus: int, fits: int, need: str) -> tuple[int, str]:
@@ -215,7 +215,7 @@ def worker_plan(
     where, workers = f"flask_apps[{name}]", app["workers"]
     share = _share(apps, name, memory, reserve)
     if size:
-        found = Size(*(math.ceil(size[field] / MIB) for field in Size._fields))
+        found = Size(*(size[field] for field in Size._fields))
     else:
         found = PROFILES[app["profile"]].assumed
 
@@ -223,14 +223,15 @@ def worker_plan(
     # that load the app themselves share next to nothing: all they have counts.
     copy = share // 2
     lazy = workers["lazy_apps"]
-    shared = 0 if lazy else found.rss - found.private
-    base = max(found.total - found.private, MASTER if lazy else 0)
-    alone = found.rss - shared
+    fresh = math.ceil(found.rss / MIB)
+    shared = 0 if lazy else max(found.rss - found.private, 0) // MIB
+    base = max(math.ceil((found.total - found.private) / MIB), MASTER if lazy else 0)
+    alone = fresh if lazy else math.ceil(found.private / MIB)
     recycle = app["memory"]["worker_recycle"]
-    if recycle and size and recycle <= found.rss:
+    if recycle and size and recycle <= fresh:
         _fail(
-            f"{where}.memory.worker_recycle is {recycle} MiB, but a fresh worker has {found.rss} MiB, so that each "
-            f"would be recycled at once: set it to {found.rss + max(alone, GROWTH)} or more."
+            f"{where}.memory.worker_recycle is {recycle} MiB, but a fresh worker has {fresh} MiB, so that each "
+            f"would be recycled at once: set it to {fresh + max(alone, GROWTH)} or more."
         )
     grown = max(recycle - shared, 1) if recycle else alone + max(alone, GROWTH)
     fits = (copy - base) // grown
@@ -239,8 +240,8 @@ def worker_plan(
         f"{base} MiB and each process {grown} MiB to grow into, so that {max(fits, 0)} fit"
     )
     processes, reason = _processes(app, cpus, fits, need if size else "")
-    ceiling = max(CEILING, 2 ** math.ceil(math.log2(4 * found.rss)))
-    limit = recycle or min(max((copy - base) // processes + shared, found.rss + 1), ceiling)
+    ceiling = max(CEILING, 2 ** math.ceil(math.log2(4 * fresh)))
+    limit = recycle or min(max((copy - base) // processes + shared, fresh + 1), ceiling)
 
     minimum = workers["minimum"] or processes
     if minimum > processes:
@@ -258,7 +259,7 @@ def worker_plan(
     max_requests, max_requests_delta = _spread(requests, processes)
     max_lifetime, max_lifetime_delta = _spread(lifetime, processes)
     threads = workers["threads"]
-    measured = f"of {found.rss} MiB" if size else f"(assumed to have {found.rss} MiB until it is measured)"
+    measured = f"of {fresh} MiB" if size else f"(assumed to have {fresh} MiB until it is measured)"
     return {
         "processes": processes,
         "threads": threads,

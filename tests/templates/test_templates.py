@@ -271,6 +271,17 @@ def test_the_loader_of_a_chain_is_installed_where_the_vassal_looks_for_it():
     assert places[f"{module}.py"] == "{{ __uwsgi_modules }}/" + f"{module}.py"
 
 
+def test_every_release_of_a_run_is_rehearsed_before_the_first_app_is_switched():
+    def tasks(file):
+        text = (ROLES / "flask_apps/tasks" / file).read_text()
+        return re.findall(r"include_tasks: (\S+)", text)
+
+    assert tasks("main.yml") == ["absent.yml", "stage.yml", "present.yml"]
+    assert "measure.yml" in tasks("stage.yml")
+    assert "switch.yml" not in tasks("stage.yml")
+    assert tasks("return.yml") == ["measure.yml", "switch.yml"]
+
+
 @pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
 def test_visitors_come_to_the_socket_that_systemd_holds(mode):
     text = render("vassal.ini.j2", {"reload": mode})

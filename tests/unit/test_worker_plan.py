@@ -217,9 +217,9 @@ def test_before_the_size_is_known_nothing_is_refused_for_it():
 
 # --- whatever the host and its apps are
 
-SIZES = st.tuples(st.integers(1, 900), st.integers(0, 300), st.integers(0, 100)).map(
+SIZES = st.tuples(st.integers(1, 900 * MIB), st.integers(0, 300 * MIB), st.integers(0, 100 * MIB)).map(
     # What a worker has alone, what it shares with its master, and what the master has alone.
-    lambda parts: {"total": sum(parts) * MIB, "private": parts[0] * MIB, "rss": (parts[0] + parts[1]) * MIB}
+    lambda parts: {"total": sum(parts), "private": parts[0], "rss": parts[0] + parts[1]}
 )
 MEMORY = st.fixed_dictionaries({}, optional={"limit": st.integers(100, 4000), "worker_recycle": st.integers(100, 2000)})
 WORKERS = st.fixed_dictionaries(
@@ -262,7 +262,7 @@ def good(host):
 
 def copy(found, size):
     """MiB of one copy when every worker is as large as it may become."""
-    total, private, rss = (size[field] // MIB for field in ("total", "private", "rss"))
+    total, private, rss = (size[field] / MIB for field in ("total", "private", "rss"))
     alone = found["recycle_rss"] if found["lazy_apps"] else found["recycle_rss"] - (rss - private)
     return total - private + found["processes"] * alone
 
