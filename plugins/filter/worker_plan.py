@@ -214,10 +214,8 @@ def worker_plan(
     app = next(app for app in apps if app["name"] == name)
     where, workers = f"flask_apps[{name}]", app["workers"]
     share = _share(apps, name, memory, reserve)
-    if size:
-        found = Size(*(size[field] for field in Size._fields))
-    else:
-        found = PROFILES[app["profile"]].assumed
+    assumed = PROFILES[app["profile"]].assumed
+    found = Size(size["total"], size["private"], size["rss"]) if size else assumed
 
     # One copy of the app is its base and, for each worker, what this one may have alone when it is recycled. Workers
     # that load the app themselves share next to nothing: all they have counts.
