@@ -1394,7 +1394,7 @@ def test_visitors_who_come_late_are_sent_on_until_the_place_is_taken_again(two, 
 
 
 def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, monkeypatch):
-    looks = []
+    looks: list[None] = []
     real = vassal.idle
 
     def idle(place):
@@ -1598,11 +1598,12 @@ def test_a_cheap_worker_is_none():
 
 
 def test_a_master_that_is_another_one_at_every_look_is_hopeless(host, monkeypatch):
-    looks = []
+    looks: list[None] = []
     monkeypatch.setattr(vassal.Place, "instance", lambda _place: [Process(len(looks), 7), Process(99, 7)])
     hopeless = vassal.watch(host.app().places[0])
     for _look in range(3):
-        looks.append(hopeless())
+        looks.append(None)
+        hopeless()
     looks.append(None)
     with pytest.raises(Stop, match="it ends as soon as it starts, again and again"):
         hopeless()
