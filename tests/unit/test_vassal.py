@@ -1394,7 +1394,7 @@ def test_visitors_who_come_late_are_sent_on_until_the_place_is_taken_again(two, 
 
 
 def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, monkeypatch):
-    looks: list[None] = []
+    looks = []
     real = vassal.idle
 
     def idle(place):
