@@ -99,6 +99,14 @@ CASES = {
         ["flask_apps[shop].static", "inside the app's source"],
     ),
     "no processes": (apps(shop(workers={"processes": -1})), ["flask_apps[shop].workers.processes", "from 1"]),
+    "floor of the memory guard that says nothing": (
+        apps(shop(), uwsgi_memory_guard_floor="lots"),
+        ["uwsgi_memory_guard_floor is lots", "10%"],
+    ),
+    "memory guard that never rests": (
+        apps(shop(), uwsgi_memory_guard_interval_seconds=0),
+        ["uwsgi_memory_guard_interval_seconds is 0", "at least 1"],
+    ),
     "processes that are no number": (apps(shop(workers={"processes": "many"})), ["processes", "many"]),
     "unknown reload mode": (apps(shop(reload="magic")), ["reload", "magic"]),
     "request that never ends": (apps(shop(max_request_seconds=0)), ["flask_apps[shop].max_request_seconds", "from 1"]),
