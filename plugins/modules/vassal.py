@@ -353,22 +353,24 @@ class App:
         if answer.headers.get(HEADER, "") != generation:
             raise Unhealthy("an instance of another generation answers")
 
-    def wait(self, sock: str, generation: str, seconds: float, hopeless: Callable[[], None] | None = None) -> None:
+    def wait(self, sock: str, generation: str, seconds: float, hopeless: Callable[[], bool] | None = None) -> None:
         """Wait until a healthy instance of this generation answers.
 
         :param seconds: how long to wait.
-        :param hopeless: called before every look; raises Stop when there is nothing to wait for, and Unhealthy when
-            nobody would answer yet, so that a question would only wait in the queue.
+        :param hopeless: called before every look; tells whether somebody accepts, raises Stop when there is nothing to
+            wait for, and Unhealthy when nobody would answer yet, so that a question would only wait in the queue.
         :raises Unhealthy: with what it last did.
         """
         deadline = time.monotonic() + seconds
-        # While nobody accepts, a question waits in the queue, and nobody notices when all is hopeless. So ask again,
-        # with twice the patience each time: an app that is slow to answer gets its time.
-        patience = min(PATIENCE, self.params["start_timeout"])
+        # While nobody accepts, a question waits in the queue, and nobody notices when all is hopeless. So ask again;
+        # once somebody accepts, with twice the patience each time: an app that is slow to answer gets its time.
+        first = patience = min(PATIENCE, self.params["start_timeout"])
+        accepting = False
         while True:
             try:
                 if hopeless:
-                    hopeless()
+                    accepting = False
+                    accepting = hopeless()
                 self.look(sock, generation, patience if hopeless else None)
                 return
             except Stop:
@@ -376,7 +378,9 @@ class App:
             except Unhealthy as reason:
                 if time.monotonic() > deadline:
                     raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
-                if isinstance(reason.__cause__, TimeoutError):
+                if not accepting:
+                    patience = first
+                elif isinstance(reason.__cause__, TimeoutError):
                     patience = min(2 * patience, self.params["start_timeout"])
             time.sleep(PAUSE)
 
@@ -463,10 +467,10 @@ def preflight(app: App, content: str, generation: str) -> processes.Memory | Non
 
         dying = deaths(stats)
 
-        def hopeless() -> None:
+        def hopeless() -> bool:
             if process.poll() is not None:
                 raise Stop(f"it ends before it answers (exit code {process.returncode})")
-            dying()
+            return dying()
 
         try:
             app.wait(sock, generation, app.params["start_timeout"], hopeless)
@@ -570,15 +574,17 @@ def idle(place: Place) -> bool:
     return stats is not None and not any(core["in_request"] for one in workers(stats) for core in one["cores"])
 
 
-def deaths(sock: str) -> Callable[[], None]:
+def deaths(sock: str) -> Callable[[], bool]:
     """A function that raises Stop when workers die again and again and none of them serves, and before Unhealthy.
+
+    It tells whether one accepts requests, or would be started for one.
 
     :param sock: the statistics socket of the instance.
     """
     starts: dict[int, int] = {}
     silences = 0
 
-    def dying() -> None:
+    def dying() -> bool:
         nonlocal silences
         if silent(sock):
             silences += 1
@@ -586,11 +592,11 @@ def deaths(sock: str) -> Callable[[], None]:
                 raise Stop("its workers die as soon as they start")
             raise Unhealthy("none of its workers has loaded the app")
         silences, stats = 0, statistics(sock)
+        if stats is None:
+            return False
         # A cheap worker is one that starts when a question comes.
-        if stats is None or any(one["accepting"] for one in workers(stats)):
-            return
-        if all(one["status"] == "cheap" for one in stats["workers"]):
-            return
+        if any(one["accepting"] for one in workers(stats)) or all(one["status"] == "cheap" for one in stats["workers"]):
+            return True
         for one in stats["workers"]:
             first = starts.setdefault(one["id"], one["respawn_count"])
             if one["respawn_count"] - first >= DEATHS:
@@ -600,21 +606,24 @@ def deaths(sock: str) -> Callable[[], None]:
     return dying
 
 
-def watch(place: Place) -> Callable[[], None]:
-    """A function that raises Stop when the instance of a place cannot come up any more."""
+def watch(place: Place) -> Callable[[], bool]:
+    """A function that raises Stop when the instance of a place cannot come up any more.
+
+    It tells whether it accepts requests.
+    """
     stats = statistics(place.stats)
     master = [process for process in place.instance() if stats and process.pid == stats["pid"]]
     dying = deaths(place.stats)
     masters: set[Process] = set()
 
-    def hopeless() -> None:
+    def hopeless() -> bool:
         if master and not processes.alive(master[0]):
             raise Stop("it ends when it starts")
         if statistics(place.stats) is None:  # until the app is loaded
             masters.update(place.instance()[:1])
             if len(masters) > DEATHS:
                 raise Stop("it ends as soon as it starts, again and again")
-        dying()
+        return dying()
 
     return hopeless
 

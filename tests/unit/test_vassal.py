@@ -600,11 +600,19 @@ def timeouts(monkeypatch):
     return waited
 
 
-def test_an_app_that_starts_is_asked_with_more_patience_each_time(params, timeouts):
-    # In the queue of an instance that does not accept, a question only keeps us from seeing that it ended.
+def test_an_app_that_accepts_is_asked_with_more_patience_each_time(params, timeouts):
     with pytest.raises(Unhealthy, match="it does not answer"):
-        vassal.App({**params, "start_timeout": 7}).wait("/s", "0", 0.1, lambda: None)
+        vassal.App({**params, "start_timeout": 7}).wait("/s", "0", 0.1, lambda: True)
     assert timeouts[:5] == [2, 4, 4, 7, 7]
+
+
+def test_while_nobody_accepts_no_question_waits_for_long(params, timeouts):
+    # In the queue of an instance that does not accept, a question only keeps us from seeing that it ended.
+    accepting = iter([True, True, True, False])
+    with pytest.raises(Unhealthy, match="it does not answer"):
+        vassal.App({**params, "start_timeout": 7}).wait("/s", "0", 0.1, lambda: next(accepting, False))
+    assert timeouts[:3] == [2, 4, 4]
+    assert set(timeouts[4:]) == {2}
 
 
 def test_an_app_that_runs_has_all_its_time_for_an_answer(params, timeouts):
