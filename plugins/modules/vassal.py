@@ -619,11 +619,12 @@ def watch(place: Place) -> Callable[[], bool]:
     def hopeless() -> bool:
         if master and not processes.alive(master[0]):
             raise Stop("it ends when it starts")
-        if statistics(place.stats) is None:  # until the app is loaded
+        accepting = dying()
+        if not accepting:
             masters.update(place.instance()[:1])
             if len(masters) > DEATHS:
                 raise Stop("it ends as soon as it starts, again and again")
-        return dying()
+        return accepting
 
     return hopeless
 
