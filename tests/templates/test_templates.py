@@ -619,7 +619,7 @@ def test_nginx_asks_the_socket_on_which_the_app_listens_up_to_three_times(socket
     held = "/run/emperor/shop/app.sock"
     # Whoever finds nobody on an instance's own socket waits on the one that systemd holds.
     last = [] if socket == held else [[f"unix:{held}", "max_fails=0", "backup"]]
-    wanted = [[f"unix:{socket}", "max_fails=0"]] * 3 + last
+    wanted = [[f"unix:{socket}", "max_fails=0"]] * 5 + last
     assert directives(site, "upstream flask_apps_shop", "server") == wanted
     assert len(site[0][-1]) == len(wanted)
     assert directives(site, "server", "location /", "uwsgi_pass") == [["flask_apps_shop"]]

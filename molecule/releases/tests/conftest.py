@@ -69,7 +69,7 @@ class Visitors:
                 self.answers[response.status] += 1
                 if response.status != 200:
                     self.failures.append(f"{address}{path}: status {response.status}")
-            except http.client.RemoteDisconnected:
+            except ConnectionResetError:  # RemoteDisconnected, too
                 # nginx closes a kept connection when it reloads; a browser asks again on a new one, once.
                 connection.close()
                 continue
