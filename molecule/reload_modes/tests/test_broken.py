@@ -4,7 +4,8 @@ Each kind meets each mode on one of the two hosts, in turn: so every mode and ev
 """
 
 import pytest
-from modes import MODES, noticed
+from load_client import noticed
+from modes import MODES
 
 ILL = """
 from flask import Flask

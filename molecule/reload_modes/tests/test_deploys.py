@@ -2,7 +2,8 @@
 
 import time
 
-from modes import MODES, noticed
+from load_client import noticed
+from modes import MODES
 
 
 def others(apps, variant, mark):
