@@ -195,8 +195,8 @@ HANGS = 5
 AGAIN = 2
 # So often may a worker die while it loads the app before it counts as hopeless.
 DEATHS = 3
-# So often in a row, a second apart, may its master not answer for the same reason.
-SILENCES = 6
+# So often, for a second each, may its master not answer for the same reason before a worker accepts.
+SILENCES = 4
 # Seconds after its requests within which the Emperor has noticed, stopped and buried a vassal.
 EMPEROR = 15
 # Lets the kernel kill the rehearsal when the module is killed: nobody else would end it then.
@@ -365,12 +365,10 @@ class App:
         # While nobody accepts, a question waits in the queue, and nobody notices when all is hopeless. So ask again;
         # once somebody accepts, with twice the patience each time: an app that is slow to answer gets its time.
         first = patience = min(PATIENCE, self.params["start_timeout"])
-        accepting = False
         while True:
+            accepting = False
             try:
-                if hopeless:
-                    accepting = False
-                    accepting = hopeless()
+                accepting = bool(hopeless and hopeless())
                 self.look(sock, generation, patience if hopeless else None)
                 return
             except Stop:
@@ -549,23 +547,15 @@ def statistics(sock: str) -> dict[str, Any] | None:
         return None
 
 
-def silent(sock: str) -> bool:
-    """Whether a master is there but does not answer: it has its hands full with workers that die.
-
-    While it loads the app it does not listen yet, so nobody waits for an answer then.
-    """
-    try:
-        uwsgi_client.statistics(sock, timeout=1)
-    except TimeoutError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
-
-
 def workers(stats: dict[str, Any]) -> list[dict[str, Any]]:
     """The workers that run."""
     return [one for one in stats["workers"] if one["pid"] > 0 and one["status"] != "cheap"]
+
+
+def serves_any(stats: dict[str, Any]) -> bool:
+    """Whether a worker accepts requests, or would be started for one: a cheap one is when a question comes."""
+    running = workers(stats)
+    return any(one["accepting"] for one in running) or all(one["status"] == "cheap" for one in stats["workers"])
 
 
 def idle(place: Place) -> bool:
@@ -586,16 +576,18 @@ def deaths(sock: str) -> Callable[[], bool]:
 
     def dying() -> bool:
         nonlocal silences
-        if silent(sock):
+        try:
+            stats = uwsgi_client.statistics(sock, timeout=1)
+        except TimeoutError:
+            # A master is there and has its hands full. Between two batches of workers that die it may answer once.
             silences += 1
             if silences >= SILENCES:
-                raise Stop("its workers die as soon as they start")
-            raise Unhealthy("none of its workers has loaded the app")
-        silences, stats = 0, statistics(sock)
-        if stats is None:
-            return False
-        # A cheap worker is one that starts when a question comes.
-        if any(one["accepting"] for one in workers(stats)) or all(one["status"] == "cheap" for one in stats["workers"]):
+                raise Stop("its workers die as soon as they start") from None
+            raise Unhealthy("none of its workers has loaded the app") from None
+        except (OSError, ValueError):
+            return False  # it loads the app, and does not listen yet
+        if serves_any(stats):
+            silences = 0
             return True
         for one in stats["workers"]:
             first = starts.setdefault(one["id"], one["respawn_count"])
@@ -612,13 +604,17 @@ def watch(place: Place) -> Callable[[], bool]:
     It tells whether it accepts requests.
     """
     stats = statistics(place.stats)
-    master = [process for process in place.instance() if stats and process.pid == stats["pid"]]
+    running = place.instance()
+    master = [process for process in running if stats and process.pid == stats["pid"]]
+    former = running[1:]
     dying = deaths(place.stats)
     masters: set[Process] = set()
 
     def hopeless() -> bool:
         if master and not processes.alive(master[0]):
             raise Stop("it ends when it starts")
+        if any(processes.alive(worker) for worker in former):
+            return False  # it ends its requests first, and accepts no others
         accepting = dying()
         if not accepting:
             masters.update(place.instance()[:1])
@@ -883,9 +879,10 @@ def give_back(app: App) -> str:
         said = "The earlier release serves again"
         rewritten = old.content != before.content
         if rewritten:
+            stats = statistics(old.stats)
             app.write(old, before.content)
-            if silent(old.stats):
-                # Nor does it listen to the Emperor, who starts it anew from its file when it is gone.
+            if not (stats and serves_any(stats)):
+                # A master whose workers die does not listen to the Emperor, who starts it anew when it is gone.
                 processes.kill(old.instance())
         try:
             if moved and not rewritten:

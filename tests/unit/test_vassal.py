@@ -1560,31 +1560,50 @@ def test_workers_that_start_with_the_first_question_are_asked(dying):
         dying(cheap)
 
 
-@pytest.mark.parametrize(("told", "silent"), [(SILENCE, True), (NOBODY, False), (FileNotFoundError(), False)])
-def test_whoever_is_not_there_is_not_silent(told, silent, monkeypatch):
+def test_a_master_that_answers_between_two_batches_of_dying_workers_is_hopeless(dying):
+    for _time in range(vassal.SILENCES - 1):
+        not_yet(dying, SILENCE)
+        not_yet(dying, stats((1, 2, 0), (2, 1, 0)))
+    hopeless(dying, SILENCE)
+
+
+def test_whoever_tells_nonsense_gives_hope(dying, monkeypatch):
+    monkeypatch.setattr(uwsgi_client, "statistics", lambda *_arguments, **_more: json.loads(""))
+    for _look in range(20):
+        dying(NOBODY)
+
+
+def test_workers_that_end_their_requests_tell_nothing_of_those_that_come(host, monkeypatch):
+    """A master that reloads is silent while they do, or says that they accept."""
+    former = host.put("blue", host.text("1")).workers[0].process
+    hopeless = vassal.watch(host.app().places[0])
+
     def statistics(sock, timeout):
-        raise told
+        raise SILENCE
 
     monkeypatch.setattr(uwsgi_client, "statistics", statistics)
-    assert vassal.silent("/stats") is silent
+    monkeypatch.setattr(host, "bury", lambda file, instance: None)
+    for _look in range(20):
+        assert not hopeless()
+    with host.lock:
+        for worker in host.instance("blue").workers:
+            host.alive.discard(worker.process)
+    assert former not in host.alive
+    for _look in range(vassal.SILENCES - 1):
+        with pytest.raises(Unhealthy, match="none of its workers has loaded the app"):
+            hopeless()
+    with pytest.raises(Stop, match="its workers die as soon as they start"):
+        hopeless()
 
 
-def test_whoever_answers_is_not_silent(monkeypatch):
-    monkeypatch.setattr(uwsgi_client, "statistics", lambda *_arguments, **_more: stats((1, 1, 0)))
-    assert not vassal.silent("/stats")
-    monkeypatch.setattr(uwsgi_client, "statistics", lambda *_arguments, **_more: json.loads(""))
-    assert not vassal.silent("/stats")
-
-
-@pytest.mark.parametrize("silent", [True, False])
-def test_a_silent_master_that_would_not_read_its_former_file_is_killed(silent, host, monkeypatch, impatient):
+@pytest.mark.parametrize(("fault", "killed"), [("dies", True), ("broken", False)])
+def test_a_master_whose_workers_die_would_not_read_its_former_file_and_is_killed(fault, killed, host, impatient):
     host.deploy("1")
     host.settle()
     master = host.instance("blue").master
-    monkeypatch.setattr(vassal, "silent", lambda sock: silent and sock == host.path("blue.stats"))
     with pytest.raises(Unhealthy, match="The earlier release serves again"):
-        host.deploy("dies", reload="in_place")
-    assert ((signal.SIGKILL, master) in host.signals) is silent
+        host.deploy(fault, reload="in_place")
+    assert ((signal.SIGKILL, master) in host.signals) is killed
     assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
 
 
