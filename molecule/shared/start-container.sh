@@ -12,6 +12,8 @@ if ! podman container exists "$name"; then
   "$here/build-image.sh" container "$release"
   # SYS_ADMIN: without it systemd silently drops PrivateTmp=, ProtectSystem= and the like.
   options=(--detach --name "$name" --pull=never --systemd=always --cap-add=SYS_ADMIN)
+  mkdir -p /run/emperor-hosts
+  options+=(--pidfile="/run/emperor-hosts/$name.pid")   # for .venv/bin/docker, see .config/bootstrap
   # podman asks for high limits; a process without CAP_SYS_RESOURCE may not go above its own.
   if ! prlimit --nofile=1048576:1048576 true 2>/dev/null; then
     limit=$(ulimit -Hn)
