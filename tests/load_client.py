@@ -39,7 +39,7 @@ import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed request. Times are wall clock, in seconds since 1970."""
+    """A failed request. Times are wall clock, in seconds since 1970.
+
+    :ivar hung_up: whether it was written to a kept connection, which the server ended without a byte of an answer.
+    """
 
     at: float
     begun: float
@@ -123,6 +126,7 @@ class Failure:
     kind: str
     idempotent: bool
     reason: str
+    hung_up: bool
 
 
 @dataclass(frozen=True)
@@ -173,8 +177,17 @@ class Report:
     kind: array[int] = field(default_factory=lambda: array("h"))
     release: array[int] = field(default_factory=lambda: array("h"))
 
-    def add(self, begun: float, took: float, target: str, kind: str, release: str | None, reason: str = "") -> None:
-        """Note a request that `release` answered, or that failed for a `reason`."""
+    def add(
+        self,
+        begun: float,
+        took: float,
+        target: str,
+        kind: str,
+        release: str | None,
+        reason: str = "",
+        hung_up: bool = False,
+    ) -> None:
+        """Note a request that `release` answered, or that failed for a `reason`; for `hung_up` see Failure."""
         if release is not None and release not in self.releases:
             self.releases.append(release)
         self.begun.append(round(begun, 4))
@@ -183,7 +196,7 @@ class Report:
         self.kind.append(KINDS.index(kind))
         self.release.append(NO_RELEASE if release is None else self.releases.index(release))
         if release is None and len(self.failures) < FAILURES_KEPT:
-            self.failures.append(Failure(begun + took, begun, target, kind, kind in IDEMPOTENT, reason))
+            self.failures.append(Failure(begun + took, begun, target, kind, kind in IDEMPOTENT, reason, hung_up))
 
     @property
     def failed(self) -> int:
@@ -252,15 +265,7 @@ def noticed(report: Report) -> list[Failure]:
     nginx closes kept connections when it reloads. Who wrote a request at that very moment has no answer, and asks again
     on a new connection if that can do no harm (RFC 9112, 9.3.1).
     """
-    return [
-        failure
-        for failure in report.failures
-        if not (
-            failure.idempotent
-            and failure.reason.endswith("(kept connection)")
-            and "disconnected without sending a response" in failure.reason
-        )
-    ]
+    return [failure for failure in report.failures if not (failure.idempotent and failure.hung_up)]
 
 
 # --- the process that makes the load
@@ -316,12 +321,17 @@ def has_ended(stream: Any) -> bool:
     return bool(stream.get_extra_info("is_readable"))
 
 
+def root_of(error: BaseException) -> BaseException:
+    """Return what caused an error in the first place, maybe itself."""
+    # httpcore's pool cuts the chain of causes, but not that of contexts.
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
 def describe(error: BaseException) -> str:
     """Name an error and what caused it, in one line."""
-    root = error
-    # httpcore's pool cuts the chain of causes, but not that of contexts.
-    while cause := root.__cause__ or root.__context__:
-        root = cause
+    root = root_of(error)
     names = [f"{type(error).__name__}: {error}"] + [f"{type(root).__name__}: {root}"] * (root is not error)
     return " <- ".join(names)
 
@@ -337,6 +347,7 @@ class Visitor:
         self.ready = asyncio.Event()
         self.stream: Any = None
         self.opened = False  # whether it was this request that opened the connection
+        self.silent = False  # whether it was written to a kept connection, and not a byte of an answer came yet
 
     async def run(self, stop: asyncio.Event) -> None:
         """Visit until `stop` is set."""
@@ -353,7 +364,7 @@ class Visitor:
     async def visit(self, client: httpx.AsyncClient) -> bool:
         """Send one request and note how it ended; return whether its answer was good."""
         begun, clock = time.time(), time.perf_counter()
-        self.opened, release, reason = False, None, ""
+        self.opened, self.silent, release, reason, hung_up = False, False, None, "", False
         try:
             async with asyncio.timeout(self.limit):
                 if self.stream is not None:
@@ -370,8 +381,11 @@ class Visitor:
         except Exception as error:
             # Whatever else it is, the request has no answer.
             reason = f"{describe(error)} ({'new' if self.opened else 'kept'} connection)"
+            # httpcore tells an end by the former, and a reset is at the root of what it makes of it.
+            ended = isinstance(error, httpx.RemoteProtocolError) or isinstance(root_of(error), ConnectionError)
+            hung_up = self.silent and ended
         finally:
-            self.report.add(begun, time.perf_counter() - clock, self.target.name, self.kind, release, reason)
+            self.report.add(begun, time.perf_counter() - clock, self.target.name, self.kind, release, reason, hung_up)
         if release is None:
             self.stream = None
         return release is not None
@@ -402,14 +416,28 @@ class Visitor:
             raise WrongAnswer(f"status {response.status_code}, wrong content: {wrong or release}")
         return release
 
+    def listening(self, read: Callable[..., Awaitable[bytes]]) -> Callable[..., Awaitable[bytes]]:
+        """Wrap the reading of a connection: httpcore's error does not tell a part of the answer's head from nothing."""
+
+        async def listen(*arguments: Any, **more: Any) -> bytes:
+            data = await read(*arguments, **more)
+            if data:
+                self.silent = False
+            return data
+
+        return listen
+
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Follow a request through httpcore, which calls this at each step."""
         if event == "connection.connect_tcp.started":
             self.opened = True
         elif event == "connection.connect_tcp.complete":
             self.stream = info["return_value"]
-        elif event == "http11.send_request_headers.started" and not self.opened and has_ended(self.stream):
-            raise ClosedBefore
+            self.stream.read = self.listening(self.stream.read)
+        elif event == "http11.send_request_headers.started" and not self.opened:
+            if has_ended(self.stream):
+                raise ClosedBefore
+            self.silent = True
         elif event == "http11.send_request_headers.complete" and self.kind not in SHORT:
             # What matters is that one is in flight; the answer would take its time.
             self.ready.set()

@@ -31,6 +31,7 @@ from load_client import (  # type: ignore[import-not-found]  # pytest puts the d
     Seen,
     Target,
     Visitor,
+    noticed,
 )
 
 SCRIPT = Path(__file__).parents[1] / "load_client.py"
@@ -270,6 +271,7 @@ def test_a_connection_reset_between_requests_is_a_failure(server):
     server.act = on_request(2, act)
     (failure,) = run(server, requests=4, pause=0.1).failures
     assert "while the connection was idle" in failure.reason
+    assert not failure.hung_up, "nothing was written"
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -349,6 +351,91 @@ def test_wrong_content(server, kind, text, reason):
     server.act = on_request(1, lambda request: answer(200, text))
     report = run(server, {kind: 1}, requests=3)
     assert [failure.reason for failure in report.failures] == [f"status 200, {reason}"]
+
+
+# --- what a browser would show of it
+
+
+def ends_unanswered(server, kind, number, reset=False):
+    """Let the server end the connection of a request when it has all of it; return the report and the failure."""
+    server.act = on_request(number, lambda request: request.end(reset=reset))
+    report = run(server, {kind: 1})
+    (failure,) = report.failures
+    return report, failure
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_get_on_a_kept_connection_that_ends_is_asked_again(server, reset):
+    report, failure = ends_unanswered(server, "get_keep", 2, reset)
+    assert failure.hung_up
+    assert noticed(report) == []
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_post_on_a_kept_connection_that_ends_is_noticed(server, reset):
+    report, failure = ends_unanswered(server, "post", 2, reset)
+    assert failure.hung_up
+    assert noticed(report) == [failure]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_connection_that_ends_at_the_very_write_is_hung_up(server, reset):
+    """After the last look at it: what is written reaches nobody."""
+    report = Report(["shop"])
+    visitor = Visitor(server.target, "get_keep", Options(timeout=5), report)
+    usual = visitor.trace
+
+    async def trace(event, info):
+        await usual(event, info)
+        if event == "http11.send_request_headers.started" and not visitor.opened:
+            server.requests[-1].end(reset=reset)
+            await asyncio.sleep(0.05)
+
+    async def visit():
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return [await visitor.visit(client) for _ in range(2)]
+
+    visitor.trace = trace
+    assert asyncio.run(visit()) == [True, False], report
+    (failure,) = report.failures
+    assert failure.hung_up, failure
+    assert noticed(report) == []
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize(("kind", "number"), [("get_keep", 0), ("get_close", 2)])
+def test_a_new_connection_that_ends_is_noticed(server, kind, number, reset):
+    report, failure = ends_unanswered(server, kind, number, reset)
+    assert not failure.hung_up
+    assert noticed(report) == [failure]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("part", [slice(5), slice(-5)], ids=["head", "content"])
+def test_an_answer_that_breaks_off_is_noticed(server, part, reset):
+    """In its head, too, though httpcore says then that no answer was sent."""
+
+    def act(request):
+        request.connection.sendall(good(request)[part])
+        time.sleep(0.05)
+        request.end(reset=reset)
+
+    server.act = on_request(2, act)
+    report = run(server)
+    (failure,) = report.failures
+    assert not failure.hung_up
+    assert noticed(report) == [failure]
+
+
+def test_an_answer_that_does_not_come_in_time_is_noticed(server):
+    """On a kept connection, and without a byte; but the server did not end it."""
+    hangs = threading.Event()
+    server.act = on_request(2, lambda request: hangs.wait(10) and None)
+    report = run(server, requests=4, timeout=0.2)
+    hangs.set()
+    (failure,) = report.failures
+    assert not failure.hung_up
+    assert noticed(report) == [failure]
 
 
 # --- the process
@@ -531,7 +618,7 @@ def test_releases_of_requests_begun_later():
 def test_failures_beyond_the_bound_are_counted(tmp_path):
     report = Report(["a"])
     for number in range(FAILURES_KEPT + 5):
-        report.add(number, 0.5, "a", "post", None, f"bad {number}")
+        report.add(number, 0.5, "a", "post", None, f"bad {number}", hung_up=True)
     report.add(5000, 0.25, "a", "slow", "r1")
     report.write(tmp_path / "r")
     again = Report.read(tmp_path / "r")
@@ -539,7 +626,7 @@ def test_failures_beyond_the_bound_are_counted(tmp_path):
     assert again.failed == again.window().failed_other == FAILURES_KEPT + 5
     assert len(again.failures) == FAILURES_KEPT
     assert again.failures[-1] == Failure(
-        FAILURES_KEPT - 0.5, FAILURES_KEPT - 1, "a", "post", False, f"bad {FAILURES_KEPT - 1}"
+        FAILURES_KEPT - 0.5, FAILURES_KEPT - 1, "a", "post", False, f"bad {FAILURES_KEPT - 1}", True
     )
 
 
