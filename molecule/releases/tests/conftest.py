@@ -62,6 +62,7 @@ class Visitors:
         # Bounded, should a test forget to stop: 20 minutes.
         end = time.monotonic() + 1200
         while not self.stop.is_set() and time.monotonic() < end:
+            kept, response = connection.sock is not None, None
             try:
                 connection.request("GET", path)
                 response = connection.getresponse()
@@ -69,13 +70,12 @@ class Visitors:
                 self.answers[response.status] += 1
                 if response.status != 200:
                     self.failures.append(f"{address}{path}: status {response.status}")
-            except ConnectionResetError:  # RemoteDisconnected, too
-                # nginx closes a kept connection when it reloads; a browser asks again on a new one, once.
-                connection.close()
-                continue
             except (OSError, http.client.HTTPException) as error:
-                self.failures.append(f"{address}{path}: {error!r}")
                 connection.close()
+                # nginx closes a kept connection when it reloads; a browser asks again on a new one, once.
+                if kept and response is None and isinstance(error, ConnectionResetError):  # RemoteDisconnected, too
+                    continue
+                self.failures.append(f"{address}{path}: {error!r}")
             time.sleep(0.02)
 
     def __enter__(self):
