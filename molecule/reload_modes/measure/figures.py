@@ -81,10 +81,9 @@ def side_by_side(report, target):
     return longest
 
 
-def window(report, begin, end, targets):
-    """What happened to requests that were under way from `begin` to `end`, over several targets."""
-    print(report)
-    seen = [report.window(begin, end, target) for target in targets]
+def window(report, targets):
+    """What happened to all requests to several targets."""
+    seen = [report.window(target=target) for target in targets]
     return {
         "total": sum(one.total for one in seen),
         "failed": sum(one.failed for one in seen),

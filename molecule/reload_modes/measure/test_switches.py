@@ -6,7 +6,6 @@ With PRESSURE, no host has a processor to spare meanwhile: light load hides what
 import contextlib
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,6 @@ def test_switches(apps, variant, playbook, visitors, fleet, release_of, instance
         assert not run.failed, run.error
         releases.append(release_of(fleet[0], "zerg"))
     variables = {"switches": SWITCHES, "releases": releases, "modes": list(MODES)}
-    begin = time.time()
     with contextlib.ExitStack() as stack:
         load = stack.enter_context(visitors())
         memory = {mode: stack.enter_context(most_memory(mode)) for mode in MODES}
@@ -49,7 +47,7 @@ def test_switches(apps, variant, playbook, visitors, fleet, release_of, instance
     print(report)
     for mode in MODES:
         targets = targets_of(report, mode)
-        found = window(report, begin, time.time(), targets)
+        found = window(report, targets)
         found |= {
             "switches": SWITCHES * len(fleet),
             "mixed": round(max(side_by_side(report, target) for target in targets), 1),
