@@ -4,31 +4,12 @@ import time
 
 import pytest
 from figures import keep, targets_of, window
-from modes import MODES
+from modes import LATE_CRASH, MODES
 
 KINDS = {"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1}
-# Loads the app in the preflight, which has one worker, and dies where it serves.
-LATE = """
-import os
-
-import uwsgi
-from flask import Flask
-
-
-def create_app():
-    app = Flask(__name__)
-    app.add_url_rule("/healthz", "health", lambda: "well")
-    if uwsgi.numproc > 1:
-        if uwsgi.worker_id():
-            os._exit(7)
-        uwsgi.post_fork_hook = lambda: os._exit(7)
-    return app
-"""
-ONE_WORKER = (
-    "for m in $(pgrep -P $(systemctl show -P MainPID emperor) -u {app}); do pgrep -P $m -f uwsgi | head -1; done"
-)
-ALL_WORKERS = "for m in $(pgrep -P $(systemctl show -P MainPID emperor) -u {app}); do pgrep -P $m -f uwsgi; done"
 MASTER = "pgrep -P $(systemctl show -P MainPID emperor) -u {app}"
+ONE_WORKER = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi | head -1; done"
+ALL_WORKERS = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi; done"
 EACH = {
     "kill -9 of one worker": f"kill -9 $({ONE_WORKER})",
     "kill -9 of all workers": f"kill -9 $({ALL_WORKERS})",
@@ -46,7 +27,7 @@ ONCE = {
 @pytest.mark.parametrize("mode", MODES)
 def test_late_fault(mode, apps, variant, playbook, visitors):
     with visitors([mode], KINDS, pause=0.05) as load:
-        broken = variant(apps[mode], {"shop/__init__.py": LATE})
+        broken = variant(apps[mode], {"shop/__init__.py": LATE_CRASH})
         assert playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [broken]}).failed
         time.sleep(2)
     print(load.report)

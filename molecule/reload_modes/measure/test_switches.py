@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from figures import keep, side_by_side, targets_of, window
-from modes import MODES
+from modes import MODES, others
 
 SWITCHES, PRESSURE = int(os.environ["SWITCHES"]), bool(os.environ.get("PRESSURE"))
 BURN = "while True: pass"
@@ -30,11 +30,9 @@ def pressure(fleet):
 
 @pytest.mark.usefixtures("pressure")
 def test_switches(apps, variant, playbook, visitors, fleet, release_of, instances, most_memory):
-    with open(apps["zerg"]["source"]["path"] + "/shop/pages.py", encoding="utf-8") as file:
-        page = file.read()
     releases = []
     for mark in ("to", "fro"):
-        new = [variant(apps[mode], {"shop/pages.py": f"{page}\nMARK = {mark!r}\n"}) for mode in MODES]
+        new = list(others(apps, variant, mark).values())
         run = playbook("deploy", "-e", f"app={','.join(MODES)}", variables={"flask_apps": new})
         assert not run.failed, run.error
         releases.append(release_of(fleet[0], "zerg"))

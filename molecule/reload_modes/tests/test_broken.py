@@ -5,7 +5,7 @@ Each kind meets each mode on one of the two hosts, in turn: so every mode and ev
 
 import pytest
 from load_client import noticed
-from modes import MODES
+from modes import CRASH, LATE_CRASH, MODES
 
 ILL = """
 from flask import Flask
@@ -14,23 +14,6 @@ from flask import Flask
 def create_app():
     app = Flask(__name__)
     app.add_url_rule("/healthz", "health", lambda: ("ill", 500))
-    return app
-"""
-# Prefork: a child dies as soon as it is one. Every worker for itself: it dies when it loads the app.
-CRASH = """
-import os
-
-import uwsgi
-from flask import Flask
-
-
-def create_app():
-    app = Flask(__name__)
-    app.add_url_rule("/healthz", "health", lambda: "well")
-    if CONDITION:
-        if uwsgi.worker_id():
-            os._exit(7)
-        uwsgi.post_fork_hook = lambda: os._exit(7)
     return app
 """
 NEEDS_ANOTHER = "[project]\nname = 'needs'\nversion = '1'\nrequires-python = '>=3.99'\n"
@@ -64,9 +47,8 @@ BROKEN = {
         {},
         ["installing requirements.txt failed", "requires a different Python"],
     ),
-    # The preflight has one worker and is well. This one is seen only when it serves, or would.
     "crash where it serves": (
-        {"shop/__init__.py": CRASH.replace("CONDITION", "uwsgi.numproc > 1")},
+        {"shop/__init__.py": LATE_CRASH},
         {},
         ["did not start", "as soon as", "The earlier release serves again"],
     ),

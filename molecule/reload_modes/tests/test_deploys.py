@@ -3,15 +3,7 @@
 import time
 
 from load_client import noticed
-from modes import MODES
-
-
-def others(apps, variant, mark):
-    """New releases of all apps, equal but for their content."""
-    page = apps["zerg"]["source"]["path"] + "/shop/pages.py"
-    with open(page, encoding="utf-8") as file:
-        text = f"{file.read()}\nMARK = {mark!r}\n"
-    return {mode: variant(apps[mode], {"shop/pages.py": text}) for mode in MODES}
+from modes import MODES, others
 
 
 def one_instance(host, mode, instances, workers=3):
