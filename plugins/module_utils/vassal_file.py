@@ -1,4 +1,4 @@
-"""The text of a vassal file: its generation, its launch section, its rehearsal, and what of it may be shown."""
+"""Vassal files: the two places of an app; of the text its generation, launch section, rehearsal, and what to show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,53 @@ import configparser
 import contextlib
 import hashlib
 import json
+import pwd
 import re
+from dataclasses import dataclass
+
+from ansible_collections.flaskops.emperor.plugins.module_utils import processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
+
+COLOURS = ("blue", "green")
+
+
+def read(path: str) -> str | None:
+    """The text of a file, or None where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of the two places in which an app can run."""
+
+    name: str
+    colour: str
+    directory: str
+    run: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.directory}/{self.name}.{self.colour}.ini"
+
+    @property
+    def socket(self) -> str:
+        return f"{self.run}/{self.name}.{self.colour}.sock"
+
+    @property
+    def stats(self) -> str:
+        return f"{self.run}/{self.name}.{self.colour}.stats"
+
+    @property
+    def content(self) -> str | None:
+        return read(self.file)
+
+    def instance(self) -> list[Process]:
+        """What runs in it: the master, then the workers."""
+        return processes.of_file(self.file, pwd.getpwnam(self.name).pw_uid)
 
 
 def complete(content: str) -> tuple[str, str]:

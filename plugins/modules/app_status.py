@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import COLOURS, Place
 
 DOCUMENTATION = r"""
 module: app_status
@@ -64,21 +65,18 @@ memory:
   returned: always
 """
 
-COLOURS = ("blue", "green")
-
 
 def look(name: str, directory: str, run: str) -> dict[str, Any]:
     """Count the workers of an app and what they use."""
     found: dict[str, Any] = {"workers": 0, "busy": 0, "replaced": 0, "memory": None}
     running = []
     for colour in COLOURS:
-        file = f"{directory}/{name}.{colour}.ini"
-        if not os.path.exists(file):
+        place = Place(name, colour, directory, run)
+        if not os.path.exists(place.file):
             continue
-        user = pwd.getpwnam(name)
-        running += processes.of_file(file, user.pw_uid)
+        running += place.instance()
         try:
-            told = uwsgi_client.statistics(f"{run}/{name}.{colour}.stats", timeout=2)
+            told = uwsgi_client.statistics(place.stats, timeout=2)
         except (OSError, ValueError):
             continue  # it starts, or it hangs: then it has no workers that accept
         for worker in told["workers"]:
@@ -86,6 +84,7 @@ def look(name: str, directory: str, run: str) -> dict[str, Any]:
             found["busy"] += sum(core["in_request"] for core in worker["cores"])
             found["replaced"] += max(worker["respawn_count"] - 1, 0)
     if running:
+        user = pwd.getpwnam(name)
         try:
             found["memory"] = processes.memory(running, user.pw_uid, user.pw_gid).total
         except OSError:  # not told, or one ended meanwhile

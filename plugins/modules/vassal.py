@@ -23,11 +23,14 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import 
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import (
+    COLOURS,
+    Place,
     complete,
     environment,
     generation_of,
     launch,
     number,
+    read,
     rehearsal,
     rehearsed,
     shown,
@@ -185,7 +188,6 @@ rehearsed:
 
 HEADER = "x-vassal"
 STATES = ("present", "measured", "settled", "returned", "absent")
-COLOURS = ("blue", "green")
 PAUSE = 0.1  # seconds between two looks
 PATIENCE = 2  # seconds for the first answer of an app that starts
 LOG_LINES = 25
@@ -209,36 +211,6 @@ class Unhealthy(Exception):
 
 class Stop(Unhealthy):
     """There is nothing to wait for any more."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """One of the two places in which an app can run."""
-
-    name: str
-    colour: str
-    directory: str
-    run: str
-
-    @property
-    def file(self) -> str:
-        return f"{self.directory}/{self.name}.{self.colour}.ini"
-
-    @property
-    def socket(self) -> str:
-        return f"{self.run}/{self.name}.{self.colour}.sock"
-
-    @property
-    def stats(self) -> str:
-        return f"{self.run}/{self.name}.{self.colour}.stats"
-
-    @property
-    def content(self) -> str | None:
-        return read(self.file)
-
-    def instance(self) -> list[Process]:
-        """What runs in it: the master, then the workers."""
-        return processes.of_file(self.file, pwd.getpwnam(self.name).pw_uid)
 
 
 @dataclass(frozen=True)
@@ -405,15 +377,6 @@ def visited(place: Place, content: str) -> str:
         return ""
     found = launch(content)
     return place.socket if found.get("visitors") == "own" else found.get("socket", place.socket)
-
-
-def read(path: str) -> str | None:
-    """The text of a file, or None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
 
 
 def write(path: str, content: str, uid: int, gid: int, modified: float | None = None) -> None:

@@ -63,7 +63,7 @@ def test_a_file_is_written_in_one_step_for_its_owner_alone(tmp_path, deeds):
     vassal.write(path, "two", 7, 8)
     assert os.stat(path).st_ino != inode  # a reader of the old file is not disturbed
     assert os.stat(path).st_mode & 0o777 == 0o400
-    assert vassal.read(path) == "two"
+    assert vassal_file.read(path) == "two"
     assert deeds.of("own") == [[path + ".new", 7, 8]] * 2
     assert os.listdir(tmp_path) == ["shop.ini"]
 
@@ -109,14 +109,14 @@ def test_what_a_killed_run_staged_is_in_nobodys_way(tmp_path, deeds):
     (tmp_path / "shop.ini.new").write_text("half")
     (tmp_path / "shop.ini.new").chmod(0o400)
     vassal.write(str(tmp_path / "shop.ini"), "x", 7, 8)
-    assert vassal.read(str(tmp_path / "shop.ini")) == "x"
+    assert vassal_file.read(str(tmp_path / "shop.ini")) == "x"
 
 
 def test_bytes_that_are_no_text_survive_reading_and_writing(tmp_path, deeds):
     (tmp_path / "a").write_bytes(b"\xff\xc3\xbc")
-    vassal.write(str(tmp_path / "b"), vassal.read(str(tmp_path / "a")) or "", 7, 8)
+    vassal.write(str(tmp_path / "b"), vassal_file.read(str(tmp_path / "a")) or "", 7, 8)
     assert (tmp_path / "b").read_bytes() == b"\xff\xc3\xbc"
-    assert vassal.read(str(tmp_path / "none")) is None
+    assert vassal_file.read(str(tmp_path / "none")) is None
 
 
 def test_the_log_is_shown_without_uwsgis_own_words():
@@ -162,7 +162,7 @@ class Instance:
 
     def load(self):
         """Read the file, as at a start and at a reload."""
-        self.content = vassal.read(self.file) or ""
+        self.content = vassal_file.read(self.file) or ""
         self.says = self.content.rpartition("module = ")[2].partition(":")[0]
         for worker in self.workers:
             self.spawn(worker)
@@ -1626,7 +1626,7 @@ def test_a_cheap_worker_is_none():
 
 def test_a_master_that_is_another_one_at_every_look_is_hopeless(host, monkeypatch):
     looks: list[None] = []
-    monkeypatch.setattr(vassal.Place, "instance", lambda _place: [Process(len(looks), 7), Process(99, 7)])
+    monkeypatch.setattr(vassal_file.Place, "instance", lambda _place: [Process(len(looks), 7), Process(99, 7)])
     hopeless = vassal.watch(host.app().places[0])
     for _look in range(3):
         looks.append(None)
@@ -1637,7 +1637,7 @@ def test_a_master_that_is_another_one_at_every_look_is_hopeless(host, monkeypatc
 
 
 def test_a_master_that_takes_its_time_is_waited_for(host, monkeypatch):
-    monkeypatch.setattr(vassal.Place, "instance", lambda _place: [Process(1, 7)])
+    monkeypatch.setattr(vassal_file.Place, "instance", lambda _place: [Process(1, 7)])
     hopeless = vassal.watch(host.app().places[0])
     for _look in range(20):
         hopeless()
