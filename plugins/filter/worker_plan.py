@@ -65,8 +65,8 @@ RETURN = r"""
 _value:
   description:
     - The plan, with the keys C(processes), C(threads), C(lazy_apps), C(minimum), C(step), C(max_requests),
-      C(max_requests_delta), C(max_lifetime_seconds), C(max_lifetime_delta), C(recycle_rss) and C(share) (both in MiB),
-      and C(why), a sentence.
+      C(max_requests_delta), C(max_lifetime_seconds), C(max_lifetime_delta), C(recycle_rss), C(recycle_rss_delta) and
+      C(share) (these three in MiB), and C(why), a sentence.
     - A limit that is not set is 0.
   type: dict
 """
@@ -181,6 +181,15 @@ def _spread(limit: int, processes: int) -> tuple[int, int]:
     return limit - (processes - 1) * delta, delta
 
 
+def _apart(limit: int, fresh: int, processes: int) -> int:
+    """MiB by which each further worker is recycled earlier, so that the last one may grow half as much as the first.
+
+    A power of two, for the same reason as MASTER.
+    """
+    delta = (limit - fresh) // (2 * processes)
+    return 2 ** (delta.bit_length() - 1) if delta > 0 and processes > 1 else 0
+
+
 def _bounded(value: int | None, low: int, high: int, where: str, unit: str) -> int:
     if value is None:
         return 0
@@ -256,6 +265,8 @@ def worker_plan(
     )  # fmt: skip
     max_requests, max_requests_delta = _spread(requests, processes)
     max_lifetime, max_lifetime_delta = _spread(lifetime, processes)
+    recycle_delta = _apart(limit, fresh, processes)
+    least_limit = f"{limit - (processes - 1) * recycle_delta} to " if recycle_delta else ""
     threads = workers["threads"]
     measured = f"of {fresh} MiB" if size else f"(assumed to have {fresh} MiB until it is measured)"
     return {
@@ -269,10 +280,11 @@ def worker_plan(
         "max_lifetime_seconds": max_lifetime,
         "max_lifetime_delta": max_lifetime_delta,
         "recycle_rss": limit,
+        "recycle_rss_delta": recycle_delta,
         "share": share,
         "why": (
-            f"{processes} x {threads}: {reason}; a fresh worker {measured} is recycled at {limit} MiB, which keeps two "
-            f"copies of the app within its {share} MiB."
+            f"{processes} x {threads}: {reason}; a fresh worker {measured} is recycled at {least_limit}{limit} MiB, "
+            f"which keeps two copies of the app within its {share} MiB."
         ),
     }
 

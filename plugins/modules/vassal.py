@@ -468,7 +468,7 @@ CHATTER = re.compile(
     r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
     r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
     r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
-    r"|worker \d+ buried|running \"(callret|unix_signal):)",
+    r"|worker \d+ buried|running \"(call|callret|unix_signal):)",
     re.IGNORECASE,
 )
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def options(text):
 
 def ini(text, section):
     return {name: value for where, name, value in options(text) if where == section}
+
+
+def hooks(text):
+    """What a worker does when it was forked."""
+    return [value for _section, name, value in options(text) if name == "hook-post-fork"]
 
 
 def unit(text):
@@ -341,19 +347,49 @@ ENDS = {"minimum": {"minimum": 1}, "lifetime": {"max_lifetime_seconds": 600}}
 
 @pytest.mark.parametrize("workers", ENDS.values(), ids=ENDS)
 def test_a_worker_that_is_to_end_ends_all_its_threads(workers):
-    found = ini(render("vassal.ini.j2", {"workers": workers}), "uwsgi")
-    assert found["hook-post-fork"] == f"unix_signal:{signal.SIGWINCH:d} gracefully_kill"
-    assert "RTLD_GLOBAL" in found["hook-asap"]
+    text = render("vassal.ini.j2", {"workers": workers})
+    hook = f"unix_signal:{signal.SIGWINCH:d} gracefully_kill"
+    assert hook in hooks(text)
+    assert "RTLD_GLOBAL" in ini(text, "uwsgi")["hook-asap"]
     # The distribution's program shows its functions to everybody.
-    distro = ini(render("vassal.ini.j2", {"workers": workers}, flask_apps_uwsgi_install="distro"), "uwsgi")
-    assert "hook-asap" not in distro
-    assert distro["hook-post-fork"] == found["hook-post-fork"]
+    distro = render("vassal.ini.j2", {"workers": workers}, flask_apps_uwsgi_install="distro")
+    assert "hook-asap" not in ini(distro, "uwsgi")
+    assert hook in hooks(distro)
 
 
 @pytest.mark.parametrize("workers", ["auto", {"max_requests": 9000}, {"threads": 1, "max_lifetime_seconds": 600}])
 def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
-    found = ini(render("vassal.ini.j2", {"workers": workers}), "uwsgi")
-    assert not {"hook-asap", "hook-post-fork"} & set(found)
+    text = render("vassal.ini.j2", {"workers": workers})
+    assert "hook-asap" not in ini(text, "uwsgi")
+    assert not [hook for hook in hooks(text) if hook.startswith("unix_signal")]
+
+
+@pytest.mark.parametrize("install", ["pyuwsgi", "distro"])
+def test_each_worker_sets_its_own_limit_of_memory(install):
+    workers = {"workers": {"processes": 3}, "memory": {"worker_recycle": 200}}
+    first, own, last = hooks(render("vassal.ini.j2", workers, flask_apps_uwsgi_install=install))
+    assert (first, last) == ("call:PyGILState_Ensure", "call:PyEval_SaveThread")
+    call, _space, code = own.partition(" ")
+    assert call == "callret:PyRun_SimpleString"
+    assert "%" not in code, "uWSGI would replace it"
+    asked: list[object] = []
+
+    def load(path):
+        asked.append(path)
+        return library
+
+    uwsgi = types.SimpleNamespace(worker_id=lambda: 3)
+    library = types.SimpleNamespace(uwsgi_manage_opt=lambda *option: asked.append(option))
+    ctypes = types.SimpleNamespace(CDLL=load)
+    pyuwsgi = types.SimpleNamespace(__file__="/venv/pyuwsgi.so")
+    known = {"uwsgi": uwsgi, "ctypes": ctypes, "pyuwsgi": pyuwsgi}
+    exec(code, {"__builtins__": {"__import__": lambda name, *_more: known[name], "str": str}})
+    # A fresh worker has 35 MiB: (200 - 35) / 6 is 27, the power of two below it 16.
+    assert asked == ["/venv/pyuwsgi.so" if install == "pyuwsgi" else None, (b"reload-on-rss", b"168")]
+
+
+def test_one_worker_alone_has_the_limit_of_the_file():
+    assert not hooks(render("vassal.ini.j2", {"workers": {"processes": 1}}))
 
 
 def test_what_is_not_wanted_is_no_option():

@@ -181,9 +181,21 @@ def test_a_diff_of_no_file_is_empty():
 
 # --- what was rehearsed
 
-PLANNED = ["processes = 4", "cheaper = 2", "cheaper-algo = busyness", "max-requests = 9", "max-requests-delta = 1",
-           "max-worker-lifetime = 60", "max-worker-lifetime-delta = 6", "min-worker-lifetime = 10",
-           "reload-on-rss = 512", "; A comment.", "add-header = X-Vassal: 123456789abc"]  # fmt: skip
+PLANNED = [
+    "processes = 4",
+    "cheaper = 2",
+    "cheaper-algo = busyness",
+    "max-requests = 9",
+    "max-requests-delta = 1",
+    "max-worker-lifetime = 60",
+    "max-worker-lifetime-delta = 6",
+    "min-worker-lifetime = 10",
+    "reload-on-rss = 512",
+    "hook-post-fork = call:PyGILState_Ensure",
+    "hook-post-fork = callret:PyRun_SimpleString import ctypes, uwsgi; ctypes.CDLL(None)",
+    "; A comment.",
+    "add-header = X-Vassal: 123456789abc",
+]
 
 
 def test_what_follows_from_the_measured_size_is_no_reason_to_measure_again():
@@ -209,3 +221,10 @@ def test_the_one_worker_of_a_rehearsal_is_not_recycled():
     found = vassal_file.rehearsal("[uwsgi]\n" + "\n".join(PLANNED), "/run/x")
     assert "max-requests" not in found
     assert "reload-on-rss" not in found
+    assert "hook-post-fork" not in found
+
+
+def test_the_hooks_of_the_app_belong_to_its_rehearsal():
+    hook = "hook-post-fork = write:/srv/shop/forked yes"
+    assert hook in vassal_file.rehearsal(f"[uwsgi]\n{hook}\n", "/run/x")
+    assert vassal_file.rehearsed(f"[uwsgi]\n{hook}\n", "") != vassal_file.rehearsed("[uwsgi]\n", "")

@@ -1,5 +1,6 @@
 """The filter `worker_plan`: what it computes, that it stays within the memory, and what it refuses."""
 
+import math
 from typing import Any
 
 import pytest
@@ -49,12 +50,12 @@ def test_workers_follow_from_the_processors_and_the_profile(profile, cpus, proce
 
 def test_the_sentence_tells_the_numbers():
     assert plan(size=SMALL, memory=1464)["why"] == (
-        "4 x 16: profile web, 2 per processor (2); a fresh worker of 45 MiB is recycled at 175 MiB, which keeps two "
-        "copies of the app within its 1200 MiB."
+        "4 x 16: profile web, 2 per processor (2); a fresh worker of 45 MiB is recycled at 127 to 175 MiB, which "
+        "keeps two copies of the app within its 1200 MiB."
     )
     assert plan(memory=1464)["why"] == (
         "4 x 16: profile web, 2 per processor (2); a fresh worker (assumed to have 64 MiB until it is measured) is "
-        "recycled at 166 MiB, which keeps two copies of the app within its 1200 MiB."
+        "recycled at 142 to 166 MiB, which keeps two copies of the app within its 1200 MiB."
     )
     assert "profile web, at least 2;" not in plan(cpus=1)["why"]
     assert "profile inference, 1 per processor, at least 2;" in plan({"profile": "inference"}, cpus=1)["why"]
@@ -299,6 +300,16 @@ def test_no_two_workers_reach_a_limit_together_and_none_exceeds_it(host):
                 limits = [found[kind] + worker * found[delta] for worker in range(found["processes"])]
                 assert len(set(limits)) == len(limits)
                 assert wanted / 2 <= min(limits) <= max(limits) == wanted
+
+
+@given(HOSTS)
+def test_no_two_workers_are_recycled_at_the_same_memory_and_all_may_grow(host):
+    for found, _entry, size in good(host):
+        fresh, delta = math.ceil(size["rss"] / MIB), found["recycle_rss_delta"]
+        earliest = found["recycle_rss"] - (found["processes"] - 1) * delta
+        assert earliest >= fresh + (found["recycle_rss"] - fresh) / 2
+        if found["processes"] > 1 and found["recycle_rss"] - fresh >= 2 * found["processes"]:
+            assert delta > 0
 
 
 @given(HOSTS, SIZES)

@@ -4,15 +4,14 @@ A container shows the memory of the whole machine. So the floor is set to what i
 have their turns.
 """
 
-import json
 import re
 import threading
 import time
 
 import pytest
+from asking import APPS, ask
 from load_client import Load, Options, Target
 
-APPS = ("one", "two", "three")
 KINDS = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1, "long": 1}
 UNIT = "emperor-memory-guard.service"
 DROP_IN = f"/run/systemd/system/{UNIT}.d"
@@ -23,24 +22,6 @@ mkdir -p {DROP_IN}
 }} > {DROP_IN}/floor.conf
 systemctl daemon-reload && systemctl restart {UNIT}
 """
-# PATH TURNS PAUSE THREADS APP...: asks the apps in turn; says how many requests ended in which way.
-ASK = """
-import collections, http.client, json, sys, threading, time
-path, turns, pause, threads, apps = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]
-seen = collections.Counter()
-def ask():
-    for _turn in range(turns):
-        for app in apps:
-            connection = http.client.HTTPConnection("127.0.0.1", timeout=40)
-            connection.request("GET", path, headers={"Host": app + ".test"})
-            seen[connection.getresponse().status] += 1
-            connection.close()
-            time.sleep(pause)
-several = [threading.Thread(target=ask) for _ in range(threads)]
-for one in several: one.start()
-for one in several: one.join()
-print(json.dumps(seen))
-"""
 ASKED = re.compile(
     r"asked the (idle|busy) worker (\d) of (\w+) \(pid (\d+), (\d+) MiB of its own\) to end after its requests: "
     r"(\d+) MiB of memory are available, the floor is (\d+) MiB"
@@ -48,11 +29,6 @@ ASKED = re.compile(
 REPLACED = re.compile(
     r"worker (\d) of (\w+) is replaced \(pid (\d+), (\d+) MiB of its own\): available memory went from "
 )
-
-
-def ask(host, path, turns, pause=0.0, threads=1, apps=APPS):
-    command = f"python3 -c %s '{path}' {turns} {pause} {threads} {' '.join(apps)}"
-    return json.loads(host.check_output(command, ASK))
 
 
 def available(host):

@@ -1,0 +1,104 @@
+"""Workers that come and go, while visitors who notice everything ask."""
+
+import json
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from asking import ask
+from load_client import Load, Options, Target
+
+# Looks at the workers of an instance until stdin ends. Tells how many were seen running, when first; and of each that
+# ended its number and its memory in MiB at the last look.
+LOOK = """
+import json, select, socket, sys, time
+begin, running, last, ended = time.monotonic(), {}, {}, []
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(sys.argv[1])
+        told = json.load(connection.makefile())
+    now = {one["pid"]: (one["id"], one["rss"] >> 20) for one in told["workers"] if one["pid"] and one["accepting"]}
+    running.setdefault(len(now), round(time.monotonic() - begin, 1))
+    ended += [last[pid] for pid in last if pid not in now]
+    last = now
+print(json.dumps({"running": running, "ended": ended}))
+"""
+
+
+@pytest.fixture
+def visitors(addresses):
+    """Visitors of an app on every host, for use with `with`."""
+    kinds = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1}
+    return lambda app: Load(
+        [Target(name, f"{address}:80", f"{app}.test") for name, address in addresses.items()],
+        Options(kinds=kinds, pause=0.2),
+    )
+
+
+class Look:
+    """What LOOK found on a host while a `with` block ran, in `found`."""
+
+    def __init__(self, host, app):
+        stats = host.check_output(f"ls /run/emperor/{app}/*.stats")
+        self.command = ["docker", "exec", "-i", host.backend.name, "python3", "-c", LOOK, stats]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *error):
+        self.found = json.loads(self.process.communicate("\n")[0])
+
+
+def everywhere(fleet, deed):
+    """Do something on all hosts at the same time."""
+    with ThreadPoolExecutor(len(fleet)) as pool:
+        return list(pool.map(deed, fleet))
+
+
+def deploy(playbook, app):
+    run = playbook("deploy", "-e", f"app={app['name']}", variables={"flask_apps": [app]})
+    assert not run.failed, run.error
+
+
+def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, visitors, fleet):
+    """The first at 160 MiB, each other one 16 MiB earlier, whatever they leak for a minute."""
+    deploy(playbook, apps["one"] | {"memory": {"worker_recycle": "160M"}})
+
+    def leak(host):
+        with Look(host, "one") as look:
+            assert ask(host, "/leak?kb=1024", 1000, 0.05, apps=["one"]) == {"200": 1000}
+        return look.found
+
+    with visitors("one") as load:
+        looks = everywhere(fleet, leak)
+    print(load.report, *looks, sep="\n")
+    assert not load.report.failures, load.report
+    for found in looks:
+        assert {number for number, _size in found["ended"]} == {1, 2, 3}
+        for number, size in found["ended"]:
+            assert abs(size - (160 - 16 * (number - 1))) < 8, (number, size)
+
+
+def test_workers_come_with_the_load_and_go_after_it(apps, playbook, visitors, fleet):
+    deploy(playbook, apps["two"] | {"workers": {"processes": 4, "threads": 2, "minimum": 1}})
+
+    def rush(host):
+        with Look(host, "two") as look:
+            assert ask(host, "/slow?ms=200", 60, threads=8, apps=["two"]) == {"200": 480}
+        return look.found["running"]
+
+    def rest(host):
+        deadline = time.monotonic() + 240
+        while (left := len(host.check_output("pgrep --euid two uwsgi").split()) - 1) > 1:
+            assert time.monotonic() < deadline, left
+            time.sleep(1)
+
+    with visitors("two") as load:
+        seen = everywhere(fleet, rush)
+        everywhere(fleet, rest)
+    print(load.report, *seen, sep="\n")
+    assert not load.report.failures, load.report
+    for running in seen:
+        assert {"1", "4"} <= set(running), "not from the least to the most"
