@@ -80,7 +80,7 @@ MASTER = 32
 # MiB at which a worker is recycled at the latest, or four times its fresh size, rounded up to a power of two. On a host
 # with plenty of memory the limit then stays the same when an app joins the list, and so do the processes of the others.
 CEILING = 256
-RAMP_SECONDS = 4  # in which all processes of an adaptive app are there when they are needed
+RAMP_SECONDS = 2  # in which all processes of an adaptive app are there when they are needed
 
 
 class Size(NamedTuple):

@@ -245,6 +245,12 @@ class App:
         taken = [place for place in self.places if os.path.exists(place.file)]
         return sorted(taken, key=lambda place: os.stat(place.file).st_mtime_ns)
 
+    @property
+    def others(self) -> list[Place]:
+        """What has to end: all but the newest, also where a run was killed after it had removed the file."""
+        taken = self.taken
+        return [*taken[:-1], *(place for place in self.places if place not in taken and os.path.lexists(place.stats))]
+
     def place(self, colour: str) -> Place:
         return self.places[COLOURS.index(colour)]
 
@@ -598,8 +604,8 @@ def stop(app: App, place: Place, instead: str = "") -> None:
     """
     instance, drain = place.instance(), app.params["drain_timeout"]
     family = processes.with_descendants(instance)
-    moved = bool(instead) and visited(place, place.content or "") == place.socket
-    if moved:
+    moved = bool(instead) and (os.path.islink(place.socket) or visited(place, place.content or "") == place.socket)
+    if moved and instance:
         # nginx sends nobody here any more, but a visitor whose upload it took before may come yet.
         staged = place.socket + ".new"
         remove(staged)
@@ -608,7 +614,8 @@ def stop(app: App, place: Place, instead: str = "") -> None:
         wait_idle(place, drain)
     remove(place.file)
     bury(app, family, instance[1:], drain + EMPEROR)
-    for leftover in (place.stats, *([] if moved else [place.socket])):
+    # The statistics last: they tell the next run that this one was killed meanwhile.
+    for leftover in (*([] if moved else [place.socket]), place.stats):
         remove(leftover)
 
 
@@ -864,10 +871,9 @@ def give_back(app: App) -> str:
 
 def settled(app: App) -> bool:
     """End what ran before the last switch. Returns whether anything did."""
-    keep = app.taken[-1:]
-    others = [place for place in app.taken if place not in keep]
+    others, keep = app.others, app.taken[-1:]
     for place in others:
-        stop(app, place, visited(keep[0], keep[0].content or ""))
+        stop(app, place, visited(keep[0], keep[0].content or "") if keep else "")
     remove(app.memory)
     return bool(others)
 
@@ -968,7 +974,7 @@ def main() -> None:
         measure(module, app)
     removal: dict[str, Any] = {"diff": difference(app, before, None)} if state == "absent" else {}
     if module.check_mode:
-        changed = {"settled": len(running) > 1, "returned": app.before is not None, "absent": bool(running)}[state]
+        changed = {"settled": bool(app.others), "returned": app.before is not None, "absent": bool(running)}[state]
         module.exit_json(changed=changed, generation="", socket="", **removal)
     try:
         with exclusive():

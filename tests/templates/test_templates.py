@@ -336,7 +336,7 @@ def test_the_vassal_follows_the_plan():
     found = ini(render("vassal.ini.j2", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")
     expected = {
         "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1,
-        "cheaper-step": 1, "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100,
+        "cheaper-step": 2, "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100,
         "max-worker-lifetime": 350, "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10, "reload-on-rss": 200,
     }  # fmt: skip
     assert {name: found.get(name) for name in expected} == {name: str(value) for name, value in expected.items()}

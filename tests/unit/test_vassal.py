@@ -1456,6 +1456,30 @@ def test_an_instance_whose_socket_was_given_away_starts_anew_when_it_is_returned
         assert host.answers(sock) == vassal_file.complete(text("1"))[1]
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("buried", [True, False])
+def test_a_run_that_was_killed_while_it_ended_an_instance_leaves_no_sockets(buried, own, host, monkeypatch):
+    host.put("blue", text("1") if own else host.text("1"), age=60)
+    host.put("green", text("2") if own else host.text("2"))
+    bury = vassal.bury
+
+    def killed(*arguments):
+        if buried:
+            bury(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vassal, "bury", killed)
+        with pytest.raises(Killed):
+            host.settle()
+    assert list(host.runs()) == ["green"]
+    assert os.path.exists(host.path("blue.stats"))
+    assert host.settle() is True
+    assert host.settle() is False
+    assert not os.path.exists(host.path("blue.stats"))
+    assert os.path.lexists(host.path("blue.sock")) is own  # visitors who come late are sent on
+
+
 def test_a_place_is_taken_again_only_when_it_is_empty(host, monkeypatch):
     # A run was killed after it had told the old instance to stop.
     leaving = host.put("green", host.text("0"))

@@ -116,10 +116,10 @@ def test_a_limit_of_the_user_is_kept_and_counted():
     assert plan(entry, size=SMALL, memory=264 + 800)["processes"] == 3
 
 
-def test_adaptive_workers_are_all_there_after_four_steps():
+def test_adaptive_workers_are_all_there_after_two_steps():
     assert (plan()["minimum"], plan()["step"]) == (4, 0)
     found = plan(workers(minimum=1), cpus=4)
-    assert (found["processes"], found["minimum"], found["step"]) == (8, 1, 2)
+    assert (found["processes"], found["minimum"], found["step"]) == (8, 1, 4)
     assert plan(workers(minimum=3, processes=4))["step"] == 1
 
 
