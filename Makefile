@@ -4,6 +4,7 @@ SHELL := /bin/bash
 SCENARIO ?= default
 PORT ?= 8080
 SWITCHES ?= 50
+VM_RELEASE ?= trixie
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Molecule's state: in the checkout, not in a home directory where checkouts of the same name would share it
@@ -11,7 +12,7 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export YAMLLINT_CONFIG_FILE := .config/yamllint.yml
 
-.PHONY: help demo demo-down test test-vm bench-reload soak lint molecule docs bootstrap images
+.PHONY: help demo demo-down test test-vm bench bench-reload soak lint molecule docs bootstrap images
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +26,13 @@ demo-down: ## remove the demo
 test: lint images ## lint, unit tests, and every scenario on Debian 12 and 13 hosts
 	pytest
 
-test-vm: bootstrap ## the scenario on a virtual machine: SSH, reboot, real limits (slow without KVM)
+test-vm: bootstrap ## on a virtual machine: SSH, reboot, real limits (slow without KVM; VM_RELEASE=trixie)
 	@.config/bootstrap vm
-	@molecule/shared/build-image.sh vm trixie $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-trixie
-	molecule test -s vm
+	@molecule/shared/build-image.sh vm $(VM_RELEASE) $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-$(VM_RELEASE)
+	VM_RELEASE=$(VM_RELEASE) molecule test -s vm
+
+bench: images ## compare servers and settings, for docs/bench.md (an hour; BENCH_ROUNDS=1 is a third of it)
+	molecule test -s bench
 
 bench-reload: images ## measure what each reload mode costs, for docs/reload_modes.md (20 minutes)
 	RELOAD_MODES_VERIFY=measure SWITCHES=10 molecule test -s reload_modes

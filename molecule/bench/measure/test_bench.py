@@ -1,0 +1,78 @@
+"""What is measured. No test: it fails only when something cannot be measured."""
+
+import os
+
+import figures
+import pytest
+from servers import BASELINE, LEAK, LEAK_KB, LEAK_MB, MODEL_MB, QUICK, SETTINGS, SLOW, WORKLOADS, Silent
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine(bench):
+    figures.keep_machine(bench, ROUNDS)
+
+
+def in_turn(servers):
+    """All servers once a round, every other round in reverse, so that none always follows the same one."""
+    for number in range(ROUNDS):
+        print(f"round {number + 1} of {ROUNDS}")
+        yield from servers if number % 2 == 0 else reversed(servers)
+
+
+def test_servers(bench):
+    found = {server.title: {"slots": server.slots} for server in bench.servers}
+    for server in in_turn(bench.servers):
+        with bench.running(server):
+            for name, workload in WORKLOADS.items():
+                found[server.title].setdefault(name, []).append(bench.load(server, workload))
+    figures.keep("servers", found)
+
+
+def test_quick_beside_slow(bench):
+    found = {server.title: {"alone": [], "beside": []} for server in bench.servers}
+    for server in in_turn(bench.servers):
+        with bench.running(server):
+            found[server.title]["alone"].append(bench.load(server, QUICK))
+            with bench.busy(server, SLOW):
+                found[server.title]["beside"].append(bench.ask(server, QUICK))
+    figures.keep("beside", found)
+
+
+def test_settings(bench):
+    found = {server.title: {"slots": server.slots, "memory": []} for server in bench.settings}
+    for server in in_turn(bench.settings):
+        one = found[server.title]
+        if "silent" in one:
+            continue
+        try:
+            with bench.running(server):
+                memory, _load = bench.memory(server)
+                one["memory"].append(memory["last"])
+                for name in ("trivial", "page", *server.also):
+                    one.setdefault(name, []).append(bench.load(server, WORKLOADS[name]))
+        except Silent as reason:  # that is a result, too
+            one["silent"] = str(reason).splitlines()[-1]
+    assert list(found) == list(SETTINGS)
+    assert BASELINE in found
+    figures.keep("settings", found)
+
+
+def test_memory(bench):
+    found = {}
+    for server in bench.alone:
+        found[server.title] = {}
+        for title, size in {"without": "0", "with": str(MODEL_MB)}.items():
+            with bench.running(server, SHOP_MODEL_MB=size):
+                found[server.title][title] = bench.memory(server)[0]
+    figures.keep("memory", found)
+
+
+def test_leak(bench):
+    found = {}
+    for server in bench.alone:
+        with bench.running(server):
+            memory, load = bench.memory(server, LEAK)
+            found[server.title] = memory | {"leaked": min(load["requests"] * LEAK_KB // 1024, LEAK_MB), "load": load}
+    figures.keep("leak", found)
