@@ -31,10 +31,10 @@ def release_of():
 def visitors(addresses):
     """Visitors of some apps on every host, for use with `with`; the targets are named HOST MODE."""
 
-    def make(modes=MODES, kinds=KINDS, pause=0.3):
+    def make(modes=MODES, kinds=KINDS, pause=0.3, seconds=1800):
         targets = [Target(f"{host} {mode}", f"{address}:80", f"{mode}.test")
                    for host, address in addresses.items() for mode in modes]  # fmt: skip
-        return Load(targets, Options(kinds=kinds, pause=pause))
+        return Load(targets, Options(kinds=kinds, pause=pause), seconds)
 
     return make
 
@@ -44,7 +44,7 @@ def instances():
     """The instances of an app on a host: the processes of each vassal by its file, and the files there are."""
 
     def ask(host, mode):
-        files = host.run(f"ls /etc/emperor/vassals/ | grep '^{mode}[.]'").stdout.split()
+        files = host.run(f"ls -I '*.limit' /etc/emperor/vassals/ | grep '^{mode}[.]'").stdout.split()
         running = host.run(f"ps -u {mode} -o args | grep -o '/etc/emperor/vassals/[^ ]*'").stdout.split()
         return {file: running.count(f"/etc/emperor/vassals/{file}") for file in {*files, *map(base, running)}}
 

@@ -10,7 +10,8 @@ name: status_table
 short_description: A table of the apps of a host
 version_added: 1.0.0
 description:
-  - Shows for every app its release, how it is replaced, its workers, its memory, and why it has so many workers.
+  - Shows for every app its release, how it is replaced, its workers, its memory, why it has so many workers, and how
+    many processes the kernel killed at its limit.
 positional: _input
 options:
   _input:
@@ -32,7 +33,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The lines of the table, and one line per app that explains its number of workers.
+  description: The lines of the table, and a line per app that explains its number of workers.
   type: list
   elements: str
 """
@@ -63,7 +64,12 @@ def status_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     cells = [HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
-    return table + [f"{row['name']}: {row['plan']['why']}" for row in rows]
+    for row in rows:
+        table.append(f"{row['name']}: {row['plan']['why']}")
+        if killed := row["now"]["killed"]:
+            share = row["plan"]["share"]
+            table.append(f"{row['name']}: the kernel killed {killed} of its processes at its limit of {share} MiB.")
+    return table
 
 
 class FilterModule:

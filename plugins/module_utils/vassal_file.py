@@ -89,8 +89,8 @@ def number(content: str, option: str) -> int:
     return int(found[-1]) if found else 0
 
 
-# How each worker sets its own limit of memory.
-OWN_LIMIT = r"hook-post-fork = (call:Py|callret:PyRun_SimpleString import ctypes, uwsgi;)"
+# How each worker watches its memory.
+RECYCLING = r"hook-accepting = (call:Py|callret:PyRun_SimpleString import uwsgi; recycle = )"
 
 
 def rehearsal(content: str, run: str) -> str:
@@ -101,9 +101,9 @@ def rehearsal(content: str, run: str) -> str:
     :param run: directory of the app's sockets.
     """
     replaced = (
-        rf"{OWN_LIMIT}|"
+        rf"{RECYCLING}|"
         r"([a-z-]*socket|holder|https?|stats[a-z-]*|processes|cheaper[a-z-]*|touch-[a-z-]*|identifier|vacuum"
-        r"|max-requests[a-z-]*|reload-on-rss|[a-z-]*pidfile[0-9]*|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm"
+        r"|max-requests[a-z-]*|[a-z-]*pidfile[0-9]*|master-fifo|log[a-z0-9-]*|spooler[a-z-]*|cron2?|unique-cron|mules?|farm"
         r"|[a-z-]*attach-daemon2?) *="
     )
     kept = [line for line in content.split("\n") if not re.match(replaced, line)]
@@ -113,9 +113,9 @@ def rehearsal(content: str, run: str) -> str:
 
 # What follows from the measured size, or says how many do what the one process of the rehearsal does.
 PLANNED = (
-    rf"{OWN_LIMIT}|"
+    rf"{RECYCLING}|"
     r"(;|processes =|cheaper[a-z-]* =|max-requests[a-z-]* =|max-worker-lifetime[a-z-]* =|min-worker-lifetime ="
-    r"|reload-on-rss =|add-header = X-Vassal:)"
+    r"|add-header = X-Vassal:)"
 )
 
 

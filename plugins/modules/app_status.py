@@ -8,7 +8,7 @@ import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes, uwsgi_client
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import COLOURS, Place
 
 DOCUMENTATION = r"""
@@ -63,12 +63,18 @@ memory:
   description: Bytes that all processes of the app's instances use; null when the kernel does not tell.
   type: int
   returned: always
+killed:
+  description: Processes that the kernel killed at the app's memory limit since the Emperor started.
+  type: int
+  returned: always
 """
 
 
 def look(name: str, directory: str, run: str) -> dict[str, Any]:
     """Count the workers of an app and what they use."""
-    found: dict[str, Any] = {"workers": 0, "busy": 0, "replaced": 0, "memory": None}
+    found: dict[str, Any] = {"workers": 0, "busy": 0, "replaced": 0, "memory": None, "killed": 0}
+    if group := control_group.of_app(name):
+        found["killed"] = control_group.killed(group)
     running = []
     for colour in COLOURS:
         place = Place(name, colour, directory, run)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes, uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes, uwsgi_client
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
@@ -129,6 +129,13 @@ options:
     description: MiB of memory that have to stay free while two instances run side by side.
     type: int
     default: 64
+  memory_limit:
+    description:
+      - MiB of memory that all instances of the app may use together, when O(state=present) or O(state=settled). Until
+        V(settled) a former, higher limit stays. 0 changes none.
+      - The kernel kills a process of the app that goes beyond. Control groups of version 1 cannot do that.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Says what would be done.
@@ -188,6 +195,7 @@ rehearsed:
 
 HEADER = "x-vassal"
 STATES = ("present", "measured", "settled", "returned", "absent")
+MIB = 1024 * 1024
 PAUSE = 0.1  # seconds between two looks
 PATIENCE = 2  # seconds for the first answer of an app that starts
 LOG_LINES = 25
@@ -220,11 +228,13 @@ class Before:
     :ivar colour: its place, empty when the app did not run.
     :ivar content: its vassal file.
     :ivar release: where the link led, empty when there was none.
+    :ivar limit: of its memory, in bytes; empty when there was none.
     """
 
     colour: str
     content: str
     release: str
+    limit: str = ""
 
 
 class App:
@@ -238,6 +248,7 @@ class App:
         self.name: str = params["name"]
         self.places = [Place(self.name, colour, params["directory"], params["run"]) for colour in COLOURS]
         self.memory = os.path.join(params["directory"], self.name + ".before")  # not "*.ini": no vassal
+        self.limit = os.path.join(params["directory"], self.name + ".limit")
 
     @property
     def taken(self) -> list[Place]:
@@ -251,6 +262,13 @@ class App:
         taken = self.taken
         return [*taken[:-1], *(place for place in self.places if place not in taken and os.path.lexists(place.stats))]
 
+    @property
+    def scraps(self) -> list[str]:
+        """Files of a run that was killed: those of its rehearsal, and what it had not written to the end."""
+        files = [self.memory, self.limit, *(place.file for place in self.places)]
+        unfinished = [f"{file}.new" for file in files if os.path.lexists(f"{file}.new")]
+        return [*glob.glob(os.path.join(self.params["run"], "preflight.*")), *unfinished]
+
     def place(self, colour: str) -> Place:
         return self.places[COLOURS.index(colour)]
 
@@ -258,7 +276,8 @@ class App:
 
     def remember(self, place: Place | None) -> None:
         """Keep what runs now for a return."""
-        before = Before(place.colour if place else "", (place and place.content) or "", self.leads_to)
+        limit = read(self.limit) or ""
+        before = Before(place.colour if place else "", (place and place.content) or "", self.leads_to, limit)
         write(self.memory, json.dumps(asdict(before)), 0, 0)
 
     @property
@@ -267,7 +286,7 @@ class App:
         text = read(self.memory)
         if text is None and len(self.taken) > 1:  # somebody removed our note
             older = self.taken[0]
-            return Before(older.colour, older.content or "", self.leads_to)
+            return Before(older.colour, older.content or "", self.leads_to, read(self.limit) or "")
         return None if text is None else Before(**json.loads(text))
 
     @property
@@ -283,6 +302,36 @@ class App:
         """What was rehearsed, and what it used (null where the kernel did not tell); empty when it never was."""
         text = read(self.params["size"]) if self.params["size"] else None
         return json.loads(text) if text else {}
+
+    # The limit of its memory
+
+    @property
+    def limited(self) -> bool:
+        """Whether the limit is the wanted one, if one is wanted."""
+        return not self.wanted or self.holds(self.wanted)
+
+    @property
+    def wanted(self) -> str:
+        """The limit that the settings ask for, in bytes; empty when they ask for none."""
+        return str(self.params["memory_limit"] * MIB) if self.params["memory_limit"] else ""
+
+    def holds(self, limit: str) -> bool:
+        """Whether this is the limit, in bytes, now and for the next instance."""
+        group = control_group.of_app(self.name)
+        current = read(str(group / "memory.max")) if group else limit
+        return read(self.limit) == (current or "").strip() == limit
+
+    def confine(self, limit: str) -> bool:
+        """Limit the memory, in bytes: where the Emperor reads it for the next instance, and now.
+
+        :returns: whether that changed anything.
+        """
+        if not limit or self.holds(limit):
+            return False
+        write(self.limit, limit, 0, 0)
+        if group := control_group.of_app(self.name):
+            group.joinpath("memory.max").write_text(limit)
+        return True
 
     # The link of the mode chain
 
@@ -493,13 +542,12 @@ def check_memory(app: App, content: str, used: processes.Memory | None) -> None:
     """
     if used is None:
         return
-    mib = 1024 * 1024
     needed = used.total + max(number(content, "processes") - 1, 0) * used.private
-    available, reserve = processes.available_memory(), app.params["memory_reserve"] * mib
+    available, reserve = processes.available_memory(), app.params["memory_reserve"] * MIB
     if needed > available - reserve:
         raise Unhealthy(
-            f"a second instance beside the running one needs about {needed // mib} MiB, but of the host's "
-            f"{available // mib} MiB of available memory {reserve // mib} MiB have to stay free "
+            f"a second instance beside the running one needs about {needed // MIB} MiB, but of the host's "
+            f"{available // MIB} MiB of available memory {reserve // MIB} MiB have to stay free "
             "(flask_apps_memory_reserve): set reload of this app to chain or graceful, or workers.processes lower, "
             "or give the host more memory"
         )
@@ -788,6 +836,8 @@ def present(app: App, content: str, generation: str) -> bool:
         raise Unhealthy(f"{complaint}{would_not_start(content, reason)}") from reason
 
     app.remember(app.taken[0] if app.taken else None)
+    if int(read(app.limit) or 0) < int(app.wanted or 0):
+        app.confine(app.wanted)
     try:
         WAYS[how](app, content, generation)
     except Unhealthy as reason:
@@ -865,17 +915,23 @@ def give_back(app: App) -> str:
     for place in app.taken:
         if place != old:
             stop(app, place, visited(old, before.content) if old else "")
+    if before.limit:
+        app.confine(before.limit)
+    else:
+        remove(app.limit)
     remove(app.memory)
     return said
 
 
 def settled(app: App) -> bool:
-    """End what ran before the last switch. Returns whether anything did."""
-    others, keep = app.others, app.taken[-1:]
+    """End what ran before the last switch, and hold the app to its limit. Returns whether that changed anything."""
+    others, scraps, keep = app.others, app.scraps, app.taken[-1:]
     for place in others:
         stop(app, place, visited(keep[0], keep[0].content or "") if keep else "")
-    remove(app.memory)
-    return bool(others)
+    for file in (app.memory, *scraps):
+        remove(file)
+    confined = app.confine(app.wanted)
+    return bool(others or scraps) or confined
 
 
 def absent(app: App) -> bool:
@@ -894,6 +950,10 @@ def absent(app: App) -> bool:
     rest = [] if uid is None else processes.of_user(uid)  # the account was made for this app alone
     processes.kill(rest)
     processes.wait(rest, HANGS)  # an account with processes cannot be removed
+    remove(app.limit)
+    if group := control_group.of_app(app.name):
+        with contextlib.suppress(OSError):  # it is the Emperor's, and goes with him
+            group.rmdir()
     return existed or bool(rest)
 
 
@@ -941,6 +1001,7 @@ def main() -> None:
             "start_timeout": {"type": "int", "default": 60},
             "drain_timeout": {"type": "int", "default": 60},
             "memory_reserve": {"type": "int", "default": 64},
+            "memory_limit": {"type": "int", "default": 0},
         },
         required_if=[
             ("state", "present", ["content"]),
@@ -974,7 +1035,11 @@ def main() -> None:
         measure(module, app)
     removal: dict[str, Any] = {"diff": difference(app, before, None)} if state == "absent" else {}
     if module.check_mode:
-        changed = {"settled": bool(app.others), "returned": app.before is not None, "absent": bool(running)}[state]
+        changed = {
+            "settled": bool(app.others or app.scraps) or not app.limited,
+            "returned": app.before is not None,
+            "absent": bool(running),
+        }[state]
         module.exit_json(changed=changed, generation="", socket="", **removal)
     try:
         with exclusive():

@@ -13,6 +13,7 @@ from shop.query import whole_number
 SLOW_MAX_MS = 60_000
 CPU_MAX_MS = 10_000
 LEAK_MAX_KB = 1024  # per request; the sum of all requests has no bound, that is the point
+HOG_MAX_MB = 4096
 
 blueprint = Blueprint("load", __name__)
 
@@ -58,3 +59,12 @@ def leak() -> Response:
     _leaked.append(b"\x01" * (size_kb * 1024))
     total_kb = sum(map(len, _leaked)) // 1024
     return jsonify({**worker.identity(), "kb": size_kb, "leaked_kb": total_kb, "rss_kb": worker.rss_kb()})
+
+
+@blueprint.get("/hog")
+def hog() -> Response:
+    """Use `mb` megabytes (of 1024 kB) during one request: nothing recycles a worker before it has answered."""
+    size_mb = whole_number("mb", HOG_MAX_MB)
+    # Piece by piece, as what runs away does.
+    pieces = [b"\x01" * (1024 * 1024) for _ in range(size_mb)]
+    return jsonify({**worker.identity(), "mb": len(pieces), "rss_kb": worker.rss_kb()})

@@ -47,8 +47,15 @@ def test_leak_is_resident_memory() -> None:
     assert int(grown) > 15 * 1024
 
 
+def test_hog_lets_go_after_the_request(client: FlaskClient) -> None:
+    most = client.get("/hog?mb=64").json
+    assert most["mb"] == 64
+    assert client.get("/hog?mb=0").json["rss_kb"] < most["rss_kb"] - 32 * 1024
+
+
 @pytest.mark.parametrize(
-    ("path", "name", "maximum"), [("/slow", "ms", 60000), ("/cpu", "ms", 10000), ("/leak", "kb", 1024)]
+    ("path", "name", "maximum"),
+    [("/slow", "ms", 60000), ("/cpu", "ms", 10000), ("/leak", "kb", 1024), ("/hog", "mb", 4096)],
 )
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "x", "1_0", "%205", "%2B5", "1e3", "9" * 5000, "%D9%A1", None])
 def test_bad_numbers_are_refused_by_name(
@@ -59,11 +66,11 @@ def test_bad_numbers_are_refused_by_name(
     assert answer.json == {"error": f"The parameter '{name}' must be a whole number from 0 to {maximum}."}
 
 
-@pytest.mark.parametrize("address", ["/slow?ms=60001", "/cpu?ms=10001", "/leak?kb=1025"])
+@pytest.mark.parametrize("address", ["/slow?ms=60001", "/cpu?ms=10001", "/leak?kb=1025", "/hog?mb=4097"])
 def test_one_more_than_the_maximum_is_refused(client: FlaskClient, address: str) -> None:
     assert client.get(address).status_code == 400
 
 
-@pytest.mark.parametrize("address", ["/slow?ms=0", "/cpu?ms=0", "/leak?kb=0"])
+@pytest.mark.parametrize("address", ["/slow?ms=0", "/cpu?ms=0", "/leak?kb=0", "/hog?mb=0"])
 def test_zero_is_allowed(client: FlaskClient, address: str) -> None:
     assert client.get(address).status_code == 200

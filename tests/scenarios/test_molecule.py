@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".cache/scenarios"
-# vm has a command of its own, make test-vm: without KVM it is slow.
-SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm"})
+# Not those with commands of their own: vm is slow without KVM (make test-vm), bench tests nothing (make bench).
+SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
 

@@ -1,5 +1,6 @@
 """What the templates mean, rendered by Ansible's own Templar from the roles' own variables, without a host."""
 
+import io
 import json
 import os
 import re
@@ -239,7 +240,7 @@ def test_the_vassal_runs_the_release_at_work():
     assert found["chdir"] == f"{release}/src"
     assert found["py-sys-executable"] == f"{release}/venv/bin/python"
     assert found["module"] == "shop:create_app()"
-    assert (found["processes"], found["threads"]) == ("4", "16")
+    assert (found["processes"], found["threads"]) == ("4", "8")
     assert ini(render("vassal.ini.j2"), "launch")["binary"] == f"{release}/venv/bin/uwsgi"
     assert ini(render("vassal.ini.j2"), "launch")["app"] == "shop:create_app()"
 
@@ -337,7 +338,7 @@ def test_the_vassal_follows_the_plan():
     expected = {
         "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1,
         "cheaper-step": 2, "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100,
-        "max-worker-lifetime": 350, "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10, "reload-on-rss": 200,
+        "max-worker-lifetime": 350, "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10,
     }  # fmt: skip
     assert {name: found.get(name) for name in expected} == {name: str(value) for name, value in expected.items()}
 
@@ -364,32 +365,31 @@ def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
     assert not [hook for hook in hooks(text) if hook.startswith("unix_signal")]
 
 
-@pytest.mark.parametrize("install", ["pyuwsgi", "distro"])
-def test_each_worker_sets_its_own_limit_of_memory(install):
-    workers = {"workers": {"processes": 3}, "memory": {"worker_recycle": 200}}
-    first, own, last = hooks(render("vassal.ini.j2", workers, flask_apps_uwsgi_install=install))
+# A fresh worker has 35 MiB: (200 - 35) / 6 is 27, the power of two below it 16.
+@pytest.mark.parametrize(("processes", "limits"), [(1, [200]), (3, [200, 184, 168])])
+def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, limits):
+    app = {"workers": {"processes": processes}, "memory": {"worker_recycle": 200}, "max_request_seconds": 50}
+    text = render("vassal.ini.j2", app)
+    first, own, last = (value for _section, name, value in options(text) if name == "hook-accepting")
     assert (first, last) == ("call:PyGILState_Ensure", "call:PyEval_SaveThread")
     call, _space, code = own.partition(" ")
     assert call == "callret:PyRun_SimpleString"
     assert "%" not in code, "uWSGI would replace it"
-    asked: list[object] = []
+    found: list[tuple[int, int]] = []
 
-    def load(path):
-        asked.append(path)
-        return library
+    def read(program):
+        assert program == "/usr/local/lib/emperor/worker_recycle.py"
+        return io.StringIO("the program")
 
-    uwsgi = types.SimpleNamespace(worker_id=lambda: 3)
-    library = types.SimpleNamespace(uwsgi_manage_opt=lambda *option: asked.append(option))
-    ctypes = types.SimpleNamespace(CDLL=load)
-    pyuwsgi = types.SimpleNamespace(__file__="/venv/pyuwsgi.so")
-    known = {"uwsgi": uwsgi, "ctypes": ctypes, "pyuwsgi": pyuwsgi}
-    exec(code, {"__builtins__": {"__import__": lambda name, *_more: known[name], "str": str}})
-    # A fresh worker has 35 MiB: (200 - 35) / 6 is 27, the power of two below it 16.
-    assert asked == ["/venv/pyuwsgi.so" if install == "pyuwsgi" else None, (b"reload-on-rss", b"168")]
+    def run(program, names):
+        assert program == "the program"
+        names["start"] = lambda *limits: found.append(limits)
 
-
-def test_one_worker_alone_has_the_limit_of_the_file():
-    assert not hooks(render("vassal.ini.j2", {"workers": {"processes": 1}}))
+    for number in range(processes):
+        uwsgi = types.SimpleNamespace(worker_id=lambda number=number: number + 1)
+        exec(code, {"__builtins__": {"__import__": lambda *_arguments, it=uwsgi: it, "open": read, "exec": run}})
+    mercy = int(ini(text, "uwsgi")["worker-reload-mercy"])
+    assert found == [(limit, mercy) for limit in limits]
 
 
 def test_what_is_not_wanted_is_no_option():
@@ -847,7 +847,6 @@ SANDBOX = {
     "PrivateTmp": "yes",
     "PrivateDevices": "yes",
     "ProtectClock": "yes",
-    "ProtectControlGroups": "yes",
     "ProtectHostname": "yes",
     "ProtectKernelLogs": "yes",
     "ProtectKernelModules": "yes",
@@ -873,6 +872,14 @@ def test_the_unit_is_a_sandbox():
         "AF_INET6",
         "AF_NETLINK",
     }
+
+
+def test_the_unit_may_limit_the_memory_of_apps_and_goes_on_when_one_is_killed():
+    service = unit(render("emperor.service.j2"))
+    assert service["[Service]", "Delegate"] == "memory"
+    assert service["[Service]", "OOMPolicy"] == "continue"
+    assert service.get(("[Service]", "ProtectControlGroups")) is None, "it is about what the Emperor has to write"
+    assert ini(render("emperor.ini.j2"), "uwsgi")["exec-as-emperor"] == value("__uwsgi_memory_limit")
 
 
 def test_the_unit_lets_apps_write_where_they_live_and_nowhere_else():

@@ -44,7 +44,7 @@ def app(tmp_path, run_module, deeds, monkeypatch):
             answer = run_module(app_status, name="shop", directory=str(tmp_path), run=str(tmp_path), **more)
             assert not answer["failed"]
             assert not answer["changed"]
-            return {name: answer[name] for name in ("workers", "busy", "replaced", "memory")}
+            return {name: answer[name] for name in ("workers", "busy", "replaced", "memory", "killed")}
 
     return App()
 
@@ -52,7 +52,7 @@ def app(tmp_path, run_module, deeds, monkeypatch):
 def test_workers_requests_and_memory_are_counted(app):
     cheap = worker(respawns=0, accepting=0)
     app.put("green", [worker(busy=3, respawns=4), worker(), cheap])
-    assert app.look() == {"workers": 2, "busy": 3, "replaced": 3, "memory": 300}
+    assert app.look() == {"workers": 2, "busy": 3, "replaced": 3, "memory": 300, "killed": 0}
 
 
 def test_check_mode_reads_as_well(app):
@@ -63,16 +63,16 @@ def test_check_mode_reads_as_well(app):
 def test_two_instances_are_one_app(app):
     app.put("blue", [worker(busy=1)])
     app.put("green", [worker(busy=2), worker()], running=2)
-    assert app.look() == {"workers": 3, "busy": 3, "replaced": 0, "memory": 500}
+    assert app.look() == {"workers": 3, "busy": 3, "replaced": 0, "memory": 500, "killed": 0}
 
 
 def test_an_app_that_does_not_run_has_nothing(app):
-    assert app.look() == {"workers": 0, "busy": 0, "replaced": 0, "memory": None}
+    assert app.look() == {"workers": 0, "busy": 0, "replaced": 0, "memory": None, "killed": 0}
 
 
 def test_an_instance_that_says_nothing_has_memory_and_no_workers(app):
     app.put("blue", None)
-    assert app.look() == {"workers": 0, "busy": 0, "replaced": 0, "memory": 300}
+    assert app.look() == {"workers": 0, "busy": 0, "replaced": 0, "memory": 300, "killed": 0}
 
 
 def test_memory_that_the_kernel_does_not_tell_is_not_guessed(app, monkeypatch):
@@ -81,4 +81,4 @@ def test_memory_that_the_kernel_does_not_tell_is_not_guessed(app, monkeypatch):
 
     monkeypatch.setattr(processes, "memory", fails)
     app.put("blue", [worker()])
-    assert app.look() == {"workers": 1, "busy": 0, "replaced": 0, "memory": None}
+    assert app.look() == {"workers": 1, "busy": 0, "replaced": 0, "memory": None, "killed": 0}

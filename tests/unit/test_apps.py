@@ -33,7 +33,7 @@ def test_a_short_entry_gets_every_default():
         "domains": [],
         "static": {},
         "profile": "web",
-        "workers": {**NOTHING_SET, "threads": 16, "lazy_apps": False},
+        "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": False},
         "memory": {"limit": None, "worker_recycle": None},
         "reload": "zerg",
         "max_request_seconds": 60,
@@ -119,7 +119,7 @@ def test_auto_is_as_good_as_nothing():
     assert one(workers="auto") == one(workers={}) == one()
 
 
-@pytest.mark.parametrize(("profile", "threads"), [("web", 16), ("slow_io", 32), ("inference", 4)])
+@pytest.mark.parametrize(("profile", "threads"), [("web", 8), ("slow_io", 32), ("inference", 4)])
 def test_threads_follow_from_the_profile(profile, threads):
     assert one(profile=profile)["workers"]["threads"] == threads
     assert one(profile=profile, workers={"threads": 7})["workers"]["threads"] == 7

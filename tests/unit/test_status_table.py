@@ -3,12 +3,12 @@
 from ansible_collections.flaskops.emperor.plugins.filter import status_table
 
 PLAN = {"threads": 16, "share": 1000, "why": "4 x 16: profile web."}
-NOW = {"workers": 4, "busy": 3, "replaced": 12, "memory": 50 * 1024 * 1024}
+NOW = {"workers": 4, "busy": 3, "replaced": 12, "memory": 50 * 1024 * 1024, "killed": 0}
 SHOP = {"name": "shop", "release": "3f2a9c01d4e5", "reload": "zerg", "plan": PLAN, "now": NOW}
 
 
 def test_an_app_is_a_line_and_a_sentence():
-    down = {**NOW, "workers": 0, "busy": 0, "replaced": 0, "memory": None}
+    down = {**NOW, "workers": 0, "busy": 0, "replaced": 0, "memory": None, "killed": 0}
     other = {**SHOP, "name": "documentation", "release": "", "reload": "upstream", "now": down}
     assert status_table.status_table([SHOP, other]) == [
         "app            release       reload    workers         memory of its share  replaced",

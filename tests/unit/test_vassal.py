@@ -17,7 +17,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, processes, uwsgi_client, vassal_file
+from ansible_collections.flaskops.emperor.plugins.module_utils import (
+    control_group,
+    exclusive,
+    processes,
+    uwsgi_client,
+    vassal_file,
+)
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Memory, Process
 from ansible_collections.flaskops.emperor.plugins.modules import vassal
 from ansible_collections.flaskops.emperor.plugins.modules.vassal import Stop, Unhealthy
@@ -410,6 +416,7 @@ def params(tmp_path):
         "start_timeout": 5,
         "drain_timeout": 5,
         "memory_reserve": 64,
+        "memory_limit": 0,
         "size": str(tmp_path / "home/size.json"),
         "rehearsed": "",
     }
@@ -507,7 +514,7 @@ def test_what_ran_before_is_remembered_before_anything_is_changed(host, monkeypa
     host.deploy("2")
     (memory, kept), (file, content) = written
     assert (memory, file) == ("shop.before", "shop.green.ini")
-    assert json.loads(kept) == {"colour": "blue", "content": complete(host, "1"), "release": ""}
+    assert json.loads(kept) == {"colour": "blue", "content": complete(host, "1"), "release": "", "limit": ""}
     assert content == complete(host, "2")
 
 
@@ -1038,6 +1045,117 @@ def test_room_is_needed_for_two_instances_only(host, monkeypatch):
     assert host.deploy("2", reload="in_place") is True
 
 
+# --- the limit of its memory
+
+
+@pytest.fixture
+def limited(host, tmp_path, monkeypatch):
+    """What the Emperor would read for the next instance, and the limit of those that run, in MiB."""
+    group = tmp_path / "app-shop"
+    group.mkdir()
+    group.joinpath("memory.max").write_text("max\n")
+    monkeypatch.setattr(control_group, "of_app", lambda name: group if group.exists() and name == "shop" else None)
+
+    def limits():
+        texts = [vassal_file.read(str(path)) for path in (Path(host.app().limit), group / "memory.max")]
+        return [text and (text if text.strip() == "max" else int(text) // MIB) for text in texts]
+
+    return limits, group
+
+
+def test_an_app_is_held_to_its_limit_from_its_start(limited, host):
+    limits, _group = limited
+    host.deploy("1", memory_limit=100)
+    assert limits() == [100, 100]
+    assert not host.settle(memory_limit=100)
+
+
+def test_a_higher_limit_comes_before_the_switch_and_a_lower_one_after_it(limited, host):
+    limits, _group = limited
+    host.deploy("1", memory_limit=100)
+    host.settle(memory_limit=100)
+    host.deploy("2", memory_limit=200)
+    assert limits() == [200, 200]
+    host.settle(memory_limit=200)
+    host.deploy("3", memory_limit=50)
+    assert limits() == [200, 200]
+    assert host.settle(memory_limit=50)
+    assert limits() == [50, 50]
+
+
+def test_a_limit_alone_is_a_change_and_no_switch(limited, host):
+    limits, _group = limited
+    host.deploy("1", memory_limit=100)
+    host.settle(memory_limit=100)
+    before = host.runs()
+    assert not host.deploy("1", memory_limit=120)
+    assert host.settle(memory_limit=120)
+    assert limits() == [120, 120]
+    assert host.runs() == before
+    assert not host.settle(memory_limit=120)
+
+
+@pytest.mark.parametrize("reload", ["beside", "in_place"])
+def test_a_limit_that_was_raised_for_a_broken_release_is_taken_back(limited, impatient, host, reload):
+    limits, _group = limited
+    host.deploy("1", memory_limit=100)
+    host.settle(memory_limit=100)
+    with pytest.raises(Unhealthy):
+        host.deploy("broken", reload=reload, memory_limit=120)
+    assert limits() == [100, 100]
+    assert not host.settle(memory_limit=100)
+
+
+def test_nothing_is_left_of_the_limit_of_a_first_release_that_is_taken_back(limited, host):
+    limits, _group = limited
+    host.deploy("1", memory_limit=100)
+    vassal.give_back(host.app())
+    assert limits()[0] is None
+
+
+def test_a_limit_that_somebody_changed_is_put_right(limited, host):
+    limits, group = limited
+    host.deploy("1", memory_limit=100)
+    host.settle(memory_limit=100)
+    group.joinpath("memory.max").write_text("max\n")
+    assert host.settle(memory_limit=100)
+    assert limits() == [100, 100]
+
+
+def test_without_control_groups_the_limit_is_kept_for_the_day_there_are_some(limited, host):
+    limits, group = limited
+    group.joinpath("memory.max").unlink()
+    group.rmdir()
+    host.deploy("1", memory_limit=100)
+    assert not host.settle(memory_limit=100)
+    assert limits()[0] == 100
+
+
+def test_a_limit_of_0_changes_none(limited, host):
+    limits, _group = limited
+    host.deploy("1", memory_limit=100)
+    assert not host.settle(memory_limit=0)
+    assert limits() == [100, 100]
+
+
+def test_the_module_says_in_a_dry_run_that_it_would_change_the_limit(limited, module, host):
+    limits, _group = limited
+    module("1", memory_limit=100)
+    module(state="settled", memory_limit=100)
+    assert not module(state="settled", check=True, memory_limit=100)["changed"]
+    assert module(state="settled", check=True, memory_limit=90)["changed"]
+    assert limits() == [100, 100]
+
+
+def test_nothing_is_left_of_the_limit_of_an_absent_app(limited, host):
+    limits, group = limited
+    host.deploy("1", memory_limit=100)
+    group.joinpath("memory.max").unlink()  # the kernel's files go with their directory
+    vassal.absent(host.app())
+    assert limits() == [None, None]
+    assert not group.exists()
+
+
 # --- a run that was killed
 
 
@@ -1344,7 +1462,7 @@ def test_nobody_is_told_again_at_once(ending, host, monkeypatch):
 
     monkeypatch.setattr(processes, "kill", kill)
     monkeypatch.setattr(vassal, "AGAIN", 0.15)
-    monkeypatch.setattr(vassal, "EMPEROR", 0.6)
+    monkeypatch.setattr(vassal, "EMPEROR", 2)  # also on a busy machine enough for two times
     ending.instance.connections = 1
     ending.end(drain_timeout=0)
     assert len(times) > 3
@@ -1912,6 +2030,22 @@ def test_a_settled_switch_can_not_be_taken_back(module, host):
     assert not answer["changed"]
     assert answer["msg"] == "Nothing was to be taken back"
     assert answer["generation"] == generation(host, "2")
+
+
+def test_what_a_run_that_was_killed_left_unfinished_is_removed(module, host):
+    module("1")
+    module(state="settled")
+    vassals = host.params["directory"]
+    scraps = [f"{host.run}/preflight.{kind}" for kind in ("ini", "sock", "stats")]
+    scraps += [f"{vassals}/shop.{kind}.new" for kind in ("blue.ini", "green.ini", "before", "limit")]
+    for scrap in scraps:
+        os.symlink("nowhere", scrap)
+        assert module(state="settled", check=True)["changed"], scrap
+        assert os.path.lexists(scrap)
+        assert module(state="settled")["changed"], scrap
+        assert not os.path.lexists(scrap)
+    assert not module(state="settled")["changed"]
+    assert host.runs() == {"blue": complete(host, "1")}
 
 
 def test_a_switch_that_is_not_settled_is_taken_back(module, host):

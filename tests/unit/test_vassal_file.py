@@ -190,9 +190,8 @@ PLANNED = [
     "max-worker-lifetime = 60",
     "max-worker-lifetime-delta = 6",
     "min-worker-lifetime = 10",
-    "reload-on-rss = 512",
-    "hook-post-fork = call:PyGILState_Ensure",
-    "hook-post-fork = callret:PyRun_SimpleString import ctypes, uwsgi; ctypes.CDLL(None)",
+    "hook-accepting = call:PyGILState_Ensure",
+    "hook-accepting = callret:PyRun_SimpleString import uwsgi; recycle = {}; exec()",
     "; A comment.",
     "add-header = X-Vassal: 123456789abc",
 ]
@@ -220,11 +219,10 @@ def test_a_release_that_the_file_does_not_name_is_measured_of_its_own():
 def test_the_one_worker_of_a_rehearsal_is_not_recycled():
     found = vassal_file.rehearsal("[uwsgi]\n" + "\n".join(PLANNED), "/run/x")
     assert "max-requests" not in found
-    assert "reload-on-rss" not in found
-    assert "hook-post-fork" not in found
+    assert "hook-accepting" not in found
 
 
 def test_the_hooks_of_the_app_belong_to_its_rehearsal():
-    hook = "hook-post-fork = write:/srv/shop/forked yes"
+    hook = "hook-accepting = write:/srv/shop/forked yes"
     assert hook in vassal_file.rehearsal(f"[uwsgi]\n{hook}\n", "/run/x")
     assert vassal_file.rehearsed(f"[uwsgi]\n{hook}\n", "") != vassal_file.rehearsed("[uwsgi]\n", "")

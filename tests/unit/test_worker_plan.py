@@ -34,9 +34,9 @@ def workers(**options):
 @pytest.mark.parametrize(
     ("profile", "cpus", "processes", "threads"),
     [
-        ("web", 1, 2, 16),
-        ("web", 2, 4, 16),
-        ("web", 8, 16, 16),
+        ("web", 1, 2, 8),
+        ("web", 2, 4, 8),
+        ("web", 8, 16, 8),
         ("slow_io", 4, 8, 32),
         ("inference", 1, 2, 4),
         ("inference", 8, 8, 4),
@@ -50,23 +50,23 @@ def test_workers_follow_from_the_processors_and_the_profile(profile, cpus, proce
 
 def test_the_sentence_tells_the_numbers():
     assert plan(size=SMALL, memory=1464)["why"] == (
-        "4 x 16: profile web, 2 per processor (2); a fresh worker of 45 MiB is recycled at 127 to 175 MiB, which "
+        "4 x 8: profile web, 2 per processor (2); a fresh worker of 45 MiB is recycled at 127 to 175 MiB, which "
         "keeps two copies of the app within its 1200 MiB."
     )
     assert plan(memory=1464)["why"] == (
-        "4 x 16: profile web, 2 per processor (2); a fresh worker (assumed to have 64 MiB until it is measured) is "
+        "4 x 8: profile web, 2 per processor (2); a fresh worker (assumed to have 64 MiB until it is measured) is "
         "recycled at 142 to 166 MiB, which keeps two copies of the app within its 1200 MiB."
     )
     assert "profile web, at least 2;" not in plan(cpus=1)["why"]
     assert "profile inference, 1 per processor, at least 2;" in plan({"profile": "inference"}, cpus=1)["why"]
-    assert plan(workers(processes=3), size=SMALL)["why"].startswith("3 x 16: workers.processes is 3; ")
+    assert plan(workers(processes=3), size=SMALL)["why"].startswith("3 x 8: workers.processes is 3; ")
 
 
 def test_memory_bounds_the_processes():
     # Half of 400 for a copy: 40 of base, then 10 + 32 for each.
     found = plan(size=SMALL, memory=664)
     assert (found["processes"], found["share"]) == (3, 400)
-    assert found["why"].startswith("3 x 16: more do not fit into its memory; profile web, 2 per processor (2); ")
+    assert found["why"].startswith("3 x 8: more do not fit into its memory; profile web, 2 per processor (2); ")
     assert found["recycle_rss"] == (200 - 40) // 3 + 35
     # Twice its size is more than 32 MiB: a copy of 360 has 40, then 50 + 50 for each.
     large = {"total": 90 * MIB, "private": 50 * MIB, "rss": 85 * MIB}

@@ -50,7 +50,7 @@ def in_order(process):
         units = "nginx emperor emperor@shop.socket emperor@shop.service"
         if set(host.run(f"systemctl is-active {units}").stdout.split()) != {"active"}:
             return host.run(f"systemctl status {units}").stdout
-        place = host.run("cd /etc/emperor/vassals && ls shop.*").stdout.split()
+        place = host.run("cd /etc/emperor/vassals && ls -I '*.limit' | grep ^shop.").stdout.split()
         if len(place) != 1:
             return f"vassal files: {place}"
         masters, workers = process(host, "master"), process(host, "worker")

@@ -1,0 +1,111 @@
+"""An app that runs away: the kernel stops it at its limit, and no other app notices."""
+
+import json
+import re
+import time
+
+import pytest
+
+GROUPS = "/sys/fs/cgroup/system.slice/emperor.service"
+MIB = 1024 * 1024
+LIMIT = 320  # MiB, see molecule.yml
+# Asks an app again and again until SIGTERM, four visitors at a time, and says how the requests ended. Nothing is
+# sent twice, and every exception counts.
+VISIT = """
+import collections, http.client, json, signal, sys, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+seen, over = collections.Counter(), threading.Event()
+def visit():
+    while not over.is_set():
+        connection = http.client.HTTPConnection("127.0.0.1", timeout=60)
+        try:
+            connection.request("GET", "/slow?ms=50", headers={"Host": sys.argv[1]})
+            answer = connection.getresponse()
+            answer.read()
+            seen[answer.status] += 1
+        except (OSError, http.client.HTTPException) as error:
+            seen[repr(error)] += 1
+        connection.close()
+several = [threading.Thread(target=visit) for _ in range(4)]
+for one in several: one.start()
+signal.sigwait([signal.SIGTERM])
+over.set()
+for one in several: one.join()
+print(json.dumps(seen), flush=True)
+"""
+ASK = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", timeout=120)
+connection.request("GET", sys.argv[2], headers={"Host": sys.argv[1]})
+print(connection.getresponse().status)
+"""
+
+
+def ask(host, path, app="hog.test"):
+    return host.check_output("python3 -c %s %s %s", ASK, app, path)
+
+
+def ends_at_limit(host):
+    events = host.file(f"{GROUPS}/app-hog/memory.events").content_string
+    return int(re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)[1])
+
+
+@pytest.fixture
+def visitors(host):
+    """Visitors of the other app; returns the function that ends them and tells how their requests ended."""
+    host.check_output("systemd-run --quiet --unit visitors python3 -c %s shop.test", VISIT)
+
+    def end():
+        host.check_output("systemctl stop visitors")
+        return json.loads(host.check_output("journalctl --output cat --unit visitors --grep '^{'").splitlines()[-1])
+
+    return end
+
+
+def test_every_process_of_an_app_is_in_its_group(host):
+    for app in ("shop", "hog"):
+        running = set(host.check_output(f"pgrep --euid {app} --full 'uwsgi --ini'").split())
+        assert len(running) > 1
+        assert set(host.check_output(f"cat {GROUPS}/app-{app}/cgroup.procs").split()) == running
+    emperor = host.check_output("systemctl show --property MainPID --value emperor")
+    assert host.check_output(f"cat {GROUPS}/emperor/cgroup.procs") == emperor
+
+
+def test_limits_are_those_of_the_settings(host):
+    assert host.check_output(f"cat {GROUPS}/app-hog/memory.max") == str(LIMIT * MIB)
+    assert 0 < int(host.check_output(f"cat {GROUPS}/app-shop/memory.max")) < 1024 * MIB
+
+
+def test_what_an_app_loads_counts_in_its_group(host):
+    """Not in the Emperor's, in which it began."""
+    mine, emperor = (int(host.check_output(f"cat {GROUPS}/{one}/memory.current")) for one in ("app-hog", "emperor"))
+    assert mine > 20 * MIB
+    assert emperor < mine
+
+
+def test_an_app_that_runs_away_ends_and_no_other_notices(host, visitors):
+    emperor = host.check_output("systemctl show --property MainPID --property NRestarts emperor")
+    before = ends_at_limit(host)
+    time.sleep(10)
+    for _time in range(3):
+        assert ask(host, f"/hog?mb={2 * LIMIT}") == "502"
+        deadline = time.monotonic() + 60
+        while ask(host, "/healthz") != "200":
+            assert time.monotonic() < deadline, "it does not come back"
+    time.sleep(5)
+    seen = visitors()
+    print(seen)
+    assert set(seen) == {"200"}, seen
+    assert ends_at_limit(host) - before >= 3, "nginx asks up to five workers"
+    assert host.check_output("systemctl show --property MainPID --property NRestarts emperor") == emperor
+
+
+def test_apps_are_limited_again_when_the_emperor_was_killed(host):
+    """The kernel lets nobody into a group that divides its memory: systemd has to make it anew."""
+    host.check_output("systemctl kill --kill-whom=main --signal=KILL emperor")
+    deadline = time.monotonic() + 120
+    while [ask(host, "/healthz", f"{app}.test") for app in ("shop", "hog")] != ["200", "200"]:
+        assert time.monotonic() < deadline, host.run("systemctl status emperor").stdout
+        time.sleep(1)
+    test_every_process_of_an_app_is_in_its_group(host)
+    test_limits_are_those_of_the_settings(host)

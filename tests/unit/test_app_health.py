@@ -1,0 +1,124 @@
+"""The health question through the web server: what is a good answer, and whom several questions at once reach."""
+
+import http.server
+import threading
+import time
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.modules import app_health
+
+
+class Site:
+    """A web server; `answers` tells what it answers: a status and a generation for the question of this number."""
+
+    def __init__(self):
+        self.hosts: set[str] = set()
+        self.paths: set[str] = set()
+        self.lock, self.number, self.now, self.most = threading.Lock(), 0, 0, 0
+        self.answers = lambda number: (200, "new")
+        self.delay = 0.02  # seconds
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                with site.lock:
+                    number, site.number, site.now = site.number, site.number + 1, site.now + 1
+                    site.most = max(site.most, site.now)
+                    site.hosts.add(self.headers["Host"])
+                    site.paths.add(self.path)
+                time.sleep(site.delay)
+                status, generation = site.answers(number)
+                self.send_response(status)
+                if generation:
+                    self.send_header("X-Vassal", generation)
+                self.send_header("Content-Length", "9")
+                self.end_headers()
+                self.wfile.write(b"all\n is it")
+                with site.lock:
+                    site.now -= 1
+
+            def log_message(self, *_arguments):
+                """Say nothing."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def site():
+    made = Site()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def health(site, run_module):
+    def ask(**more):
+        arguments = {"port": site.port, "host": "shop.example.com", "path": "/healthz", "generation": "new"}
+        return run_module(app_health, **{**arguments, "seconds": 1, **more})
+
+    return ask
+
+
+def test_a_good_answer_takes_one_question(health, site):
+    assert health() == {"failed": False, "changed": False, "asked": 1, "invocation": health()["invocation"]}
+    assert (site.hosts, site.paths, site.most) == ({"shop.example.com"}, {"/healthz"}, 1)
+
+
+def test_several_ask_at_once_when_the_wrong_instance_answers(health, site):
+    site.answers = lambda number: (200, "new" if number == 20 else "old")
+    answer = health(seconds=10)
+    assert not answer["failed"]
+    assert answer["asked"] == 1 + 2 * 16
+    assert 4 < site.most <= 16
+
+
+def test_a_small_app_is_not_asked_more_than_it_can_answer(health, site):
+    site.answers = lambda number: (200, "new" if number == 5 else "old")
+    answer = health(seconds=10, at_once=2)
+    assert answer["asked"] == 1 + 3 * 2
+    assert site.most == 2
+
+
+def test_any_instance_will_do_where_none_is_named(health, site):
+    site.answers = lambda number: (200, "")
+    assert not health(generation="")["failed"]
+
+
+def test_a_reload_of_nginx_takes_a_moment(health, site):
+    site.answers = lambda number: (200, "new") if number > 3 else (404, "")
+    assert not health()["failed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            (500, "new"),
+            "Visitors of shop.example.com/healthz get the status 500 instead of 200: all is i (asked for 1 s).",
+        ),
+        ((200, "old"), "are answered by another instance than the one that was started"),
+        ((200, ""), "are answered by another instance than the one that was started"),
+    ],
+)
+def test_a_bad_answer_is_told_in_a_sentence(health, site, answer, told):
+    site.answers = lambda number: answer
+    found = health()
+    assert found["failed"]
+    assert told in found["msg"]
+
+
+def test_no_answer_is_told_in_a_sentence(health, site):
+    found = health(port=1)
+    assert found["failed"]
+    assert "get no answer (" in found["msg"]
+    assert "refused" in found["msg"]
+
+
+def test_an_answer_that_takes_too_long_is_none(health, site):
+    site.delay = 3.0
+    found = health(patience=1)
+    assert found["failed"]
+    assert "get no answer (timed out)" in found["msg"]
