@@ -805,7 +805,7 @@ def test_the_memory_guard_gets_its_settings_and_may_do_next_to_nothing():
     service = unit(render("emperor-memory-guard.service.j2", uwsgi_web_group="web"))
     # systemd reads %% as %.
     assert service["[Service]", "ExecStart"] == (
-        "/usr/local/libexec/emperor-memory-guard --floor=10%% --interval=2 --vassals=/etc/emperor/vassals "
+        "/usr/local/libexec/emperor-memory-guard --floor=5%% --interval=2 --vassals=/etc/emperor/vassals "
         f"--run=/run/emperor --lock={exclusive.PATH}"
     )
     wanted = {

@@ -278,7 +278,7 @@ class World:
     :ivar fresh: MiB of its own that a worker has when it starts.
     """
 
-    floor = 500
+    floor = 250
 
     def __init__(self, **apps):
         self.clock, self.pid = NOW, 100
@@ -336,8 +336,8 @@ class World:
             (name, place, one) for name, place in self.places.items() for one in place if one.pid == process.pid
         )
         available = self.memory().available // MIB
-        urgent = available < self.floor / 2 or self.stalled >= memory_guard.STALLED
-        assert available < self.floor, "above the floor"
+        urgent = available < self.floor or self.stalled >= memory_guard.STALLED
+        assert available < 2 * self.floor, "enough is available"
         assert victim.state == "accepting", victim.state
         assert self.clock - victim.started >= memory_guard.YOUNG, "too young"
         assert urgent or not victim.requests, "busy, and it is not urgent"
@@ -382,7 +382,7 @@ class World:
         return [victim.own for victim, _at in self.asked]
 
 
-def test_above_the_floor_no_app_is_looked_at(monkeypatch):
+def test_while_enough_is_available_no_app_is_looked_at(monkeypatch):
     world = World(shop=[100, 300])
     monkeypatch.setattr(world, "instances", None)
     world.rest = 900
@@ -398,7 +398,7 @@ def test_below_it_the_largest_idle_worker_is_asked_after_two_looks():
     assert world.victims() == [250]
     assert world.said == [
         "asked the idle worker 2 of blog (pid 104, 250 MiB of its own) to end after its requests: 400 MiB of memory "
-        "are available, the floor is 500 MiB",
+        "are available, twice the floor is 500 MiB",
         "worker 2 of blog is replaced (pid 105, 0 MiB of its own): available memory went from 400 to 650 MiB",
     ]
 
@@ -547,7 +547,7 @@ def test_where_fresh_workers_are_as_large_it_backs_off_and_says_so_once():
     assert world.victims() == [300]
     assert len(world.said) == 3
     assert world.said[-1] == (
-        "405 MiB of memory are available, the floor is 500 MiB, but replacing a worker would not help: of the 3 that "
+        "405 MiB of memory are available, twice the floor is 500 MiB, but replacing a worker would not help: of the 3 that "
         "may be replaced none would give back more than 5 MiB"
     )
     world.look(memory_guard.REMEMBERED)  # then it tries again

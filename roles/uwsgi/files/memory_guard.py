@@ -1,9 +1,10 @@
 #!/usr/bin/python3 -IS
 """Keep a host from running out of memory: let its largest idle workers be replaced, one at a time, as few as needed.
 
-While the host's available memory is above a floor, nothing is done and no app is looked at. Below it, the worker whose
-replacement gives back most is asked to end after its requests (SIGHUP, what uWSGI's own chain reload sends); its master
-starts another one. The next one is asked when that one accepts requests and memory is still low.
+A floor of the host's available memory is to be kept. While twice of it is available, nothing is done and no app is
+looked at. Below that, the worker whose replacement gives back most is asked to end after its requests (SIGHUP, what
+uWSGI's own chain reload sends); its master starts another one. The next one is asked when that one accepts requests and
+memory is still low.
 
 What a worker has of its own is counted as its anonymous memory, swapped or not, less that of its master, from which it
 was forked. /proc/PID/status tells that to everybody; the exact number, in smaps_rollup, only to those who may trace the
@@ -24,9 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 MIB = 1024 * 1024
-# Below this part of the floor it is urgent: then busy workers are asked, too.
-URGENT = 0.5
-# It is urgent as well when all processes waited for memory for so many percent of the last 10 s.
+# It is urgent below the floor, and when all processes waited for memory for so many percent of the last 10 s.
 STALLED = 10.0
 # Seconds a worker is left alone after its start.
 YOUNG = 10
@@ -316,11 +315,11 @@ class Guard:
             return PAUSE
         memory = self.host.memory()
         floor = limit(self.floor, memory.total)
-        if memory.available >= floor:
+        if memory.available >= 2 * floor:
             self.idle, self.helpless, self.said = set(), None, False
             return self.interval
 
-        urgent = memory.available < URGENT * floor or memory.stalled >= STALLED
+        urgent = memory.available < floor or memory.stalled >= STALLED
         if not urgent and self.host.deploying():
             # Two instances run meanwhile, and the end of one of them will give back more than we could.
             return self.interval
@@ -383,7 +382,7 @@ class Guard:
         self.say(
             f"asked the {state} worker {worker.number} of {instance.app} (pid {worker.process.pid}, "
             f"{mib(worker.own)} MiB of its own) to end after its requests: {mib(memory.available)} MiB of memory are "
-            f"available, the floor is {mib(floor)} MiB"
+            f"available, twice the floor is {mib(2 * floor)} MiB"
         )
 
     def over(self, asked: Asked) -> bool:
@@ -415,9 +414,9 @@ class Guard:
         self.said = True
         most = max((self.gain(*one) for one in allowed), default=0)
         self.say(
-            f"{mib(memory.available)} MiB of memory are available, the floor is {mib(floor)} MiB, but replacing a "
-            f"worker would not help: of the {len(allowed)} that may be replaced none would give back more than "
-            f"{mib(max(most, 0))} MiB"
+            f"{mib(memory.available)} MiB of memory are available, twice the floor is {mib(2 * floor)} MiB, but "
+            f"replacing a worker would not help: of the {len(allowed)} that may be replaced none would give back more "
+            f"than {mib(max(most, 0))} MiB"
         )
 
 
