@@ -547,8 +547,8 @@ def test_where_fresh_workers_are_as_large_it_backs_off_and_says_so_once():
     assert world.victims() == [300]
     assert len(world.said) == 3
     assert world.said[-1] == (
-        "405 MiB of memory are available, twice the floor is 500 MiB, but replacing a worker would not help: of the 3 that "
-        "may be replaced none would give back more than 5 MiB"
+        "405 MiB of memory are available, twice the floor is 500 MiB, but replacing a worker would not help: of the 3 "
+        "that may be replaced none would give back more than 5 MiB"
     )
     world.look(memory_guard.REMEMBERED)  # then it tries again
     assert len(world.asked) == 2

@@ -108,8 +108,8 @@ def test_while_enough_is_available_nobody_is_asked(host, set_floor, told):
 def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, set_floor, told, visitors):
     """They leak 900 MiB in a minute, and would go to 800 MiB below where the guard begins.
 
-    Workers in their first 10 s are left alone, and what a replacement gives back is what others have more than those. So
-    nine workers may have 16 MiB each, and what they leak in 10 s.
+    Workers in their first 10 s are left alone, and what a replacement gives back is what others have more than those.
+    So nine workers may have 16 MiB each, and what they leak in 10 s.
     """
     begin = (available(host) - 100) // 2 * 2
     set_floor(begin // 2)
