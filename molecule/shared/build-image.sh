@@ -3,7 +3,7 @@
 # build-image.sh vm        RELEASE OUTPUT-DIR  -> OUTPUT-DIR/{disk.ext4,vmlinuz,initrd}
 #
 # A bare Debian host with systemd and Python, made from Debian's own packages by mmdebstrap: no container registry.
-# Does nothing when the image is there and was built by this very script with the same certificates.
+# Does nothing when the image is there and was built by this very script with the same files.
 set -euo pipefail
 # Package ownership needs root; the output directory is the caller's.
 [ "$1" = container ] || mkdir -p "$3"
@@ -14,7 +14,8 @@ PATH=$PATH:/usr/sbin:/sbin
 # The hosts trust what this machine trusts: a company's own certificate authority, for instance.
 shopt -s nullglob
 certificates=(/usr/local/share/ca-certificates/*.crt)
-recipe=$(cat "$0" "${certificates[@]}" | sha256sum | cut -c1-16)
+sitecustomize=$(dirname "$(readlink -f "$0")")/sitecustomize.py
+recipe=$(cat "$0" "$sitecustomize" "${certificates[@]}" | sha256sum | cut -c1-16)
 
 # Two builds at once: the second waits, then finds the work done.
 exec 9> "/run/lock/emperor-host-$kind-$release.lock"
@@ -48,6 +49,7 @@ case $kind in
   container)
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
+    options+=(--customize-hook="copy-in $sitecustomize /usr/lib/python3/dist-packages")
     mmdebstrap "${options[@]}" --include="$packages" "${sources[@]}" > "$work/root.tar"
     podman import --quiet --change "LABEL emperor-host=$recipe" --change 'CMD ["/lib/systemd/systemd"]' \
       --change 'STOPSIGNAL SIGRTMIN+3' "$work/root.tar" "$image" > /dev/null
