@@ -14,8 +14,8 @@ PATH=$PATH:/usr/sbin:/sbin
 # The hosts trust what this machine trusts: a company's own certificate authority, for instance.
 shopt -s nullglob
 certificates=(/usr/local/share/ca-certificates/*.crt)
-sitecustomize=$(dirname "$(readlink -f "$0")")/sitecustomize.py
-recipe=$(cat "$0" "$sitecustomize" "${certificates[@]}" | sha256sum | cut -c1-16)
+usercustomize=$(dirname "$(readlink -f "$0")")/usercustomize.py
+recipe=$(cat "$0" "$usercustomize" "${certificates[@]}" | sha256sum | cut -c1-16)
 
 # Two builds at once: the second waits, then finds the work done.
 exec 9> "/run/lock/emperor-host-$kind-$release.lock"
@@ -49,7 +49,7 @@ case $kind in
   container)
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    options+=(--customize-hook="copy-in $sitecustomize /usr/lib/python3/dist-packages")
+    options+=(--customize-hook="copy-in $usercustomize /usr/lib/python3/dist-packages")
     mmdebstrap "${options[@]}" --include="$packages" "${sources[@]}" > "$work/root.tar"
     podman import --quiet --change "LABEL emperor-host=$recipe" --change 'CMD ["/lib/systemd/systemd"]' \
       --change 'STOPSIGNAL SIGRTMIN+3' "$work/root.tar" "$image" > /dev/null

@@ -1,16 +1,12 @@
 """Every Molecule scenario is one test: fresh hosts, dry run, converge, idempotence, testinfra, destroy.
 
-Two scenarios share the machine, because a part of their time is waiting; each has hosts of its own. The whole output
-goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
+The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
 """
 
-import contextlib
 import os
-import queue
 import re
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,11 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".cache/scenarios"
 # Not those with commands of their own: vm is slow without KVM (make test-vm), bench tests nothing (make bench).
-FOUND = {path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"}
-# What they assert is how soon a host helps itself: with the machine to themselves, after all others.
-ALONE = ["faults", "workers"]
-# The longest is the first, so that the other lane takes all the rest meanwhile.
-SCENARIOS = ["reload_modes", *sorted(FOUND - {"reload_modes", *ALONE}), *ALONE]
+SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
 
@@ -67,34 +59,13 @@ def what_failed(lines):
     return "\n".join(lines[max(0, end - 80) : end + 1])
 
 
-@pytest.fixture(scope="module")
-def begun(request):
-    """The chosen scenarios that share the machine, begun: the outcome of each, and a queue of what they tell."""
-    told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    chosen = [item.callspec.params["scenario"] for item in request.session.items if item.path == request.path]
-    with ThreadPoolExecutor(max_workers=2) as lanes:
-        yield {name: lanes.submit(run, name, told.put) for name in chosen if name not in ALONE}, told
-        lanes.shutdown(cancel_futures=True)
-
-
-def outcome(scenario, begun, say):
-    """Run a scenario alone, or wait for one that was begun."""
-    outcomes, told = begun
-    if scenario in ALONE:
-        return run(scenario, say)
-    while not (outcomes[scenario].done() and told.empty()):
-        with contextlib.suppress(queue.Empty):
-            say(told.get(timeout=1))
-    return outcomes[scenario].result()
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_scenario(scenario, begun, capfd):
+def test_scenario(scenario, capfd):
     def say(text):
         with capfd.disabled():
             print(f"\n{text}", end="", flush=True)
 
-    code, lines = outcome(scenario, begun, say)
+    code, lines = run(scenario, say)
     where = f"the whole output: .cache/scenarios/{scenario}.log"
     if code != 0:
         pytest.fail(f"{what_failed(lines)}\n\n{where}", pytrace=False)
