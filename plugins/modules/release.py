@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import pwd
@@ -13,6 +14,7 @@ import stat
 import subprocess
 import tarfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -137,6 +139,11 @@ removed:
 
 DESCRIPTION = "release.json"
 SIZE = "size.json"  # written by the module vassal, which measures it
+
+# What a virtualenv has when pip was installed into it and nothing else: where it is kept, how, and how it is brought.
+PIP = "pip-{}-of-python-{}"
+KEEP_PIP = 'cd "$1" && cp -a --parents bin/pip* lib "$2"'
+TAKE_PIP = 'cp -a "$2/." "$1" && sed -i "1s|.*|#!$1/bin/python|" "$1"/bin/pip*'
 
 LOG_LINES = 40  # of a failed command's output; pip tells the cause before its traceback
 
@@ -361,6 +368,24 @@ def lay_out(path: str, bundle: str | None, user: pwd.struct_passwd) -> None:
     os.chown(path, 0, 0)
 
 
+def keep_pip(run: Callable[..., str], path: str, kept: str, user: pwd.struct_passwd) -> None:
+    """Keep the pip of a release for the next ones: installing it takes as long as what a small app requires.
+
+    It belongs to root: an app that was broken into cannot change what installs its next release.
+
+    :param path: the release, in whose virtualenv is nothing but pip.
+    :param kept: the directory to be, which is complete as soon as it is there.
+    """
+    copy = os.path.join(path, "pip")
+    os.mkdir(copy, 0o700)
+    os.chown(copy, user.pw_uid, user.pw_gid)
+    run("keeping pip", "sh", "-c", KEEP_PIP, "sh", os.path.join(path, "venv"), copy)
+    own_by_root(copy, user.pw_gid)
+    for old in glob.glob(os.path.join(os.path.dirname(kept), PIP.format("*", "*"))):
+        os.rename(old, os.path.join(path, "scratch", os.path.basename(old)))
+    os.rename(copy, kept)
+
+
 def stage(releases: Releases, params: dict[str, Any]) -> None:
     """Make a release ready to run.
 
@@ -377,9 +402,14 @@ def stage(releases: Releases, params: dict[str, Any]) -> None:
     python = os.path.join(venv, "bin", "python")
     # In two steps: venv hides what pip's own installation complains about, a full disk for example.
     run(f"making a virtualenv with {params['interpreter']}", params["interpreter"], "-m", "venv", "--without-pip", venv)
-    run("installing pip", python, "-m", "ensurepip", "--default-pip")
-    ask = "import platform; print(platform.python_version())"
-    version = run("asking Python for its version", python, "-c", ask).strip()
+    ask = "import ensurepip, platform; print(platform.python_version(), ensurepip.version())"
+    version, pip_version = run("asking Python for its version and its pip's", python, "-c", ask).split()[-2:]
+    kept = os.path.join(releases.home, PIP.format(pip_version, version))
+    if os.path.isdir(kept):
+        run("installing pip", "sh", "-c", TAKE_PIP, "sh", venv, kept)
+    else:
+        run("installing pip", python, "-m", "ensurepip", "--default-pip")
+        keep_pip(run, path, kept, user)
     pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--prefer-binary", *params["pip_arguments"]]
     if params["requirements"]:
         file = os.path.join(source, params["requirements"])

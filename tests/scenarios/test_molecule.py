@@ -1,4 +1,4 @@
-"""Every Molecule scenario is one test: fresh hosts, dry run, converge, idempotence, testinfra, destroy.
+"""Every Molecule scenario is one test: fresh hosts, converge, idempotence, testinfra, destroy.
 
 The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
 """

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tarfile
 
@@ -22,10 +23,12 @@ mkdir -p "$4/bin" "$4/lib/site-packages/shop/static"
 cat > "$4/bin/python" <<'PYTHON'
 #!/bin/sh
 case "$*" in
-  *python_version*) echo 3.13.5 ;;
+  *python_version*) echo 3.13.5 "$(cat "$(dirname "$0")/../../../../pip-version" 2>/dev/null || echo 25.1)" ;;
   *purelib*) echo "$(cd "$(dirname "$0")/.." && pwd)/lib/site-packages" ;;
   *compileall*) mkdir "$4/__pycache__" ;;
-  *ensurepip*) test ! -e "$(dirname "$0")/../../../../no-pip" || { echo "no pip today"; exit 1; } ;;
+  *ensurepip*)
+    test ! -e "$(dirname "$0")/../../../../no-pip" || { echo "no pip today"; exit 1; }
+    printf '#!/of/the/first\\n%s\\n' "it's pip" > "$(dirname "$0")/pip" ;;
   *pip*)
     printf '%s\\n' "$*" >> "$(dirname "$0")/../pip"
     printf '%s=%s\\n' HOME "$HOME" PATH "$PATH" TOKEN "$TOKEN" https_proxy "$https_proxy" > "$(dirname "$0")/../env"
@@ -233,6 +236,34 @@ def test_what_the_installation_of_pip_complains_about_is_told(staged, home):
     assert "installing pip failed:\nno pip today" in staged("aaa")["msg"]
 
 
+def test_pip_is_installed_once_and_belongs_to_root(staged, home, deeds):
+    assert not staged("aaa")["failed"]
+    kept = home / "pip-25.1-of-python-3.13.5"
+    assert {(uid, gid) for name, uid, gid in deeds.of("own") if name.startswith(str(home / "releases/aaa/pip"))} == {
+        (os.getuid(), os.getgid()), (0, os.getgid())
+    }  # fmt: skip
+    assert {mode(one) for one in (kept, kept / "bin/pip", kept / "lib")} == {0o750, 0o640}
+    (home / "no-pip").touch()
+    assert not staged("bbb")["failed"]
+    script = home / "releases/bbb/venv/bin/pip"
+    assert script.read_text() == f"#!{home}/releases/bbb/venv/bin/python\nit's pip\n"
+    assert (home / "releases/bbb/venv/lib/site-packages").is_dir()
+    assert sorted(os.listdir(home / "releases/bbb")) == ["release.json", "src", "venv"]
+
+
+def test_a_newer_pip_takes_the_place_of_the_kept_one(staged, home):
+    staged("aaa")
+    (home / "pip-version").write_text("26.0")
+    assert not staged("bbb")["failed"]
+    assert [path.name for path in home.glob("pip-*-of*")] == ["pip-26.0-of-python-3.13.5"]
+
+
+def test_what_was_kept_for_want_of_room_only_in_part_is_not_used(staged, home, program):
+    broken = INTERPRETER.replace("*ensurepip*)", "*ensurepip*) chmod a-w ../pip; rm -r ../venv/lib;")
+    assert "keeping pip failed:" in staged("aaa", interpreter=program("broken", broken))["msg"]
+    assert not list(home.glob("pip-*"))
+
+
 def test_a_failed_virtualenv_is_named(staged, interpreter):
     open(interpreter + ".fails", "w").close()
     assert f"making a virtualenv with {interpreter} failed:\nno venv today" in staged("aaa")["msg"]
@@ -295,7 +326,10 @@ def test_a_real_virtualenv_works(staged, home):
     assert not answer["failed"], answer
     assert answer["releases"][0]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert (home / "releases/aaa/src/__pycache__").is_dir()
-    assert os.access(home / "releases/aaa/venv/bin/pip", os.X_OK)
+    for name in ("aaa", "bbb"):
+        assert not staged(name, interpreter=sys.executable, static={})["failed"]
+        pip = home / f"releases/{name}/venv/bin/pip"
+        assert str(pip.parent.parent) in subprocess.check_output([pip, "--version"], text=True)
 
 
 # --- which release runs, which one to return to, which ones to remove
