@@ -207,6 +207,32 @@ def checkout(repo: str, commit: str, target: str) -> None:
     git("submodule", "--quiet", "update", "--init", "--recursive", cwd=target)
 
 
+def unpack_tar(file: str, target: str) -> None:
+    """Unpack a tar archive into a directory, and nothing outside of it.
+
+    :raises tarfile.TarError: when the archive leads out.
+    """
+    with tarfile.open(file) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(target, filter="data")
+            return
+        # Python before 3.11.4, Debian 12's for one. Links come last, so that nothing is written through one.
+        members = archive.getmembers()
+        links = [member for member in members if member.issym()]
+        places = {os.path.normpath(link.name) for link in links}
+        for member in members:
+            path = os.path.normpath(member.name)
+            target_of_link = os.path.normpath(os.path.join(os.path.dirname(path), member.linkname))
+            if any(os.path.isabs(one) or one.split(os.sep)[0] == ".." for one in (path, target_of_link)):
+                raise tarfile.TarError(f"{member.name} leads out of it")
+            if not (member.isfile() or member.isdir() or member.issym()):
+                raise tarfile.TarError(f"{member.name} is neither a file nor a directory nor a symbolic link")
+            if places.intersection(path[:end] for end, sign in enumerate(path) if sign == os.sep):
+                raise tarfile.TarError(f"{member.name} goes through a link")
+        archive.extractall(target, [member for member in members if not member.issym()])  # noqa: S202
+        archive.extractall(target, links)  # noqa: S202
+
+
 def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
     """Fetch an archive, compare its checksum, unpack it and return the directory that holds the source.
 
@@ -233,8 +259,7 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
     try:
         # The format is told by the content, as the file has no name of its own here.
         if tarfile.is_tarfile(file):
-            with tarfile.open(file) as archive:
-                archive.extractall(target, filter="data")
+            unpack_tar(file, target)
         else:
             shutil.unpack_archive(file, target, "zip")
     except BROKEN as error:

@@ -385,9 +385,17 @@ def archived(kind, shop, file, top):
                 packed.add(path, top + str(path.relative_to(shop)))
         raw = plain.getvalue()
         file.write_bytes({"gz": gzip.compress(raw), "xz": lzma.compress(raw), "": raw}[kind])
-    return {"url": str(file), "checksum": "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()}
+    return checked(file)
 
 
+@pytest.fixture(params=["any Python", "Python before 3.11.4"])
+def python(request, monkeypatch):
+    """With what Python has to unpack archives safely, and without."""
+    if request.param != "any Python":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+
+
+@pytest.mark.usefixtures("python")
 @pytest.mark.parametrize("top", ["", "shop-2.1/"])
 @pytest.mark.parametrize("kind", ["gz", "xz", "", "zip"])
 def test_an_archive_is_the_source_inside_it(kind, top, shop, bundle, tmp_path):
@@ -421,6 +429,24 @@ def test_an_archive_that_is_not_there_is_refused(bundle, tmp_path):
             bundle(archive={"url": url, "checksum": "sha256:" + "0" * 64})
 
 
+def test_an_archive_keeps_links_that_stay_inside(python, shop, bundle, tmp_path):
+    file = tmp_path / "linked.tar"
+    with tarfile.open(file, "w") as packed:
+        for name, target in (("latest", "shop"), ("shop/run", "../run.sh")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            packed.addfile(link)
+        for name in ("shop", "run.sh"):
+            packed.add(shop / name, name)
+    found = members(bundle(archive=checked(file))["file"])
+    assert (found["latest"].linkname, found["shop/run"].linkname) == ("shop", "../run.sh")
+
+
+def checked(file):
+    """An archive as the user would write it."""
+    return {"url": str(file), "checksum": "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
 def damaged(kind, shop, file):
     if kind == "no archive":
         file.write_bytes(b"<html>not found</html>")
@@ -440,9 +466,22 @@ def damaged(kind, shop, file):
             link = tarfile.TarInfo("out")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc"
             packed.addfile(link)
-    return {"url": str(file), "checksum": "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()}
+    elif kind == "a tar that goes through a link that leads out":
+        with tarfile.open(file, "w") as packed:
+            for name, target in (("here", "."), ("out", "here/here/../..")):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = tarfile.SYMTYPE, target
+                packed.addfile(link)
+            packed.addfile(tarfile.TarInfo("./out/side"))
+    elif kind == "a tar with a device":
+        with tarfile.open(file, "w") as packed:
+            device = tarfile.TarInfo("null")
+            device.type, device.devmajor, device.devminor = tarfile.CHRTYPE, 1, 3
+            packed.addfile(device)
+    return checked(file)
 
 
+@pytest.mark.usefixtures("python")
 @pytest.mark.parametrize(
     "kind",
     [
@@ -451,19 +490,21 @@ def damaged(kind, shop, file):
         "a zip with a wrong byte",
         "a tar that leads out",
         "a tar with a link that leads out",
+        "a tar that goes through a link that leads out",
+        "a tar with a device",
     ],
 )
 def test_an_archive_that_cannot_be_unpacked_is_refused(kind, shop, bundle, tmp_path):
     with pytest.raises(Refused, match=r"cannot be unpacked: .* Use a tar or zip archive"):
         bundle(archive=damaged(kind, shop, tmp_path / "archive"))
     assert os.listdir(tmp_path / "cache") == []
+    assert not (tmp_path / "side").exists()
 
 
 def test_an_archive_without_files_is_refused(bundle, tmp_path):
     tarfile.open(tmp_path / "empty.tar", "w").close()
-    checksum = "sha256:" + hashlib.sha256((tmp_path / "empty.tar").read_bytes()).hexdigest()
     with pytest.raises(Refused, match="has no files"):
-        bundle(archive={"url": "empty.tar", "checksum": checksum})
+        bundle(archive=checked(tmp_path / "empty.tar"))
 
 
 @pytest.mark.parametrize("check", [False, True])
