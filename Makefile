@@ -6,13 +6,16 @@ PORT ?= 8080
 SWITCHES ?= 50
 VM_RELEASE ?= trixie
 
+# Lint while the images are built
+MAKEFLAGS += --jobs=2
+
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Molecule's state: in the checkout, not in a home directory where checkouts of the same name would share it
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export YAMLLINT_CONFIG_FILE := .config/yamllint.yml
 
-.PHONY: help demo demo-down test test-vm bench bench-reload soak lint molecule docs bootstrap images
+.PHONY: help demo demo-down test test-vm bench bench-reload soak lint molecule docs bootstrap images bookworm trixie
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +61,7 @@ docs: bootstrap ## write the variable tables of the roles' READMEs anew
 bootstrap:
 	@.config/bootstrap
 
-images: bootstrap
-	@molecule/shared/build-image.sh container bookworm
-	@molecule/shared/build-image.sh container trixie
+images: bookworm trixie
+
+bookworm trixie: bootstrap
+	@molecule/shared/build-image.sh container $@

@@ -34,6 +34,20 @@ while not select.select([sys.stdin], [], [], 0.05)[0]:
 print(json.dumps({"running": running, "ended": ended}))
 """
 
+# The memory of all processes of a user, and that of the largest one, in MiB. Reads as that user, as the kernel shows it
+# to nobody else who may not trace the processes, root in a container for one.
+MEMORY = """
+import json, os, pwd, re, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([]); os.setgid(user.pw_gid); os.setuid(user.pw_uid)
+told = []
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    if os.stat("/proc/" + pid).st_uid == user.pw_uid and int(pid) != os.getpid():
+        with open("/proc/%s/smaps_rollup" % pid) as file:
+            told.append(dict(re.findall(r"^(Rss|Pss): +(\\d+)", file.read(), re.M)))
+print(json.dumps([sum(int(one["Pss"]) for one in told) // 1024, max(int(one["Rss"]) for one in told) // 1024]))
+"""
+
 
 @pytest.fixture
 def visitors(addresses):
@@ -116,3 +130,15 @@ def test_workers_come_with_the_load_and_go_after_it(apps, playbook, visitors, fl
     assert not load.report.failures, load.report
     for running in seen:
         assert {"1", "4"} <= set(running), "not from the least to the most"
+
+
+def test_workers_share_a_model(apps, playbook, fleet):
+    """Four of them and their master, after requests that read all of it, need hardly more than one alone."""
+    app = apps["three"] | {"profile": "inference", "workers": {"processes": 4}, "environment": {"SHOP_MODEL_MB": "200"}}
+    deploy(playbook, app)
+    for host in fleet:
+        assert ask(host, "/model", 10, threads=8, apps=["three"]) == {"200": 80}
+        total, largest = json.loads(host.check_output("python3 -c %s three", MEMORY))
+        print(f"{host.backend.name}: {total} MiB in all, {largest} MiB the largest process")
+        assert largest > 200, "the model is not there"
+        assert total < 1.3 * largest
