@@ -1,20 +1,27 @@
 """Every Molecule scenario is one test: fresh hosts, converge, idempotence, testinfra, destroy.
 
-The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
+Scenarios with a single host leave a processor idle, so two of them run side by side. The whole output goes to
+.cache/scenarios/NAME.log; a failure shows the part that matters.
 """
 
 import os
+import queue
 import re
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".cache/scenarios"
 # Not those with commands of their own: vm is slow without KVM (make test-vm), bench tests nothing (make bench).
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
+PLATFORMS = {name: yaml.safe_load(ROOT.joinpath(f"molecule/{name}/molecule.yml").read_text()).get("platforms")
+             for name in SCENARIOS}  # fmt: skip
+SMALL = [name for name in SCENARIOS if PLATFORMS[name] and len(PLATFORMS[name]) == 1]
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
 
@@ -59,13 +66,30 @@ def what_failed(lines):
     return "\n".join(lines[max(0, end - 80) : end + 1])
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_scenario(scenario, capfd):
-    def say(text):
+@pytest.fixture(scope="session")
+def running(request):
+    """The small scenarios that were chosen, on their way, by name; what they say is in the queue."""
+    tests = [item for item in request.session.items if item.path == Path(__file__)]
+    chosen = {item.callspec.params["scenario"] for item in tests}
+    said = queue.Queue()
+    with ThreadPoolExecutor(2) as pool:
+        yield said, pool, {name: pool.submit(run, name, said.put) for name in SMALL if name in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("scenario", [*SMALL, *(name for name in SCENARIOS if name not in SMALL)])
+def test_scenario(scenario, running, capfd):
+    said, pool, small = running
+    # The large ones come when all small ones have ended.
+    outcome = small.get(scenario) or pool.submit(run, scenario, said.put)
+    while not (outcome.done() and said.empty()):
+        try:
+            text = said.get(timeout=0.5)
+        except queue.Empty:
+            continue
         with capfd.disabled():
             print(f"\n{text}", end="", flush=True)
-
-    code, lines = run(scenario, say)
+    code, lines = outcome.result()
     where = f"the whole output: .cache/scenarios/{scenario}.log"
     if code != 0:
         pytest.fail(f"{what_failed(lines)}\n\n{where}", pytrace=False)

@@ -97,7 +97,8 @@ def keep(measurement, mode, found):
     print(measurement, mode, found)
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     kept.setdefault(measurement, {})[mode] = found
-    kept["machine"] = {"processors": os.cpu_count(), "date": datetime.now(UTC).date().isoformat()}
+    kept.setdefault("dates", {})[measurement] = datetime.now(UTC).date().isoformat()
+    kept["processors"] = os.cpu_count()
     KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     before, _old, after = re.split(f"({BEGIN}.*{END})", PAGE.read_text(), flags=re.DOTALL)
     PAGE.write_text(f"{before}{BEGIN}\n{table(kept)}\n{END}{after}")
@@ -110,7 +111,8 @@ def table(kept):
         if found:
             cells = [show(found[mode]) if mode in found else "" for mode in MODES]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    machine = kept["machine"]
-    lines += ["", f"Measured on {machine['date']}: Debian 12 and 13 in containers, which share {machine['processors']} "
-              "processors with Ansible and the visitors."]  # fmt: skip
+    first, last = min(kept["dates"].values()), max(kept["dates"].values())
+    when = f"on {first}" if first == last else f"from {first} to {last}"
+    lines += ["", f"Measured {when}: Debian 12 and 13 in containers, which share {kept['processors']} processors with "
+              "Ansible and the visitors."]  # fmt: skip
     return "\n".join(lines)
