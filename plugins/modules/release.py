@@ -434,8 +434,6 @@ def stage(releases: Releases, params: dict[str, Any]) -> None:
             own_by_root(tree, user.pw_gid)
     open_to_nginx(releases, release, list(params["static"].values()))
     releases.record(release, id=release, label=params["label"], created=time.time(), python=version)
-    if params["bundle"]:
-        os.unlink(params["bundle"])
 
 
 def activate(releases: Releases, params: dict[str, Any]) -> bool:
@@ -464,9 +462,13 @@ def bring(module: AnsibleModule, releases: Releases) -> tuple[bool, list[str]]:
         if changed and not module.check_mode:
             try:
                 stage(releases, module.params)
-            except StageFailed as failure:
+            except (StageFailed, OSError) as failure:
                 shutil.rmtree(releases.path(release), ignore_errors=True)
                 module.fail_json(msg=f"Release {release} could not be staged, nothing that runs was touched: {failure}")
+            finally:
+                if module.params["bundle"]:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(module.params["bundle"])
         if not module.check_mode:
             changed |= publish(releases, releases.current(), module.params["static"], release)
     elif state == "current":

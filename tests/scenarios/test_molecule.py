@@ -71,7 +71,7 @@ def running(request):
     """The small scenarios that were chosen, on their way, by name; what they say is in the queue."""
     tests = [item for item in request.session.items if item.path == Path(__file__)]
     chosen = {item.callspec.params["scenario"] for item in tests}
-    said = queue.Queue()
+    said: queue.Queue[str] = queue.Queue()
     with ThreadPoolExecutor(2) as pool:
         yield said, pool, {name: pool.submit(run, name, said.put) for name in SMALL if name in chosen}
         pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """The module `release`: staging touches nothing that runs, killed runs heal, and old pages find their assets."""
 
+import errno
 import io
 import itertools
 import json
@@ -220,9 +221,21 @@ def test_a_failed_stage_says_why_and_leaves_nothing(arguments, sentence, staged,
     assert answer["failed"]
     assert "Release bbb could not be staged, nothing that runs was touched" in answer["msg"]
     assert sentence in answer["msg"]
+    assert not (home / "bundle.tar.gz").exists()
     assert os.listdir(home / "releases") == ["aaa"]
     unchanged = {path: time for path, time in before.items() if path.name != "releases"}
     assert unchanged == {path: os.lstat(path).st_ctime_ns for path in unchanged}
+
+
+def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(staged, home, monkeypatch):
+    def full(_archive, _path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+    answer = staged("aaa")
+    assert "could not be staged, nothing that runs was touched: [Errno 28] No space left on device" in answer["msg"]
+    assert os.listdir(home / "releases") == []
+    assert not (home / "bundle.tar.gz").exists()
 
 
 def test_a_failed_step_shows_its_last_lines(staged):

@@ -72,6 +72,7 @@ def test_two_runs_at_once_do_not_mix(apps, variant, playbooks, fleet, in_order):
 
 def test_full_disk_touches_nothing_and_goes_away(apps, variant, playbook, fleet):
     before = [release_of(host, "full.test") for host in fleet]
+    files = [host.check_output("find /srv/flask_apps/full -maxdepth 3 | sort") for host in fleet]
     for host in fleet:
         used = int(host.check_output("df --output=used --block-size=1M /srv/flask_apps/full | tail -1"))
         host.check_output(f"mount -o remount,size={used + 8}m /srv/flask_apps/full")
@@ -80,11 +81,10 @@ def test_full_disk_touches_nothing_and_goes_away(apps, variant, playbook, fleet)
     assert run.failed
     assert "No space left on device" in run.error, run.error
     assert [release_of(host, "full.test") for host in fleet] == before
-    for host in fleet:
+    for host, had in zip(fleet, files, strict=True):
+        left = host.check_output("find /srv/flask_apps/full -maxdepth 3 | sort")
+        assert left == had, "what did not fit is still there"
         host.check_output("mount -o remount,size=400m /srv/flask_apps/full")
     run = playbook("deploy", "-e", "app=full", variables={"flask_apps": [app]})
     assert not run.failed, run.error
     assert not set(before) & {release_of(host, "full.test") for host in fleet}
-    for host in fleet:
-        left = host.check_output("find /srv/flask_apps/full -maxdepth 3 -name scratch -o -name '*.new'")
-        assert left == "", "what did not fit is still there"
