@@ -88,3 +88,6 @@ def test_full_disk_touches_nothing_and_goes_away(apps, variant, playbook, fleet)
     run = playbook("deploy", "-e", "app=full", variables={"flask_apps": [app]})
     assert not run.failed, run.error
     assert not set(before) & {release_of(host, "full.test") for host in fleet}
+    for host in fleet:
+        left = host.check_output("find /srv/flask_apps/full -maxdepth 3 -name scratch -o -name '*.new'")
+        assert left == "", "something unfinished is there after a good run"
