@@ -47,7 +47,7 @@ from typing import Any
 import httpx
 
 # Every kind of visitor, and how many of each there are: up to about 250 requests a second to one target
-DEFAULT_KINDS = {"get_keep": 3, "get_close": 1, "post": 1, "slow": 2, "long": 1, "upload": 1}
+DEFAULT_KINDS = {"get_keep": 3, "get_close": 1, "post": 1, "slow": 2, "long": 1, "upload": 1, "order": 1}
 KINDS = tuple(DEFAULT_KINDS)
 IDEMPOTENT = frozenset({"get_keep", "get_close", "slow", "long"})
 SHORT = frozenset({"get_keep", "get_close", "post", "slow"})
@@ -91,11 +91,13 @@ class Options:
     """How to visit. All times are in seconds.
 
     :ivar kinds: visitors of each kind per target; a kind that is not named has none.
-    :ivar pause: between two requests of a visitor; long and upload make none.
+    :ivar pause: between two requests of a visitor; long, upload and order make none.
     :ivar timeout: for an answer, beyond what the request itself takes.
     :ivar drain: for requests in flight at the end; whoever has no answer by then is "unanswered".
     :ivar long: what a request of the kind long takes.
     :ivar upload: what sending the body of the kind upload takes.
+    :ivar order: what a request of the kind order takes. It is a POST that works for seconds: nobody asks again for it,
+        so it alone tells a server that lets requests end from one that kills them.
     """
 
     kinds: Mapping[str, int] = field(default_factory=DEFAULT_KINDS.copy)
@@ -104,6 +106,7 @@ class Options:
     drain: float = 40
     long: float = 10
     upload: float = 5
+    order: float = 3
 
     def __post_init__(self) -> None:
         if unknown := set(self.kinds) - set(KINDS):
@@ -292,7 +295,7 @@ class Question:
 
 def questions(options: Options) -> dict[str, Question]:
     """Return what each kind asks of the sample app."""
-    wait_ms, long_ms = int(SLOW_SECONDS * 1000), int(options.long * 1000)
+    wait_ms, long_ms, order_ms = (int(seconds * 1000) for seconds in (SLOW_SECONDS, options.long, options.order))
     small, big = ({"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for body in (SMALL_BODY, BIG_BODY))
     return {
         "get_keep": Question("/version"),
@@ -301,6 +304,7 @@ def questions(options: Options) -> dict[str, Question]:
         "slow": Question(f"/slow?ms={wait_ms}", takes=SLOW_SECONDS, expected={"ms": wait_ms}),
         "long": Question(f"/slow?ms={long_ms}", takes=options.long, expected={"ms": long_ms}),
         "upload": Question("/upload", takes=options.upload, body=BIG_BODY, expected=big),
+        "order": Question(f"/slow?ms={order_ms}", takes=options.order, body=SMALL_BODY, expected={"ms": order_ms}),
     }
 
 
@@ -496,7 +500,7 @@ class Load:
     :param targets: the apps to visit.
     :param options: how.
     :param seconds: a bound for the whole; a load that ended by itself is an error.
-    :param ready_seconds: how long to wait for every visitor's first answer (long and upload: first request sent).
+    :param ready_seconds: how long to wait for every visitor's first answer (long, upload and order: first request sent).
     :raises RuntimeError: when the load does not get ready, fails, or ends before it is stopped.
     """
 

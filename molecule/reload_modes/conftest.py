@@ -7,7 +7,7 @@ from load_client import Load, Options, Target
 from modes import MODES
 
 # Of every kind one, on eight targets: much more would leave the deploys themselves no processor.
-KINDS = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1}
+KINDS = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1, "order": 1}
 
 ASK = """
 import http.client, sys

@@ -20,7 +20,7 @@ blueprint = Blueprint("load", __name__)
 _leaked: list[bytes] = []
 
 
-@blueprint.get("/slow")
+@blueprint.route("/slow", methods=["GET", "POST"])
 def slow() -> Response:
     """Sleep `ms` milliseconds. Start and finish are in seconds since 1970 (wall clock)."""
     wait_ms = whole_number("ms", SLOW_MAX_MS)

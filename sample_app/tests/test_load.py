@@ -18,6 +18,10 @@ def test_slow_sleeps_as_long_as_asked(client: FlaskClient) -> None:
     assert before - 0.01 <= answer["started"] <= answer["finished"] <= time.time() + 0.01
 
 
+def test_slow_takes_a_post(client: FlaskClient) -> None:
+    assert client.post("/slow?ms=1", data=b"an order").json["ms"] == 1
+
+
 def test_cpu_burns_cpu_time(client: FlaskClient) -> None:
     before = time.thread_time()
     assert client.get("/cpu?ms=50").json["rounds"] > 0

@@ -70,7 +70,7 @@ def test_answers_are_not_cached_but_static_files_may_be(client: FlaskClient) -> 
 def test_errors_are_json(client: FlaskClient) -> None:
     missing = client.get("/nowhere")
     assert (missing.status_code, missing.mimetype) == (404, "application/json")
-    wrong_method = client.post("/slow")
+    wrong_method = client.post("/cpu")
     assert wrong_method.status_code == 405
     assert "GET" in wrong_method.headers["Allow"]
     assert wrong_method.json["error"]

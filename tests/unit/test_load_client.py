@@ -169,7 +169,7 @@ def gone(pid):
 
 def test_all_kinds_are_answered(server):
     kinds = {**dict.fromkeys(KINDS, 1), "get_close": 2}
-    report = run(server, kinds, requests=40, long=0.2, upload=0.2)
+    report = run(server, kinds, requests=40, long=0.2, upload=0.2, order=0.2)
     assert report.failed == 0, report
     assert report.failures == []
     assert {KINDS[number] for number in report.kind} == set(KINDS)
@@ -186,6 +186,16 @@ def test_an_upload_takes_its_time(server):
     assert len(server.requests[0].body) == 256 * 1024
     assert 0.4 <= report.took[0] < 5
     assert report.failed == 0, report
+
+
+def test_an_order_works_for_a_while_and_is_not_asked_again(server):
+    server.act = on_request(0, lambda _request: answer(502, "dead"))
+    report = run(server, {"order": 1}, requests=2, order=0.2)
+    assert [(request.method, request.path, request.body) for request in server.requests] == [
+        ("POST", "/slow?ms=200", b"one small order, please")
+    ] * 2
+    assert [failure.idempotent for failure in report.failures] == [False]
+    assert report.took[1] >= 0.2
 
 
 def test_the_text_of_a_502_is_told(server):

@@ -5,7 +5,7 @@ import time
 import pytest
 from load_client import Load, Options, Target
 
-KINDS = {"get_keep": 2, "get_close": 2, "post": 1, "slow": 2, "long": 1, "upload": 1}
+KINDS = {"get_keep": 2, "get_close": 2, "post": 1, "slow": 2, "long": 1, "upload": 1, "order": 1}
 ASK = """
 import http.client, sys
 connection = http.client.HTTPConnection("127.0.0.1", timeout=5)

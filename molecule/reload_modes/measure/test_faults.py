@@ -6,7 +6,7 @@ import pytest
 from figures import keep, targets_of, window
 from modes import LATE_CRASH, MODES
 
-KINDS = {"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1}
+KINDS = {"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1, "order": 1}
 MASTER = "pgrep -P $(systemctl show -P MainPID emperor) -u {app}"
 ONE_WORKER = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi | head -1; done"
 ALL_WORKERS = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi; done"
