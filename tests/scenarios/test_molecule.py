@@ -1,7 +1,7 @@
 """Every Molecule scenario is one test: fresh hosts, converge, idempotence, testinfra, destroy.
 
-Scenarios with a single host leave a processor idle, so two of them run side by side. The whole output goes to
-.cache/scenarios/NAME.log; a failure shows the part that matters.
+Scenarios with a single host leave a processor idle, and reload_modes waits for requests to end half of its time: of
+these, two run side by side. The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
 """
 
 import os
@@ -21,7 +21,8 @@ LOGS = ROOT / ".cache/scenarios"
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
 PLATFORMS = {name: yaml.safe_load(ROOT.joinpath(f"molecule/{name}/molecule.yml").read_text()).get("platforms")
              for name in SCENARIOS}  # fmt: skip
-SMALL = [name for name in SCENARIOS if PLATFORMS[name] and len(PLATFORMS[name]) == 1]
+PAIRED = ["reload_modes", *(name for name in SCENARIOS if PLATFORMS[name] and len(PLATFORMS[name]) == 1)]
+ALONE = [name for name in SCENARIOS if name not in PAIRED]
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
 
@@ -68,20 +69,20 @@ def what_failed(lines):
 
 @pytest.fixture(scope="session")
 def running(request):
-    """The small scenarios that were chosen, on their way, by name; what they say is in the queue."""
+    """Those of PAIRED that were chosen, on their way, by name; what they say is in the queue."""
     tests = [item for item in request.session.items if item.path == Path(__file__)]
     chosen = {item.callspec.params["scenario"] for item in tests}
     said: queue.Queue[str] = queue.Queue()
     with ThreadPoolExecutor(2) as pool:
-        yield said, pool, {name: pool.submit(run, name, said.put) for name in SMALL if name in chosen}
+        yield said, pool, {name: pool.submit(run, name, said.put) for name in PAIRED if name in chosen}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("scenario", [*SMALL, *(name for name in SCENARIOS if name not in SMALL)])
+@pytest.mark.parametrize("scenario", [*PAIRED, *ALONE])
 def test_scenario(scenario, running, capfd):
-    said, pool, small = running
-    # The large ones come when all small ones have ended.
-    outcome = small.get(scenario) or pool.submit(run, scenario, said.put)
+    said, pool, paired = running
+    # The others come when all of these have ended.
+    outcome = paired.get(scenario) or pool.submit(run, scenario, said.put)
     while not (outcome.done() and said.empty()):
         try:
             text = said.get(timeout=0.5)
