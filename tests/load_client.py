@@ -500,7 +500,7 @@ class Load:
     :param targets: the apps to visit.
     :param options: how.
     :param seconds: a bound for the whole; a load that ended by itself is an error.
-    :param ready_seconds: how long to wait for every visitor's first answer (kinds that are not short: first request sent).
+    :param ready_seconds: how long to wait for every visitor's first answer (kinds that take long: first request sent).
     :raises RuntimeError: when the load does not get ready, fails, or ends before it is stopped.
     """
 
