@@ -1,0 +1,80 @@
+"""A machine with little memory left, on which three apps leak: the floor is kept, and nobody notices."""
+
+import re
+import time
+
+import pytest
+from asking import ask
+
+APPS = ("shop", "hog", "third")
+FLOOR = 0.1  # of the memory, see molecule.yml
+LEFT = 40  # MiB until the guard begins, at twice the floor
+LEAK = 100  # MiB, per app
+AVAILABLE = """
+import re, signal, sys, time
+def available():
+    with open("/proc/meminfo") as file:
+        return int(re.search(r"MemAvailable: +(\\d+)", file.read())[1]) >> 10
+"""
+# Takes memory until so many MiB are available, and keeps it.
+HOLD = f"""{AVAILABLE}
+held = []
+while available() > int(sys.argv[1]):
+    held.append(bytearray(b"x") * (1 << 20))
+print("held", len(held), flush=True)
+time.sleep(3600)
+"""
+# Looks until SIGTERM, then tells the least memory that was available, in MiB.
+LOOK = f"""{AVAILABLE}
+found = []
+def tell(*_signal):
+    print("lowest", min(found), flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, tell)
+while True:
+    found.append(available())
+    time.sleep(0.5)
+"""
+
+
+def wait(true, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+@pytest.fixture
+def begin(host):
+    """Memory is short while a test runs; returns where the guard begins, in MiB."""
+    wait(lambda: ask(host, "/healthz", 1, apps=APPS) == {"200": 3})  # the machine comes from a reboot
+    total = int(re.search(r"MemTotal: +(\d+)", host.file("/proc/meminfo").content_string)[1]) // 1024
+    begin = int(2 * FLOOR * total)
+    host.check_output("systemd-run --quiet --unit ballast python3 -c %s %s", HOLD, str(begin + LEFT))
+    wait(lambda: host.run("journalctl --output cat --unit ballast --grep '^held'").rc == 0)
+    yield begin
+    host.check_output("systemctl stop ballast")
+
+
+@pytest.fixture
+def lowest(host):
+    """What was available at least since the test began; returns the function that tells it, in MiB."""
+    host.check_output("systemd-run --quiet --unit look python3 -c %s", LOOK)
+
+    def tell():
+        host.check_output("systemctl stop look")
+        return int(host.check_output("journalctl --output cat --unit look --grep '^lowest'").split()[-1])
+
+    yield tell
+    host.run("systemctl stop look")  # of a test that failed before
+
+
+def test_the_floor_is_kept_while_apps_leak(host, begin, lowest, visitors):
+    leaked = ask(host, "/leak?kb=1024", LEAK, 0.25, apps=APPS)
+    seen, least = visitors(), lowest()
+    guard = host.check_output("journalctl --output cat --identifier emperor-memory-guard")
+    print(guard, seen, f"floor {begin // 2} MiB, lowest {least} MiB", sep="\n")
+    assert leaked == {"200": LEAK * len(APPS)}
+    assert set(seen) == {"200"}, seen
+    assert least > begin // 2
+    assert len(re.findall("is replaced", guard)) >= 3
