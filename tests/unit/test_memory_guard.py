@@ -249,6 +249,15 @@ def test_a_deploy_is_known_by_its_lock(tmp_path, lock_file):
     assert not host.deploying()
 
 
+@pytest.fixture
+def hang_up():
+    """SIGHUP ends the processes of a test, also when the tests run under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up")
 def test_the_signal_goes_to_this_very_process():
     with subprocess.Popen(["sleep", "60"]) as child:
         host = memory_guard.Host("", "", "")
