@@ -18,7 +18,7 @@ import pytest
 import testinfra
 import yaml
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # load_client
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # load_client, asking
 
 # Facts are gathered once per test session, which halves the time of a refusal.
 SETTINGS = {

@@ -2,7 +2,6 @@
 
 import json
 
-APPS = ("one", "two", "three")
 # PATH TURNS PAUSE THREADS APP...: asks the apps in turn; says how many requests ended in which way.
 ASK = """
 import collections, http.client, json, sys, threading, time
@@ -23,7 +22,7 @@ print(json.dumps(seen))
 """
 
 
-def ask(host, path, turns, pause=0.0, threads=1, apps=APPS):
+def ask(host, path, turns, pause=0.0, threads=1, *, apps):
     """Ask apps in turn, several at a time; returns how many requests ended in which way."""
     command = f"python3 -c %s '{path}' {turns} {pause} {threads} {' '.join(apps)}"
     return json.loads(host.check_output(command, ASK))

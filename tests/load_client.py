@@ -91,7 +91,7 @@ class Options:
     """How to visit. All times are in seconds.
 
     :ivar kinds: visitors of each kind per target; a kind that is not named has none.
-    :ivar pause: between two requests of a visitor; long, upload and order make none.
+    :ivar pause: between two requests of a visitor; kinds that take long make none.
     :ivar timeout: for an answer, beyond what the request itself takes.
     :ivar drain: for requests in flight at the end; whoever has no answer by then is "unanswered".
     :ivar long: what a request of the kind long takes.

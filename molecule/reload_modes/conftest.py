@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from load_client import Load, Options, Target
+from load_client import KINDS, Load, Options, Target
 from modes import MODES
 
-# Of every kind one, on eight targets: much more would leave the deploys themselves no processor.
-KINDS = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1, "order": 1}
+# On eight targets: much more would leave the deploys themselves no processor.
+ONE_OF_EACH = dict.fromkeys(KINDS, 1)
 
 ASK = """
 import http.client, sys
@@ -31,7 +31,7 @@ def release_of():
 def visitors(addresses):
     """Visitors of some apps on every host, for use with `with`; the targets are named HOST MODE."""
 
-    def make(modes=MODES, kinds=KINDS, pause=0.3, seconds=1800):
+    def make(modes=MODES, kinds=ONE_OF_EACH, pause=0.3, seconds=1800):
         targets = [Target(f"{host} {mode}", f"{address}:80", f"{mode}.test")
                    for host, address in addresses.items() for mode in modes]  # fmt: skip
         return Load(targets, Options(kinds=kinds, pause=pause), seconds)

@@ -4,9 +4,10 @@ import time
 
 import pytest
 from figures import keep, targets_of, window
+from load_client import KINDS
 from modes import LATE_CRASH, MODES
 
-KINDS = {"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "long": 1, "upload": 1, "order": 1}
+VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2}
 MASTER = "pgrep -P $(systemctl show -P MainPID emperor) -u {app}"
 ONE_WORKER = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi | head -1; done"
 ALL_WORKERS = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi; done"
@@ -26,7 +27,7 @@ ONCE = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_late_fault(mode, apps, variant, playbook, visitors):
-    with visitors([mode], KINDS, pause=0.05) as load:
+    with visitors([mode], VISITORS, pause=0.05) as load:
         broken = variant(apps[mode], {"shop/__init__.py": LATE_CRASH})
         assert playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [broken]}).failed
         time.sleep(2)
@@ -36,7 +37,7 @@ def test_late_fault(mode, apps, variant, playbook, visitors):
 
 @pytest.mark.parametrize("fault", EACH | ONCE)
 def test_faults(fault, visitors, fleet, instances):
-    with visitors(kinds=KINDS, pause=0.1) as load:
+    with visitors(kinds=VISITORS, pause=0.1) as load:
         time.sleep(1)
         for host in fleet:
             for command in [EACH[fault].format(app=mode) for mode in MODES] if fault in EACH else [ONCE[fault]]:

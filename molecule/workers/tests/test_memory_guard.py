@@ -9,9 +9,10 @@ import threading
 import time
 
 import pytest
-from asking import APPS, ask
+from asking import ask
 from load_client import Load, Options, Target
 
+APPS = ("one", "two", "three")
 KINDS = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1, "long": 1}
 UNIT = "emperor-memory-guard.service"
 DROP_IN = f"/run/systemd/system/{UNIT}.d"
@@ -99,7 +100,7 @@ def test_the_unit_is_locked_down(host):
 def test_while_enough_is_available_nobody_is_asked(host, set_floor, told):
     before = workers(host)
     set_floor(available(host) // 3)
-    assert set(ask(host, "/leak?kb=1024", 60)) == {"200"}
+    assert set(ask(host, "/leak?kb=1024", 60, apps=APPS)) == {"200"}
     time.sleep(3)
     assert not [line for line in told() if "asked" in line]
     assert workers(host) == before
@@ -114,7 +115,7 @@ def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, se
     begin = (available(host) - 100) // 2 * 2
     set_floor(begin // 2)
     with visitors as load, Lowest(host) as lowest:
-        leaked = ask(host, "/leak?kb=512", 600, 0.03)
+        leaked = ask(host, "/leak?kb=512", 600, 0.03, apps=APPS)
     lines = told()
     print("\n".join(lines), load.report, f"lowest: {begin - lowest.found} MiB below the begin", sep="\n")
     assert leaked == {"200": 1800}
