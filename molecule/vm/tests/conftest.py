@@ -1,4 +1,4 @@
-"""Visitors on the machine itself."""
+"""Scripts that run on the machine itself while a test does, among them visitors."""
 
 import json
 
@@ -30,14 +30,41 @@ print(json.dumps(seen), flush=True)
 """
 
 
+class Script:
+    """A Python script on the machine, in a unit of its own."""
+
+    def __init__(self, host, unit, script, *arguments):
+        self.host, self.unit = host, unit
+        command = f"systemd-run --quiet --unit {unit} python3 -c" + " %s" * (1 + len(arguments))
+        host.check_output(command, script, *arguments)
+
+    def told(self):
+        """The last line it printed, empty when there is none."""
+        # Not --unit, which has also what systemd says of it.
+        return self.host.check_output(f"journalctl --quiet --output cat --lines 1 _SYSTEMD_UNIT={self.unit}.service")
+
+    def end(self):
+        """End it; returns its last words."""
+        self.host.check_output(f"systemctl stop {self.unit}")
+        return self.told()
+
+
 @pytest.fixture
-def visitors(host):
-    """Visitors of the other app; returns the function that ends them and tells how their requests ended."""
-    host.check_output("systemd-run --quiet --unit visitors python3 -c %s shop.test", VISIT)
+def start(host):
+    """Start a script: the name of its unit, its text and arguments. It ends with the test at the latest."""
+    units = []
 
-    def end():
-        host.check_output("systemctl stop visitors")
-        return json.loads(host.check_output("journalctl --output cat --unit visitors --grep '^{'").splitlines()[-1])
+    def one(unit, *script):
+        units.append(unit)
+        return Script(host, unit, *script)
 
-    yield end
-    host.run("systemctl stop visitors")  # of a test that failed before
+    yield one
+    for unit in units:
+        host.run(f"systemctl stop {unit}")
+
+
+@pytest.fixture
+def visitors(start):
+    """Visitors of the app shop; returns the function that ends them and tells how their requests ended."""
+    script = start("visitors", VISIT, "shop.test")
+    return lambda: json.loads(script.end())

@@ -28,7 +28,7 @@ time.sleep(3600)
 LOOK = f"""{AVAILABLE}
 found = []
 def tell(*_signal):
-    print("lowest", min(found), flush=True)
+    print(min(found), flush=True)
     sys.exit()
 signal.signal(signal.SIGTERM, tell)
 while True:
@@ -37,41 +37,27 @@ while True:
 """
 
 
-def wait(true, seconds=300):
-    deadline = time.monotonic() + seconds
+def wait(true):
+    deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline
         time.sleep(1)
 
 
 @pytest.fixture
-def begin(host):
+def begin(host, start):
     """Memory is short while a test runs; returns where the guard begins, in MiB."""
-    wait(lambda: ask(host, "/healthz", 1, apps=APPS) == {"200": 3})  # the machine comes from a reboot
+    wait(lambda: ask(host, "/healthz", 1, apps=APPS) == {"200": len(APPS)})  # the machine comes from a reboot
     total = int(re.search(r"MemTotal: +(\d+)", host.file("/proc/meminfo").content_string)[1]) // 1024
     begin = int(2 * FLOOR * total)
-    host.check_output("systemd-run --quiet --unit ballast python3 -c %s %s", HOLD, str(begin + LEFT))
-    wait(lambda: host.run("journalctl --output cat --unit ballast --grep '^held'").rc == 0)
-    yield begin
-    host.check_output("systemctl stop ballast")
+    wait(start("ballast", HOLD, str(begin + LEFT)).told)
+    return begin
 
 
-@pytest.fixture
-def lowest(host):
-    """What was available at least since the test began; returns the function that tells it, in MiB."""
-    host.check_output("systemd-run --quiet --unit look python3 -c %s", LOOK)
-
-    def tell():
-        host.check_output("systemctl stop look")
-        return int(host.check_output("journalctl --output cat --unit look --grep '^lowest'").split()[-1])
-
-    yield tell
-    host.run("systemctl stop look")  # of a test that failed before
-
-
-def test_the_floor_is_kept_while_apps_leak(host, begin, lowest, visitors):
+def test_the_floor_is_kept_while_apps_leak(host, begin, start, visitors):
+    lowest = start("look", LOOK)
     leaked = ask(host, "/leak?kb=1024", LEAK, 0.25, apps=APPS)
-    seen, least = visitors(), lowest()
+    seen, least = visitors(), int(lowest.end())
     guard = host.check_output("journalctl --output cat --identifier emperor-memory-guard")
     print(guard, seen, f"floor {begin // 2} MiB, lowest {least} MiB", sep="\n")
     assert leaked == {"200": LEAK * len(APPS)}
