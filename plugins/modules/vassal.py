@@ -91,6 +91,11 @@ options:
   release:
     description: Directory of the release it has to lead to. Needed when O(reload=chain).
     type: path
+  upstream:
+    description:
+      - Symbolic link that always leads to the socket to which requests have to go, wherever the app runs now. nginx
+        follows it at each request and need not be reloaded. Its directory has to outlive a reboot.
+    type: path
   size:
     description:
       - File of the release in which the memory it uses with one worker is kept. Needed when O(state=measured).
@@ -154,6 +159,7 @@ EXAMPLES = r"""
     directory: /etc/emperor/vassals
     run: /run/emperor/shop
     content: "{{ lookup('ansible.builtin.template', 'vassal.ini.j2') }}"
+    upstream: /srv/flask_apps/shop/upstream.sock
     health_path: /healthz
 
 - name: See that a release starts, and how much memory it needs
@@ -170,16 +176,13 @@ EXAMPLES = r"""
     name: shop
     directory: /etc/emperor/vassals
     run: /run/emperor/shop
+    upstream: /srv/flask_apps/shop/upstream.sock
     state: settled
 """
 
 RETURN = r"""
 generation:
   description: Names the vassal file's content; the app answers it in the header X-Vassal. Empty when no app runs.
-  type: str
-  returned: when O(state=present) or O(state=returned)
-socket:
-  description: The socket to which requests have to go. Empty when no app runs.
   type: str
   returned: when O(state=present) or O(state=returned)
 size:
@@ -265,7 +268,8 @@ class App:
     @property
     def scraps(self) -> list[str]:
         """Files of a run that was killed: those of its rehearsal, and what it had not written to the end."""
-        files = [self.memory, self.limit, *(place.file for place in self.places)]
+        links = filter(None, (self.params["link"], self.params["upstream"]))
+        files = [self.memory, self.limit, *(place.file for place in self.places), *links]
         unfinished = [f"{file}.new" for file in files if os.path.lexists(f"{file}.new")]
         return [*glob.glob(os.path.join(self.params["run"], "preflight.*")), *unfinished]
 
@@ -333,22 +337,32 @@ class App:
             group.joinpath("memory.max").write_text(limit)
         return True
 
-    # The link of the mode chain
+    # The links
 
     @property
     def leads_to(self) -> str:
-        try:
-            return os.readlink(self.params["link"]) if self.params["link"] else ""
-        except FileNotFoundError:
-            return ""
+        """The release to which the link of the mode chain leads; empty when there is none."""
+        return target(self.params["link"])
 
     def lead(self, release: str) -> None:
-        """Let the link lead to a release, in one step."""
-        if self.params["link"] and release and release != self.leads_to:
-            staged = self.params["link"] + ".new"
-            remove(staged)
-            os.symlink(release, staged)
-            os.replace(staged, self.params["link"])
+        """Let it lead to a release."""
+        if release:
+            link(self.params["link"], release)
+
+    @property
+    def visited(self) -> str:
+        """The socket to which visitors have to come: that of what was started last; empty when the app does not run."""
+        taken = self.taken
+        return visited(taken[-1], taken[-1].content or "") if taken else ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether they come there."""
+        return not self.params["upstream"] or target(self.params["upstream"]) == self.visited
+
+    def receive(self, sock: str) -> bool:
+        """Let visitors come to a socket, from one moment to the next. Returns whether that changed anything."""
+        return link(self.params["upstream"], sock)
 
     # Writing
 
@@ -451,6 +465,25 @@ def write(path: str, content: str, uid: int, gid: int, modified: float | None = 
             os.utime(file.fileno(), (modified, modified))
         os.fsync(file.fileno())
     os.replace(staged, path)
+
+
+def target(path: str | None) -> str:
+    """Where a symbolic link leads; empty when there is none."""
+    try:
+        return os.readlink(path) if path else ""
+    except FileNotFoundError:
+        return ""
+
+
+def link(path: str | None, wanted: str) -> bool:
+    """Let a symbolic link, if one is asked for, lead to a target in one step. Returns whether that changed anything."""
+    if not path or target(path) == wanted:
+        return False
+    staged = path + ".new"
+    remove(staged)
+    os.symlink(wanted, staged)
+    os.replace(staged, path)
+    return True
 
 
 def remove(path: str) -> None:
@@ -645,25 +678,17 @@ def watch(place: Place) -> Callable[[], bool]:
 # --- ending what runs
 
 
-def stop(app: App, place: Place, instead: str = "") -> None:
-    """End the instance of a place after its running requests; what does not end is killed.
-
-    :param instead: the socket to which those go who still come to the one of this place.
-    """
+def stop(app: App, place: Place) -> None:
+    """End the instance of a place after its running requests; what does not end is killed."""
     instance, drain = place.instance(), app.params["drain_timeout"]
     family = processes.with_descendants(instance)
-    moved = bool(instead) and (os.path.islink(place.socket) or visited(place, place.content or "") == place.socket)
-    if moved and instance:
-        # nginx sends nobody here any more, but a visitor whose upload it took before may come yet.
-        staged = place.socket + ".new"
-        remove(staged)
-        os.symlink(instead, staged)
-        os.replace(staged, place.socket)
+    if instance and visited(place, place.content or "") == place.socket:
+        # Nobody comes here any more, but who came may wait in its queue, which ends with the instance.
         wait_idle(place, drain)
     remove(place.file)
     bury(app, family, instance[1:], drain + EMPEROR)
     # The statistics last: they tell the next run that this one was killed meanwhile.
-    for leftover in (*([] if moved else [place.socket]), place.stats):
+    for leftover in (place.socket, place.stats):
         remove(leftover)
 
 
@@ -706,7 +731,7 @@ def beside(app: App, content: str, generation: str) -> None:
     :raises Unhealthy: when it does not become healthy.
     """
     place = next(place for place in app.places if place not in app.taken)
-    stop(app, place)  # what a run that was killed left to end by itself, its sockets, or a link for late-comers
+    stop(app, place)  # what a run that was killed left to end by itself, and its sockets
     app.lead(app.params["release"])
     app.write(place, content)
     # The Emperor looks for new files once in a while.
@@ -819,7 +844,7 @@ def present(app: App, content: str, generation: str) -> bool:
     try:
         # In a chain that was broken off some workers have the old release, though everything looks new.
         if not (app.before and app.params["reload"] == "chain") and serves(app, content, generation):
-            return False
+            return app.receive(app.visited)
     except Unhealthy as reason:
         complaint = f"runs as configured, but {reason}, and "
     if app.before:
@@ -840,6 +865,7 @@ def present(app: App, content: str, generation: str) -> bool:
         app.confine(app.wanted)
     try:
         WAYS[how](app, content, generation)
+        app.receive(app.visited)
     except Unhealthy as reason:
         log = app.journal(began)
         raise Unhealthy(f"{complaint}did not start: {reason}. {give_back(app)}.\n{log}") from reason
@@ -892,8 +918,6 @@ def give_back(app: App) -> str:
     old = app.place(before.colour) if before.colour else None
     moved = before.release not in ("", app.leads_to)
     app.lead(before.release)
-    if old and os.path.islink(old.socket):
-        stop(app, old)  # a run was killed while it ended this one: its socket has gone to another, it has to start anew
     said = "It was stopped, for there is no earlier release to return to"
     if old:
         said = "The earlier release serves again"
@@ -912,9 +936,12 @@ def give_back(app: App) -> str:
             app.wait(old.socket, generation_of(before.content), seconds)
         except Unhealthy as reason:
             said = f"The earlier vassal file was put back, but {reason}"
+        app.receive(visited(old, before.content))
     for place in app.taken:
         if place != old:
-            stop(app, place, visited(old, before.content) if old else "")
+            stop(app, place)
+    if not old and app.params["upstream"]:
+        remove(app.params["upstream"])
     if before.limit:
         app.confine(before.limit)
     else:
@@ -925,9 +952,9 @@ def give_back(app: App) -> str:
 
 def settled(app: App) -> bool:
     """End what ran before the last switch, and hold the app to its limit. Returns whether that changed anything."""
-    others, scraps, keep = app.others, app.scraps, app.taken[-1:]
+    others, scraps = app.others, app.scraps
     for place in others:
-        stop(app, place, visited(keep[0], keep[0].content or "") if keep else "")
+        stop(app, place)
     for file in (app.memory, *scraps):
         remove(file)
     confined = app.confine(app.wanted)
@@ -966,7 +993,7 @@ def other(app: App, state: str) -> dict[str, Any]:
     changed, known = app.before is not None, app.contents
     said = discreet(give_back(app), known)
     content = (app.taken[-1].content if app.taken else None) or ""
-    return {"changed": changed, "msg": said, "generation": generation_of(content), "socket": visited_now(app, content)}
+    return {"changed": changed, "msg": said, "generation": generation_of(content)}
 
 
 def discreet(text: str, contents: list[str]) -> str:
@@ -992,6 +1019,7 @@ def main() -> None:
             "reload": {"type": "str", "choices": list(WAYS), "default": "beside"},
             "link": {"type": "path"},
             "release": {"type": "path"},
+            "upstream": {"type": "path"},
             "size": {"type": "path"},
             "rehearsed": {"type": "str", "default": ""},
             "wrapper": {"type": "path", "default": "/usr/local/libexec/emperor-wrapper"},
@@ -1019,8 +1047,8 @@ def main() -> None:
         diff = difference(app, before, content)
         if module.check_mode:
             released = not module.params["release"] or module.params["release"] == app.leads_to
-            changed = before != content or not released
-            module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
+            changed = before != content or not released or not app.reached
+            module.exit_json(changed=changed, generation=generation, diff=diff)
         known = [content, *app.contents]
         try:
             with exclusive():
@@ -1029,7 +1057,7 @@ def main() -> None:
             module.fail_json(msg=discreet(f"The app {app.name} {reason}", known), generation=generation)
         except Busy as reason:
             module.fail_json(msg=str(reason))
-        module.exit_json(changed=changed, generation=generation, socket=visited_now(app, content), diff=diff)
+        module.exit_json(changed=changed, generation=generation, diff=diff)
 
     if state == "measured":
         measure(module, app)
@@ -1040,7 +1068,7 @@ def main() -> None:
             "returned": app.before is not None,
             "absent": bool(running),
         }[state]
-        module.exit_json(changed=changed, generation="", socket="", **removal)
+        module.exit_json(changed=changed, generation="", **removal)
     try:
         with exclusive():
             module.exit_json(**other(app, state), **removal)
@@ -1062,12 +1090,6 @@ def measure(module: AnsibleModule, app: App) -> None:
     except Busy as reason:
         module.fail_json(msg=str(reason))
     module.exit_json(changed=bool(done), size=app.measured["size"] or {}, rehearsed=done)
-
-
-def visited_now(app: App, content: str) -> str:
-    """The socket to which requests have to go when the app runs with this content."""
-    place = app.taken[-1] if app.taken else app.places[0]
-    return visited(place, content)
 
 
 def difference(app: App, before: str | None, after: str | None) -> dict[str, str]:

@@ -42,7 +42,6 @@ def variables(app, changes, loader):
         __flask_apps_name="shop",
         __flask_apps_release=RELEASE,
         __flask_apps_releases={"releases": [{"id": RELEASE, "size": SIZE}, {"id": "0" * 12, "size": {}}]},
-        __flask_apps_socket="/run/emperor/shop/app.sock",
         __flask_apps_bundles={"shop": BUNDLE, "other": BUNDLE},
     )
     found.update(changes)
@@ -648,18 +647,22 @@ def test_a_host_without_ipv6_listens_without_it(facts):
     assert directives(nginx(text), "server", "listen") == [["8080", "default_server"]]
 
 
-@pytest.mark.parametrize("socket", ["/run/emperor/shop/app.sock", "/run/emperor/shop/shop.green.sock"])
-def test_nginx_asks_the_socket_on_which_the_app_listens_up_to_three_times(socket):
-    site = nginx(render("site.conf.j2", __flask_apps_socket=socket))
+@pytest.mark.parametrize("mode", MODES)
+def test_nginx_asks_whatever_the_link_leads_to_up_to_five_times(mode):
+    site = nginx(render("site.conf.j2", {"reload": mode}))
     # With the default of max_fails one failure would turn the visitors of ten seconds away.
-    held = "/run/emperor/shop/app.sock"
-    # Whoever finds nobody on an instance's own socket waits on the one that systemd holds.
-    last = [] if socket == held else [[f"unix:{held}", "max_fails=0", "backup"]]
-    wanted = [[f"unix:{socket}", "max_fails=0"]] * 5 + last
+    wanted = [["unix:/srv/flask_apps/shop/upstream.sock", "max_fails=0"]] * 5
+    # Whoever finds nobody there waits on the socket that systemd holds.
+    held = ini(render("vassal.ini.j2", {"reload": mode}), "launch")["socket"]
+    wanted.append([f"unix:{held}", "max_fails=0", "backup"])
     assert directives(site, "upstream flask_apps_shop", "server") == wanted
-    assert len(site[0][-1]) == len(wanted)
+    assert len(site[0][-1]) == 6
     assert directives(site, "server", "location /", "uwsgi_pass") == [["flask_apps_shop"]]
     assert directives(site, "server", "location /", "include") == [["uwsgi_params"]]
+
+
+def test_no_change_of_the_mode_changes_the_site():
+    assert len({render("site.conf.j2", {"reload": mode}) for mode in MODES}) == 1
 
 
 def test_a_request_is_asked_again_only_when_no_answer_came():
@@ -667,13 +670,6 @@ def test_a_request_is_asked_again_only_when_no_answer_came():
     site = nginx(render("site.conf.j2"))
     assert directives(site, "server", "location /", "uwsgi_next_upstream") == [["error"]]
     assert directives(site, "server", "location /", "uwsgi_next_upstream_tries") == []
-
-
-def test_the_held_socket_is_the_one_nginx_asks_before_anything_runs():
-    switch = yaml.safe_load((ROLES / "flask_apps/tasks/switch.yml").read_text())
-    test = switch[0]["block"][0]
-    socket = value(test["vars"]["__flask_apps_socket"].strip("{} "))
-    assert socket == ini(render("vassal.ini.j2"), "launch")["socket"]
 
 
 def test_whoever_nobody_took_is_asked_to_come_again():

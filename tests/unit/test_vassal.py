@@ -409,6 +409,7 @@ def params(tmp_path):
         "link": None,
         "release": None,
         "serving": str(tmp_path / "home/serving"),  # only for the tests
+        "upstream": str(tmp_path / "home/upstream.sock"),
         "wrapper": str(tmp_path / "wrapper"),
         "health_path": "/healthz",
         "health_status": 200,
@@ -1274,6 +1275,7 @@ def test_a_switch_that_only_has_to_be_settled_is_not_repeated(killed, host):
 
 def test_a_first_run_that_was_killed_is_finished_by_the_next(kill_at, host):
     kill_at("watch", lambda: host.deploy("1"))
+    assert host.deploy("1") is True  # visitors come to it
     assert host.deploy("1") is False
     host.settle()
     assert host.runs() == {"blue": complete(host, "1")}
@@ -1292,6 +1294,7 @@ def test_of_two_instances_without_the_memory_the_older_is_what_ran_before(host):
     before = host.app().before
     assert before
     assert (before.colour, before.content) == ("green", complete(host, "1"))
+    assert host.deploy("2") is True  # visitors come to it
     assert host.deploy("2") is False
     assert host.settle() is True
     assert host.runs() == {"blue": complete(host, "2")}
@@ -1509,14 +1512,83 @@ def two(host):
     return SimpleNamespace(old=old, new=new, blue=host.path("blue.sock"), green=host.path("green.sock"))
 
 
-def test_visitors_who_come_late_are_sent_on_until_the_place_is_taken_again(two, host):
+@pytest.fixture
+def reached(host):
+    """The socket to which visitors come, by its file name."""
+    return lambda: os.path.basename(vassal.target(host.params["upstream"]))
+
+
+def test_visitors_come_to_what_was_started_last(host, reached):
+    host.deploy("1")
+    assert reached() == "app.sock"
+    assert host.deploy("1") is False
+    for version, sock in {"2": "shop.green.sock", "3": "shop.blue.sock"}.items():
+        host.settle()
+        assert host.deploy(content=text(version)) is True
+        assert reached() == sock
+        assert host.answers(host.params["upstream"]) == vassal_file.complete(text(version))[1]
+    host.settle()
+    host.deploy("4")
+    assert reached() == "app.sock"
+
+
+def test_visitors_come_to_a_release_only_when_it_answers_well(host, monkeypatch, reached):
+    host.deploy(content=text("1"))
+    host.settle()
+    seen = []
+    real = vassal.App.wait
+
+    def wait(app, sock, *arguments):
+        seen.append((os.path.basename(sock), reached()))
+        real(app, sock, *arguments)
+
+    monkeypatch.setattr(vassal.App, "wait", wait)
+    host.deploy(content=text("2"))
+    assert set(seen) == {("shop.blue.sock", "shop.blue.sock"), ("shop.green.sock", "shop.blue.sock")}
+    with pytest.raises(Unhealthy):
+        host.deploy(content=text("broken"), start_timeout=0.2)
+    assert reached() == "shop.blue.sock"
+
+
+def test_the_sockets_of_a_place_go_with_its_instance(two, host):
     assert host.settle() is True
-    assert os.readlink(two.blue) == two.green
-    assert host.answers(two.blue) == vassal_file.complete(text("2"))[1]
-    assert sorted(os.listdir(host.run)) == ["app.sock", "shop.blue.sock", "shop.green.sock", "shop.green.stats"]
-    assert host.deploy(content=text("3")) is True
-    assert not os.path.islink(two.blue)
-    assert host.answers(two.blue) == vassal_file.complete(text("3"))[1]
+    assert sorted(os.listdir(host.run)) == ["app.sock", "shop.green.sock", "shop.green.stats"]
+
+
+def test_visitors_come_to_the_held_socket_when_the_instance_itself_goes_over_to_it(host, reached):
+    own = host.text("1").replace("\n[uwsgi]", "visitors = own\n\n[uwsgi]")
+    host.deploy(content=own)
+    assert reached() == "shop.blue.sock"
+    host.settle()
+    assert host.deploy("1", reload="in_place") is True
+    assert list(host.runs()) == ["blue"]
+    assert reached() == "app.sock"
+
+
+@pytest.mark.parametrize("led", ["nowhere", None])
+def test_a_link_that_somebody_changed_is_mended(led, module, host, reached):
+    module("1")
+    module(state="settled")
+    os.unlink(host.params["upstream"])
+    if led:
+        os.symlink(led, host.params["upstream"])
+    assert module("1", check=True)["changed"]
+    assert reached() == (led or "")
+    assert module("1")["changed"]
+    assert reached() == "app.sock"
+    assert not module("1", check=True)["changed"]
+    assert not module("1")["changed"]
+
+
+def test_a_run_that_was_killed_before_visitors_went_over_is_made_up_for(host, kill_at, reached):
+    host.deploy(content=text("1"))
+    host.settle()
+    kill_at("link", lambda: host.deploy(content=text("2")))
+    assert reached() == "shop.blue.sock"
+    assert host.deploy(content=text("2")) is True
+    assert reached() == "shop.green.sock"
+    assert host.settle() is True
+    assert host.deploy(content=text("2")) is False
 
 
 def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, monkeypatch):
@@ -1524,7 +1596,7 @@ def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, mo
     real = vassal.idle
 
     def idle(place):
-        looks.append((os.path.exists(place.file), os.path.islink(place.socket)))
+        looks.append(os.path.exists(place.file))
         two.old.in_request = int(len(looks) in (1, 2, 5))  # idle at the looks 3, 4 and, in a row, 6, 7, 8
         host.until(
             lambda: (vassal.statistics(place.stats) or {})["workers"][0]["cores"][1]["in_request"] == two.old.in_request
@@ -1533,7 +1605,7 @@ def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, mo
 
     monkeypatch.setattr(vassal, "idle", idle)
     host.settle(drain_timeout=30)
-    assert looks == [(True, True)] * 8
+    assert looks == [True] * 8
 
 
 def test_an_instance_that_is_never_idle_is_told_to_stop_when_its_time_is_over(two, host):
@@ -1548,7 +1620,7 @@ def test_an_instance_that_says_nothing_of_itself_is_not_taken_for_idle(host):
     assert not vassal.idle(host.app().places[0])
 
 
-def test_on_a_shared_socket_nobody_has_to_be_sent_on(host, monkeypatch):
+def test_on_a_shared_socket_nobody_is_left_behind(host, monkeypatch):
     host.put("blue", host.text("1"), age=60).in_request = 1
     host.put("green", host.text("2"))
     monkeypatch.setattr(vassal, "wait_idle", None)
@@ -1556,22 +1628,28 @@ def test_on_a_shared_socket_nobody_has_to_be_sent_on(host, monkeypatch):
     assert not os.path.lexists(host.path("blue.sock"))
 
 
-def test_a_return_sends_late_visitors_on_too(two, host):
+def test_visitors_return_before_what_they_came_to_ends(two, host, monkeypatch, reached):
+    host.deploy(content=text("2"))
+    assert reached() == "shop.green.sock"
+    seen, real = [], vassal.stop
+
+    def stop(app, place):
+        seen.append((place.colour, reached()))
+        real(app, place)
+
+    monkeypatch.setattr(vassal, "stop", stop)
     vassal.give_back(host.app())
+    assert seen == [("green", "shop.blue.sock")]
     assert host.runs() == {"blue": vassal_file.complete(text("1"))[0]}
-    assert os.readlink(two.green) == two.blue
-    assert host.answers(two.green) == vassal_file.complete(text("1"))[1]
+    assert host.answers(host.params["upstream"]) == vassal_file.complete(text("1"))[1]
 
 
-def test_an_instance_whose_socket_was_given_away_starts_anew_when_it_is_returned_to(two, host, kill_at):
-    # A run was killed while it waited for the old one to become idle.
+def test_an_instance_that_a_killed_run_was_ending_is_returned_to(two, host, kill_at, reached):
     host.app().remember(host.app().places[0])
     kill_at("wait_idle", host.settle)
-    assert os.readlink(two.blue) == two.green
     assert vassal.give_back(host.app()) == "The earlier release serves again"
-    assert not os.path.islink(two.blue)
-    for sock in (two.blue, two.green):
-        assert host.answers(sock) == vassal_file.complete(text("1"))[1]
+    assert reached() == "shop.blue.sock"
+    assert host.answers(two.blue) == vassal_file.complete(text("1"))[1]
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -1595,7 +1673,7 @@ def test_a_run_that_was_killed_while_it_ended_an_instance_leaves_no_sockets(buri
     assert host.settle() is True
     assert host.settle() is False
     assert not os.path.exists(host.path("blue.stats"))
-    assert os.path.lexists(host.path("blue.sock")) is own  # visitors who come late are sent on
+    assert not os.path.lexists(host.path("blue.sock"))
 
 
 def test_a_place_is_taken_again_only_when_it_is_empty(host, monkeypatch):
@@ -2003,21 +2081,12 @@ def module(run_module, params, host):
     return run
 
 
-def test_the_module_deploys_and_says_which_generation_answers_where(module, host):
+def test_the_module_deploys_and_says_which_generation_answers(module, host):
     answer = module("1")
     assert answer["changed"]
     assert answer["generation"] == generation(host, "1")
-    assert answer["socket"] == f"{host.run}/app.sock"
     again = module("1")
     assert (again["changed"], again["generation"]) == (False, answer["generation"])
-
-
-def test_an_app_without_a_held_socket_is_asked_on_the_one_that_was_started_last(module, host):
-    assert module(content=text("1"))["socket"] == host.path("blue.sock")
-    module(state="settled")
-    assert module(content=text("2"))["socket"] == host.path("green.sock")
-    answer = module(state="returned")
-    assert (answer["socket"], answer["generation"]) == (host.path("blue.sock"), vassal_file.complete(text("1"))[1])
 
 
 def test_a_settled_switch_can_not_be_taken_back(module, host):
@@ -2038,6 +2107,7 @@ def test_what_a_run_that_was_killed_left_unfinished_is_removed(module, host):
     vassals = host.params["directory"]
     scraps = [f"{host.run}/preflight.{kind}" for kind in ("ini", "sock", "stats")]
     scraps += [f"{vassals}/shop.{kind}.new" for kind in ("blue.ini", "green.ini", "before", "limit")]
+    scraps.append(host.params["upstream"] + ".new")
     for scrap in scraps:
         os.symlink("nowhere", scrap)
         assert module(state="settled", check=True)["changed"], scrap
@@ -2063,15 +2133,16 @@ def test_a_first_deploy_that_is_taken_back_leaves_nothing(module, host):
     module("1")
     answer = module(state="returned")
     assert answer["changed"]
-    assert (answer["generation"], answer["socket"]) == ("", "")
+    assert answer["generation"] == ""
     assert host.runs() == {}
+    assert os.listdir(Path(host.params["upstream"]).parent) == []
 
 
 def test_check_mode_says_what_would_be_and_does_nothing(module, host):
     answer = module("1", check=True)
     assert answer["changed"]
-    assert answer["socket"] == f"{host.run}/app.sock"
     assert host.runs() == {}
+    assert not os.path.lexists(host.params["upstream"])
     assert not module(state="absent", check=True)["changed"]
     assert not module(state="returned", check=True)["changed"]
     module("1")
