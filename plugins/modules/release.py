@@ -19,6 +19,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
 
 DOCUMENTATION = r"""
 module: release
@@ -234,17 +235,6 @@ class Releases:
         return [one["id"] for one in self.all() if one["id"] not in kept] + self.incomplete()
 
 
-def link(target: str, path: str) -> bool:
-    """Let a symbolic link name a target, in one step. Returns whether that changed anything."""
-    if os.path.islink(path) and os.readlink(path) == target:
-        return False
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".new")  # of a killed run
-    os.symlink(target, path + ".new")
-    os.replace(path + ".new", path)
-    return True
-
-
 def arrange(root: str, slots: list[str]) -> bool:
     """Let ``0``, ``1`` and so on link to the given releases, the last to the same as the first.
 
@@ -256,7 +246,7 @@ def arrange(root: str, slots: list[str]) -> bool:
     """
     last = len(slots) - 1
     have = [os.path.join(root, str(number)) for number in range(len(slots))]
-    linked = [os.readlink(path) if os.path.islink(path) else "" for path in have]
+    linked = [target(path) for path in have]
     wrong = [number for number, name in enumerate(slots) if linked[number] != name]
     changed = bool(wrong)
     while wrong:

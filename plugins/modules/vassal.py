@@ -20,6 +20,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes, uwsgi_client
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import (
@@ -342,12 +343,12 @@ class App:
     @property
     def leads_to(self) -> str:
         """The release to which the link of the mode chain leads; empty when there is none."""
-        return target(self.params["link"])
+        return target(self.params["link"] or "")
 
     def lead(self, release: str) -> None:
         """Let it lead to a release."""
-        if release:
-            link(self.params["link"], release)
+        if self.params["link"] and release:
+            link(release, self.params["link"])
 
     @property
     def visited(self) -> str:
@@ -362,7 +363,7 @@ class App:
 
     def receive(self, sock: str) -> bool:
         """Let visitors come to a socket, from one moment to the next. Returns whether that changed anything."""
-        return link(self.params["upstream"], sock)
+        return bool(self.params["upstream"]) and link(sock, self.params["upstream"])
 
     # Writing
 
@@ -465,25 +466,6 @@ def write(path: str, content: str, uid: int, gid: int, modified: float | None = 
             os.utime(file.fileno(), (modified, modified))
         os.fsync(file.fileno())
     os.replace(staged, path)
-
-
-def target(path: str | None) -> str:
-    """Where a symbolic link leads; empty when there is none."""
-    try:
-        return os.readlink(path) if path else ""
-    except FileNotFoundError:
-        return ""
-
-
-def link(path: str | None, wanted: str) -> bool:
-    """Let a symbolic link, if one is asked for, lead to a target in one step. Returns whether that changed anything."""
-    if not path or target(path) == wanted:
-        return False
-    staged = path + ".new"
-    remove(staged)
-    os.symlink(wanted, staged)
-    os.replace(staged, path)
-    return True
 
 
 def remove(path: str) -> None:

@@ -12,6 +12,7 @@ import sys
 import tarfile
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import links
 from ansible_collections.flaskops.emperor.plugins.modules import release
 from ansible_collections.flaskops.emperor.plugins.modules.release import Releases
 from hypothesis import given, settings
@@ -556,7 +557,7 @@ STORIES = st.lists(st.sampled_from(["deploy", "rollback", "fail"]), min_size=2, 
 
 
 def test_whatever_moves_where_no_link_is_the_only_one_of_its_release_when_it_changes(tmp_path, monkeypatch):
-    real = release.link
+    real = links.link
     ways = [way for length in (1, 2, 3) for way in itertools.permutations("abcd", length)]
     for before, after in itertools.product(ways, ways):
         for number, name in enumerate([*before, before[0]]):

@@ -20,6 +20,7 @@ import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import (
     control_group,
     exclusive,
+    links,
     processes,
     uwsgi_client,
     vassal_file,
@@ -1515,7 +1516,7 @@ def two(host):
 @pytest.fixture
 def reached(host):
     """The socket to which visitors come, by its file name."""
-    return lambda: os.path.basename(vassal.target(host.params["upstream"]))
+    return lambda: os.path.basename(links.target(host.params["upstream"]))
 
 
 def test_visitors_come_to_what_was_started_last(host, reached):
