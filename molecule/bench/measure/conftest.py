@@ -143,7 +143,7 @@ class Bench:
     def ask(self, server, workload):
         """Ask a server; what was found."""
         port = server.reach if isinstance(server.reach, int) else 80
-        settings = {"BODY": workload.body, "LIMIT": workload.limit}
+        settings = {"BODY": workload.body, "PAUSE": workload.pause}
         found = self.host.check_output(" ".join([
             *(f"{name}={value}" for name, value in settings.items() if value),
             f"wrk --threads 1 --connections {workload.connections} --duration {workload.seconds}s --timeout 60s",

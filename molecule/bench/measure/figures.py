@@ -118,10 +118,13 @@ def servers_table(kept):
 
 
 def changes(kept, workload):
-    """By how much a setting changes a figure, against the baseline, by the settings' names."""
-    base = rate(kept["settings"][BASELINE], workload)
-    found = {title: rate(one, workload) for title, one in kept["settings"].items() if title != BASELINE}
-    return {title: value / base - 1 for title, value in found.items() if value is not None}
+    """By how much a setting changes a figure, by the settings' names: the median over the rounds, in each of which the
+    baseline was asked right before."""
+    return {
+        title: median(load["rate"] / load["base"] for load in one[workload]) - 1
+        for title, one in kept["settings"].items()
+        if title != BASELINE and one.get(workload)
+    }
 
 
 def settings_table(kept):

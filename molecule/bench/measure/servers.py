@@ -9,7 +9,6 @@ from typing import NamedTuple
 # Our apps, one per profile, and their host names.
 PROFILES = {"web": "web.test", "slow_io": "slow-io.test", "inference": "inference.test"}
 MODEL_MB = 200
-LEAK_MB, LEAK_KB = 2048, 64  # in all, and by each request
 
 
 class Workload(NamedTuple):
@@ -17,7 +16,7 @@ class Workload(NamedTuple):
 
     :ivar unit: what its figure counts per second.
     :ivar body: bytes that are posted, if any.
-    :ivar limit: requests after which it ends early, if any.
+    :ivar pause: milliseconds before a visitor asks again.
     """
 
     title: str
@@ -26,7 +25,7 @@ class Workload(NamedTuple):
     seconds: int
     unit: str = "requests"
     body: int = 0
-    limit: int = 0
+    pause: int = 0
 
 
 class Silent(Exception):
@@ -48,8 +47,10 @@ SLOW = Workload("slow", "/slow?ms=1000", 16, 7)
 QUICK = Workload("quick", "/version", 4, 5)
 # Not in the rounds: what they do to the memory counts, not how fast they are.
 EVERYWHERE = Workload("all workers have worked", "/version", 64, 3)
-# Slow enough that a worker is old enough to be replaced before it has leaked much (min-worker-lifetime).
-LEAK = Workload(f"{LEAK_MB} MiB leaked", f"/leak?kb={LEAK_KB}", 16, 60, limit=LEAK_MB * 1024 // LEAK_KB)
+# Slow enough that a worker is old enough to be replaced (min-worker-lifetime) before it has leaked much.
+LEAK_KB = 64
+LEAK = Workload("leak", f"/leak?kb={LEAK_KB}", 16, 60, pause=30)
+LEAK_MB = LEAK.connections * LEAK.seconds * 1000 // LEAK.pause * LEAK_KB // 1024
 
 
 class Server(NamedTuple):
@@ -130,7 +131,7 @@ class Setting(NamedTuple):
 STATIC = "static-map = /static=shop/static"
 # By the names of the tables.
 SETTINGS = {
-    BASELINE: Setting(also=("wait", "static", "upload")),
+    BASELINE: Setting(),
     # Tells which differences mean nothing.
     "nothing changed, measured again": Setting(also=("wait", "static", "upload")),
     "thunder-lock": Setting(add=("thunder-lock = true",)),

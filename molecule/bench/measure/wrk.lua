@@ -1,6 +1,6 @@
--- What wrk asks, by the environment: BODY bytes are posted, if any; it stops after LIMIT requests, if any.
+-- What wrk asks, by the environment: BODY bytes are posted, and PAUSE milliseconds are before each request, if any.
 -- What it found goes to the last line of its output, as JSON.
-local body, limit, answered = os.getenv("BODY"), tonumber(os.getenv("LIMIT")), 0
+local body, pause = os.getenv("BODY"), tonumber(os.getenv("PAUSE"))
 
 if body then
   wrk.method = "POST"
@@ -8,12 +8,9 @@ if body then
   wrk.body = string.rep("x", tonumber(body))
 end
 
-if limit then
-  function response()
-    answered = answered + 1
-    if answered >= limit then
-      wrk.thread:stop()
-    end
+if pause then
+  function delay()
+    return pause
   end
 end
 
