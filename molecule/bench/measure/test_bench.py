@@ -46,6 +46,7 @@ def test_settings(bench):
     assert baseline.title == BASELINE
     found = {server.title: {"slots": server.slots, "memory": []} for server in bench.settings}
     with bench.running(baseline):
+        found[BASELINE]["memory"].append(bench.memory(baseline)[0]["last"])
         for server in in_turn(others):
             one = found[server.title]
             if "silent" in one:
@@ -59,7 +60,6 @@ def test_settings(bench):
                         found[BASELINE].setdefault(name, []).append(base)
             except Silent as reason:  # that is a result, too
                 one["silent"] = str(reason).splitlines()[-1]
-        found[BASELINE]["memory"].append(bench.memory(baseline)[0]["last"])
     assert list(found) == list(SETTINGS)
     figures.keep("settings", found)
 
