@@ -41,12 +41,13 @@ def identity() -> dict[str, Any]:
 
 
 def interpreter() -> dict[str, Any]:
-    """Return which Python runs, and from where."""
+    """Return which Python runs, from where, and how. The switch interval is in seconds."""
     return {
         "python": sys.version.split()[0],
         "prefix": sys.prefix,
         "executable": sys.executable,
         "uwsgi": uwsgi_version(),
+        "switch_interval": sys.getswitchinterval(),
     }
 
 

@@ -26,6 +26,7 @@ def test_version_says_what_runs(client: FlaskClient, monkeypatch: pytest.MonkeyP
         "prefix": sys.prefix,
         "executable": sys.executable,
         "uwsgi": None,
+        "switch_interval": sys.getswitchinterval(),
     }
 
 

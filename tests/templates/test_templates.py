@@ -364,16 +364,23 @@ def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
     assert not [hook for hook in hooks(text) if hook.startswith("unix_signal")]
 
 
+def accepting(text):
+    """What Python runs in a worker that begins to accept requests."""
+    first, *codes, last = (value for _section, name, value in options(text) if name == "hook-accepting")
+    assert (first, last) == ("call:PyGILState_Ensure", "call:PyEval_SaveThread")
+    for code in codes:
+        call, _space, program = code.partition(" ")
+        assert call == "callret:PyRun_SimpleString"
+        assert "%" not in program, "uWSGI would replace it"
+        yield program
+
+
 # A fresh worker has 35 MiB: (200 - 35) / 6 is 27, the power of two below it 16.
 @pytest.mark.parametrize(("processes", "limits"), [(1, [200]), (3, [200, 184, 168])])
 def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, limits):
     app = {"workers": {"processes": processes}, "memory": {"worker_recycle": 200}, "max_request_seconds": 50}
     text = render("vassal.ini.j2", app)
-    first, own, last = (value for _section, name, value in options(text) if name == "hook-accepting")
-    assert (first, last) == ("call:PyGILState_Ensure", "call:PyEval_SaveThread")
-    call, _space, code = own.partition(" ")
-    assert call == "callret:PyRun_SimpleString"
-    assert "%" not in code, "uWSGI would replace it"
+    code, _other = accepting(text)
     found: list[tuple[int, int]] = []
 
     def read(program):
@@ -389,6 +396,18 @@ def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, limit
         exec(code, {"__builtins__": {"__import__": lambda *_arguments, it=uwsgi: it, "open": read, "exec": run}})
     mercy = int(ini(text, "uwsgi")["worker-reload-mercy"])
     assert found == [(limit, mercy) for limit in limits]
+
+
+@pytest.mark.parametrize(("found", "then"), [(0.005, 0.001), (0.05, 0.05), (0.0001, 0.0001)])
+def test_threads_get_their_turn_early_unless_the_app_has_set_when(found, then):
+    _other, code = accepting(render("vassal.ini.j2"))
+    before = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(found)
+        exec(code, {})
+        assert sys.getswitchinterval() == pytest.approx(then)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_what_is_not_wanted_is_no_option():

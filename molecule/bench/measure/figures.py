@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from xml.sax.saxutils import escape
 
-from servers import BASELINE, LEAK_MB, MODEL_MB, RAW, SLOW, WAIT, WORKLOADS
+from servers import BASELINE, BESIDE, LEAK_MB, MODEL_MB, RAW, WAIT, WORKLOADS
 
 DOCS = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "docs"
 KEPT, PAGE = DOCS / "bench.json", DOCS / "bench.md"
@@ -88,8 +88,11 @@ def cell(one, workload):
     return f"{text}, **{lost} of {total} failed**" if lost else text
 
 
-def quick(loads):
+def quick(kept, title, when):
     """The time that 99 of 100 quick requests stayed below, in ms."""
+    loads = kept.get("beside", {}).get(title, {}).get(when)
+    if not loads:
+        return ""
     return size(median(load["p99_ms"] for load in loads)) if all(load["requests"] for load in loads) else "no answer"
 
 
@@ -101,13 +104,13 @@ def servers_table(kept):
     """One row per server, all its figures in it."""
     memory, leak = kept.get("memory", {}), kept.get("leak", {})
     titles = ["", "at a time", *(f"{workload.title}: {workload.unit}/s" for workload in WORKLOADS.values())]
-    titles += ["p99 of quick requests, ms", f"beside {SLOW.connections} that take 1 s"]
+    titles += ["p99 of quick requests, ms", *(f"beside {one.connections} {one.title}" for one in BESIDE.values())]
     titles += ["memory, MiB", f"with a model of {MODEL_MB} MiB"]
     titles += [f"most while up to {LEAK_MB} MiB leak"] if leak else []
     lines = [row(titles), "|---" + "|---:" * (len(titles) - 1) + "|"]
     for title, one in kept["servers"].items():
         cells = [title, str(one["slots"]), *(cell(one, workload) for workload in WORKLOADS)]
-        cells += [quick(kept["beside"][title][when]) if "beside" in kept else "" for when in ("alone", "beside")]
+        cells += [quick(kept, title, when) for when in ("alone", *BESIDE)]
         cells += [str(memory[title][model]["most"]) if title in memory else "" for model in ("without", "with")]
         if title in leak:
             lost, total = failed([leak[title]["load"]])
@@ -130,12 +133,13 @@ def changes(kept, workload):
 def settings_table(kept):
     """The baseline's figures, and the difference that each setting makes."""
     titles = ["", *(f"{workload.title}: {workload.unit}/s" for workload in WORKLOADS.values()), "memory, MiB"]
+    titles += [f"p99 of quick requests beside {BESIDE['computing'].connections} that compute, ms"]
     lines = [row(titles), "|---" + "|---:" * (len(titles) - 1) + "|"]
     different = {workload: changes(kept, workload) for workload in WORKLOADS}
     for title, one in kept["settings"].items():
         cells = [title]
         if "silent" in one:
-            lines.append(row([*cells, "does not answer", *[""] * len(WORKLOADS)]))
+            lines.append(row([*cells, "does not answer", *[""] * (len(titles) - 2)]))
             continue
         for workload in WORKLOADS:
             text = cell(one, workload)
@@ -143,7 +147,7 @@ def settings_table(kept):
                 lost = text.partition(", **")[2]
                 text = f"{different[workload][title]:+.0%}" + (f", **{lost}" if lost else "")
             cells.append(text)
-        lines.append(row([*cells, f"{median(one['memory']):.0f}"]))
+        lines.append(row([*cells, f"{median(one['memory']):.0f}", quick(kept, title, "computing")]))
     return lines
 
 

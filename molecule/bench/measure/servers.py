@@ -42,9 +42,13 @@ WORKLOADS = {
     "static": Workload("static file", "/static/shop.css", 32, 3),
     "upload": Workload(f"uploads of {UPLOAD_MIB} MiB", "/upload", 4, 3, "MiB", body=UPLOAD_MIB * 1024 * 1024),
 }
-# Quick requests, alone and beside slow ones: more of these than some servers work on at a time, half of what ours do.
-SLOW = Workload("slow", "/slow?ms=1000", 16, 7)
+# Quick requests, alone and beside others: more slow ones than some servers work on at a time, half of what ours do; and
+# ones that compute, in processes in which quick ones want to do so, too.
 QUICK = Workload("quick", "/version", 4, 5)
+BESIDE = {
+    "slow": Workload("that take 1 s", "/slow?ms=1000", 16, 7),
+    "computing": Workload("that compute", "/cpu?ms=300", 2, 7),
+}
 # Not in the rounds: what they do to the memory counts, not how fast they are.
 EVERYWHERE = Workload("all workers have worked", "/version", 64, 3)
 # Slow enough that a worker is old enough to be replaced (min-worker-lifetime) before it has leaked much.
@@ -109,6 +113,7 @@ def competitors(processes, threads, processors):
 
 
 BASELINE = "ours, nothing changed"
+SWITCH = "Python's own switch interval"
 RAW = "raw WSGI instead of Flask"
 
 
@@ -116,7 +121,7 @@ class Setting(NamedTuple):
     """One thing changed in a vassal file.
 
     :ivar add: options it gets, which replace those of the same name.
-    :ivar drop: options it loses.
+    :ivar drop: lines it loses, by their beginnings.
     """
 
     add: tuple[str, ...] = ()
@@ -128,6 +133,7 @@ class Setting(NamedTuple):
     also: tuple[str, ...] = ()
 
 
+WATCH = "hook-accepting = callret:PyRun_SimpleString import uwsgi"
 STATIC = "static-map = /static=shop/static"
 # By the names of the tables.
 SETTINGS = {
@@ -138,8 +144,9 @@ SETTINGS = {
     "request logging": Setting(drop=("disable-logging",)),
     "without single-interpreter": Setting(drop=("single-interpreter",)),
     "without harakiri": Setting(drop=("harakiri",)),
-    "without a watch on the memory": Setting(drop=("hook-accepting",)),
-    "reload-on-rss": Setting(drop=("hook-accepting",), add=("reload-on-rss = 1024",)),
+    "without a watch on the memory": Setting(drop=(WATCH,)),
+    "reload-on-rss": Setting(drop=(WATCH,), add=("reload-on-rss = 1024",)),
+    SWITCH: Setting(drop=("hook-accepting = callret:PyRun_SimpleString import sys",)),
     "py-call-osafterfork": Setting(add=("py-call-osafterfork = true",)),
     "PYTHONOPTIMIZE=2": Setting(environment=(("PYTHONOPTIMIZE", "2"),)),
     "1 process": Setting(add=("processes = 1",), also=("wait",)),
@@ -171,8 +178,8 @@ SETTINGS = {
 def changed(vassal, setting, run, folder):
     """The section [uwsgi] of a vassal file with a setting changed, and its own socket and statistics in `run`."""
     added = [line.format(run=run, folder=folder) for line in setting.add]
-    gone = {line.partition(" =")[0] for line in added} | set(setting.drop)
-    kept = [line for line in vassal.partition("[uwsgi]\n")[2].splitlines() if line.partition(" =")[0] not in gone]
+    gone = (*(line.partition("=")[0] for line in added), *setting.drop)
+    kept = [line for line in vassal.partition("[uwsgi]\n")[2].splitlines() if not line.startswith(gone)]
     text = "\n".join(["[uwsgi]", *kept, *added, ""])
     return re.sub(r"^(socket|stats) = .*/%n", rf"\1 = {run}/%n", text, flags=re.MULTILINE)
 

@@ -4,7 +4,7 @@ import os
 
 import figures
 import pytest
-from servers import BASELINE, LEAK, LEAK_KB, MODEL_MB, QUICK, SETTINGS, SLOW, WORKLOADS, Silent
+from servers import BASELINE, BESIDE, LEAK, LEAK_KB, MODEL_MB, QUICK, SETTINGS, SWITCH, WORKLOADS, Silent
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 
@@ -30,13 +30,15 @@ def test_servers(bench):
     figures.keep("servers", found)
 
 
-def test_quick_beside_slow(bench):
-    found = {server.title: {"alone": [], "beside": []} for server in bench.servers}
-    for server in in_turn(bench.servers):
+def test_quick_beside_others(bench):
+    servers = bench.servers + [server for server in bench.settings if server.title in (BASELINE, SWITCH)]
+    found = {server.title: {name: [] for name in ("alone", *BESIDE)} for server in servers}
+    for server in in_turn(servers):
         with bench.running(server):
             found[server.title]["alone"].append(bench.load(server, QUICK))
-            with bench.busy(server, SLOW):
-                found[server.title]["beside"].append(bench.ask(server, QUICK))
+            for name, workload in BESIDE.items():
+                with bench.busy(server, workload):
+                    found[server.title][name].append(bench.ask(server, QUICK))
     figures.keep("beside", found)
 
 
