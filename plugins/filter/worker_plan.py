@@ -99,9 +99,10 @@ class Size(NamedTuple):
 class Profile(NamedTuple):
     """How many workers suit a kind of work, while memory allows it.
 
-    :ivar per_cpu: processes per processor. More than two per processor served no more requests.
-    :ivar threads: threads per process. A new connection wakes every one that waits for it, so that 16 of them served
-        a tenth fewer short requests than 8.
+    :ivar per_cpu: processes per processor. More than two per processor served no more requests; with one, requests that
+        compute held up more of the others.
+    :ivar threads: threads per process. They hand Python's lock on to one another, so that 16 of them served a tenth
+        fewer short requests than 8.
     :ivar assumed: the size before it was measured.
     """
 

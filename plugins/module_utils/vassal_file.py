@@ -90,7 +90,7 @@ def number(content: str, option: str) -> int:
 
 
 # How each worker watches its memory.
-RECYCLING = r"hook-accepting = (call:Py|callret:PyRun_SimpleString import uwsgi; recycle = )"
+RECYCLING = "hook-accepting = callret:PyRun_SimpleString import uwsgi; recycle = "
 
 
 def rehearsal(content: str, run: str) -> str:

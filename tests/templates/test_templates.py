@@ -398,6 +398,12 @@ def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, limit
     assert found == [(limit, mercy) for limit in limits]
 
 
+def test_what_a_worker_runs_when_it_accepts_has_pythons_lock_in_the_rehearsal_too():
+    text = render("vassal.ini.j2")
+    _own, other = accepting(text)
+    assert list(accepting(vassal_file.rehearsal(text, "/run/emperor/shop"))) == [other]
+
+
 @pytest.mark.parametrize(("found", "then"), [(0.005, 0.001), (0.05, 0.05), (0.0001, 0.0001)])
 def test_threads_get_their_turn_early_unless_the_app_has_set_when(found, then):
     _other, code = accepting(render("vassal.ini.j2"))

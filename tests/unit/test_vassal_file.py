@@ -190,7 +190,6 @@ PLANNED = [
     "max-worker-lifetime = 60",
     "max-worker-lifetime-delta = 6",
     "min-worker-lifetime = 10",
-    "hook-accepting = call:PyGILState_Ensure",
     "hook-accepting = callret:PyRun_SimpleString import uwsgi; recycle = {}; exec()",
     "; A comment.",
     "add-header = X-Vassal: 123456789abc",
