@@ -176,10 +176,17 @@ SETTINGS = {
 
 
 def changed(vassal, setting, run, folder):
-    """The section [uwsgi] of a vassal file with a setting changed, and its own socket and statistics in `run`."""
+    """The section [uwsgi] of a vassal file with a setting changed, and its own socket and statistics in `run`.
+
+    :raises ValueError: the file has no line that the setting drops, so that nothing would be measured.
+    """
+    lines = vassal.partition("[uwsgi]\n")[2].splitlines()
+    for beginning in setting.drop:
+        if not any(line.startswith(beginning) for line in lines):
+            raise ValueError(f"no line of the vassal file begins with '{beginning}'")
     added = [line.format(run=run, folder=folder) for line in setting.add]
     gone = (*(line.partition("=")[0] for line in added), *setting.drop)
-    kept = [line for line in vassal.partition("[uwsgi]\n")[2].splitlines() if not line.startswith(gone)]
+    kept = [line for line in lines if not line.startswith(gone)]
     text = "\n".join(["[uwsgi]", *kept, *added, ""])
     return re.sub(r"^(socket|stats) = .*/%n", rf"\1 = {run}/%n", text, flags=re.MULTILINE)
 

@@ -43,27 +43,34 @@ def test_quick_beside_others(bench):
 
 
 def test_settings(bench):
-    """Each is asked in turn with the baseline, which waits meanwhile: no machine is equally fast all the time."""
     baseline, *others = bench.settings
     assert baseline.title == BASELINE
     found = {server.title: {"slots": server.slots, "memory": []} for server in bench.settings}
     with bench.running(baseline):
         found[BASELINE]["memory"].append(bench.memory(baseline)[0]["last"])
         for server in in_turn(others):
-            one = found[server.title]
-            if "silent" in one:
-                continue
-            try:
-                with bench.running(server):
-                    one["memory"].append(bench.memory(server)[0]["last"])
-                    for name in ("trivial", "page", *server.also):
-                        base = bench.ask(baseline, WORKLOADS[name])  # not load: its silence is not this one's
-                        one.setdefault(name, []).append(bench.load(server, WORKLOADS[name]) | {"base": base["rate"]})
-                        found[BASELINE].setdefault(name, []).append(base)
-            except Silent as reason:  # that is a result, too
-                one["silent"] = str(reason).splitlines()[-1]
+            if "silent" not in found[server.title]:
+                measure_in_turn(bench, (baseline, found[BASELINE]), (server, found[server.title]))
     assert list(found) == list(SETTINGS)
     figures.keep("settings", found)
+
+
+def measure_in_turn(bench, baseline, setting):
+    """Ask a setting in turn with the baseline, which waits meanwhile: no machine is equally fast all the time.
+
+    :param baseline: the server, and what was found of it.
+    :param setting: likewise.
+    """
+    server, found = setting
+    try:
+        with bench.running(server):
+            found["memory"].append(bench.memory(server)[0]["last"])
+            for name in ("trivial", "page", *server.also):
+                base = bench.ask(baseline[0], WORKLOADS[name])  # not load: its silence is not the setting's
+                baseline[1].setdefault(name, []).append(base)
+                found.setdefault(name, []).append(bench.load(server, WORKLOADS[name]) | {"base": base["rate"]})
+    except Silent as reason:  # that is a result, too
+        found["silent"] = str(reason).splitlines()[-1]
 
 
 def test_memory(bench):
