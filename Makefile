@@ -34,7 +34,7 @@ test-vm: bootstrap ## on a virtual machine: SSH, reboot, real limits (slow witho
 	@molecule/shared/build-image.sh vm $(VM_RELEASE) $${XDG_CACHE_HOME:-$$HOME/.cache}/flaskops-emperor/vm-$(VM_RELEASE)
 	VM_RELEASE=$(VM_RELEASE) molecule test -s vm
 
-bench: images ## compare servers and settings, for docs/bench.md (an hour; BENCH_ROUNDS=1 is a third of it)
+bench: images ## compare servers and settings, for docs/bench.md (an hour and a half; BENCH_ROUNDS=1 is half of it)
 	molecule test -s bench
 
 bench-reload: images ## measure what each reload mode costs, for docs/reload_modes.md (20 minutes)
