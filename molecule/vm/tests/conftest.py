@@ -37,11 +37,12 @@ class Script:
         self.host, self.unit = host, unit
         command = f"systemd-run --quiet --unit {unit} python3 -c" + " %s" * (1 + len(arguments))
         host.check_output(command, script, *arguments)
+        self.run = host.check_output("systemctl show --property InvocationID --value %s", unit)
 
     def told(self):
         """The last line it printed, empty when there is none."""
-        # Not --unit, which has also what systemd says of it.
-        return self.host.check_output(f"journalctl --quiet --output cat --lines 1 _SYSTEMD_UNIT={self.unit}.service")
+        # Not --unit, which has also what systemd says of it, and what it said when the test ran before.
+        return self.host.check_output(f"journalctl --quiet --output cat --lines 1 _SYSTEMD_INVOCATION_ID={self.run}")
 
     def end(self):
         """End it; returns its last words."""
