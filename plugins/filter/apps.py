@@ -121,9 +121,18 @@ FIXED_OPTIONS = frozenset((
     "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
     "need-plugin", "binary-path", "exec-as-root", "unprivileged-binary-path", "privileged-binary-patch",
     "unprivileged-binary-patch",
+    # Else nobody can tell what a worker is at work on.
+    "stats-server", "stats-http", "stats-no-cores",
     # With it uWSGI does not hold Python's lock when it runs our hook before the fork.
     "py-call-uwsgi-fork-hooks",
 ))  # fmt: skip
+
+# What other options break, and how.
+HARMFUL_OPTIONS = {
+    # 2.0.30 adds to the deadline which all threads of a worker share, even when another one has just set it to nothing
+    # (core/reader.c, `uwsgi_postbuffer_do_in_disk`). Measured: three workers in six loads of 3 s.
+    "post-buffering": "makes uWSGI kill workers during uploads: remove it; nginx reads an upload to its end first",
+}
 
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
 OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP"))
@@ -231,6 +240,8 @@ def _options(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
             _fail(here, f"is set by the role: use `{MANAGED_OPTIONS[name]}` of this app instead.")
         if name in FIXED_OPTIONS or name.startswith("emperor"):
             _fail(here, "is set by the role and cannot be changed for one app: remove it.")
+        if name in HARMFUL_OPTIONS:
+            _fail(here, f"{HARMFUL_OPTIONS[name]}.")
         texts = []
         for one in value if isinstance(value, list) else [value]:
             if not isinstance(one, (str, int, float)):

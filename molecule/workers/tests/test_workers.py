@@ -132,6 +132,35 @@ def test_workers_come_with_the_load_and_go_after_it(apps, playbook, visitors, fl
         assert {"1", "4"} <= set(running), "not from the least to the most"
 
 
+@pytest.mark.parametrize("hanging", [1, 6])
+def test_requests_that_take_too_long_cost_no_other_ones(hanging, apps, playbook, visitors, fleet):
+    """Others end all the time, with each of which uWSGI's own harakiri forgets them. And none is asked again.
+
+    Six hang in all three workers, which so are replaced one after the other.
+    """
+    deploy(playbook, apps["one"] | {"max_request_seconds": 5})
+    time.sleep(10)  # a worker is not looked at before
+
+    def hang(host):
+        began = host.check_output("date +@%s")
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask, host, "/slow?ms=2000", 8, threads=8, apps=["one"])
+            hung = ask(host, "/slow?ms=60000", 1, threads=hanging, apps=["one"])
+            others = asking.result()
+        return hung, others, host.check_output("journalctl --output cat --identifier one --since %s", began)
+
+    with visitors("one") as load:
+        seen = everywhere(fleet, hang)
+    print(load.report, *seen, sep="\n")
+    assert not load.report.failures, load.report
+    for hung, others, told in seen:
+        assert set(hung) <= {"502", "504"}
+        assert sum(hung.values()) == hanging
+        assert others == {"200": 64}
+        assert "in slow" in told, "no word of what hangs"
+        assert 1 <= told.count("Respawned") <= min(hanging, 3)
+
+
 def test_workers_share_a_model(apps, playbook, fleet):
     """Four of them and their master, after requests that read all of it, need hardly more than one alone."""
     app = apps["three"] | {"profile": "inference", "workers": {"processes": 4}, "environment": {"SHOP_MODEL_MB": "200"}}
