@@ -50,27 +50,23 @@ def test_settings(bench):
         found[BASELINE]["memory"].append(bench.memory(baseline)[0]["last"])
         for server in in_turn(others):
             if "silent" not in found[server.title]:
-                measure_in_turn(bench, (baseline, found[BASELINE]), (server, found[server.title]))
+                measure_in_turn(bench, baseline, server, found)
     assert list(found) == list(SETTINGS)
     figures.keep("settings", found)
 
 
-def measure_in_turn(bench, baseline, setting):
-    """Ask a setting in turn with the baseline, which waits meanwhile: no machine is equally fast all the time.
-
-    :param baseline: the server, and what was found of it.
-    :param setting: likewise.
-    """
-    server, found = setting
+def measure_in_turn(bench, baseline, server, found):
+    """Ask a setting in turn with the baseline, which waits meanwhile: no machine is equally fast all the time."""
+    base, own = found[baseline.title], found[server.title]
     try:
         with bench.running(server):
-            found["memory"].append(bench.memory(server)[0]["last"])
+            own["memory"].append(bench.memory(server)[0]["last"])
             for name in ("trivial", "page", *server.also):
-                base = bench.ask(baseline[0], WORKLOADS[name])  # not load: its silence is not the setting's
-                baseline[1].setdefault(name, []).append(base)
-                found.setdefault(name, []).append(bench.load(server, WORKLOADS[name]) | {"base": base["rate"]})
+                answers = bench.ask(baseline, WORKLOADS[name])  # not load: its silence is not the setting's
+                base.setdefault(name, []).append(answers)
+                own.setdefault(name, []).append(bench.load(server, WORKLOADS[name]) | {"base": answers["rate"]})
     except Silent as reason:  # that is a result, too
-        found["silent"] = str(reason).splitlines()[-1]
+        own["silent"] = str(reason).splitlines()[-1]
 
 
 def test_memory(bench):
