@@ -27,7 +27,7 @@ recycle = {}
 exec(open(sys.argv[1]).read(), recycle)
 recycle.update(json.loads(sys.argv[2]))
 signal.signal(signal.SIGHUP, lambda number, frame: os.write(1, b"asked\\n"))
-recycle["start"](int(sys.argv[3]), {"harakiri": b"60", "worker-reload-mercy": b"2", "stats": b"/nowhere.stats"})
+recycle["start"](int(sys.argv[3]), 60, {"worker-reload-mercy": b"2", "stats": b"/nowhere.stats"})
 del recycle
 blocked, deadline = [], time.monotonic() + 10
 while not any(blocked) and time.monotonic() < deadline:

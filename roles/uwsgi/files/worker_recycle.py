@@ -112,12 +112,12 @@ def watch(limit, seconds, mercy, stats):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start(megabytes, options):
+def start(megabytes, seconds, options):
     """Watch this process from now on.
 
     :param megabytes: the limit, in MiB.
+    :param seconds: how long a request may take.
     :param options: the instance's options, as uWSGI tells them.
     """
-    seconds, mercy = int(options["harakiri"]), int(options["worker-reload-mercy"])
-    arguments = (megabytes << 20, seconds, mercy, options["stats"].decode())
+    arguments = (megabytes << 20, seconds, int(options["worker-reload-mercy"]), options["stats"].decode())
     threading.Thread(target=watch, args=arguments, name="worker-recycle", daemon=True).start()
