@@ -329,10 +329,7 @@ REFUSED = [
     ({"uwsgi": {"module": "x:y"}}, "uwsgi.module is set by the role: use `app` of this app instead."),
     ({"uwsgi": {"processes": 3}}, "use `workers.processes` of this app instead"),
     ({"uwsgi": {"harakiri": 3}}, "use `max_request_seconds` of this app instead"),
-    (
-        {"uwsgi": {"post-buffering": 65536}},
-        "uwsgi.post-buffering makes uWSGI kill workers during uploads: remove",
-    ),
+    ({"uwsgi": {"post-buffering": 65536}}, "uwsgi.post-buffering makes uWSGI kill workers during uploads: remove"),
     ({"uwsgi": {"env": "A=b"}}, "use `environment` of this app instead"),
     ({"uwsgi": {"virtualenv": "/v"}}, "use `python` of this app instead"),
     ({"uwsgi": {"lazy-apps": True}}, "use `workers.lazy_apps` of this app instead"),

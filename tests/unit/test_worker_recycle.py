@@ -20,6 +20,9 @@ assert specification.loader
 worker_recycle = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(worker_recycle)
 
+# Processes: the one that is watched, and one beside it.
+OWN, OTHER = os.getpid(), 1
+
 # A worker as the hook of a vassal file leaves it: it says with which signals it was asked to end, and does not.
 WORKER = """
 import json, os, signal, sys, time
@@ -107,9 +110,6 @@ def test_a_worker_is_asked_once_and_killed_when_it_does_not_end(process):
     process.sizes = {0: 99, 11: 42, 12: 100}
     assert process.watched() == [(12, signal.SIGHUP), (47, signal.SIGKILL)]
     assert not process.tracebacks
-
-
-OWN, OTHER = os.getpid(), 1
 
 
 def test_requests_in_time_are_left_alone(process):

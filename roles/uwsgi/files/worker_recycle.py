@@ -73,11 +73,11 @@ class Requests:
         except (OSError, ValueError):
             return
         self.seen = {one: self.seen.get(one, now) for one in requests}
-        late = sorted(one for one, since in self.seen.items() if now - since >= self.seconds and one[0])
+        late = {one for one, since in self.seen.items() if now - since >= self.seconds and one[0]}
         # The one that began first is so for all who look, and until its worker has ended.
-        self.turn = all_there and late != [] and late[0][1] == os.getpid()
+        self.turn = all_there and bool(late) and min(late)[1] == os.getpid()
         own = {one for one in requests if one[1] == os.getpid()}
-        self.done = bool(own) and own <= set(late)
+        self.done = bool(own) and own <= late
 
 
 def watch(limit, seconds, mercy, stats):
