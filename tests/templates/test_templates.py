@@ -16,8 +16,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible.template import Templar, trust_as_template
-from ansible_collections.flaskops.emperor.plugins.filter.apps import MANAGED_OPTIONS
 from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, vassal_file
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import MANAGED_OPTIONS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.flaskops.emperor.plugins.filter import apps, worker_plan
+from ansible_collections.flaskops.emperor.plugins.filter import worker_plan as filter_plugin
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import workers as planning
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +27,7 @@ def listed(*entries):
 
 
 def plan(*entries, name="app0", cpus=2, memory=24000, size=None, **more):
-    return worker_plan.worker_plan(listed(*(entries or ({},))), name, cpus, memory, size=size, **more)
+    return planning.worker_plan(listed(*(entries or ({},))), name, cpus, memory, size=size, **more)
 
 
 def workers(**options):
@@ -91,7 +94,7 @@ def test_the_size_of_a_chain_may_differ_a_little_and_its_plan_stays_the_same():
     sizes = [{"total": one * MIB, "private": (one - 12) * MIB, "rss": (one + 9) * MIB} for one in (50, 53)]
     first, second = (plan({"reload": "chain"}, size=size, memory=1464) for size in sizes)
     assert {**first, "why": ""} == {**second, "why": ""}
-    assert first["recycle_rss"] == (600 - worker_plan.MASTER) // 4
+    assert first["recycle_rss"] == (600 - planning.MASTER) // 4
 
 
 def test_on_a_roomy_host_another_app_changes_no_limit():
@@ -189,12 +192,12 @@ REFUSED = [
     (
         (workers(max_requests=7),),
         {},
-        "flask_apps[app0].workers.max_requests is 7, but has to be a whole number of requests from 8 (two per process)",
+        "flask_apps[app0].workers.max_requests is 7, but must be a whole number of requests from 8 (two per process)",
     ),
     (
         (workers(max_lifetime_seconds=119),),
         {},
-        "flask_apps[app0].workers.max_lifetime_seconds is 119, but has to be a whole number of seconds from 120 (twice",
+        "flask_apps[app0].workers.max_lifetime_seconds is 119, but must be a whole number of seconds from 120 (twice",
     ),
     (({**workers(max_lifetime_seconds=59), "max_request_seconds": 1},), {}, "whole number of seconds from 60 "),
 ]
@@ -202,7 +205,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("entries", "more", "sentence"), REFUSED)
 def test_what_does_not_fit_is_refused_with_a_sentence(entries, more, sentence):
-    with pytest.raises(AnsibleFilterError) as refusal:
+    with pytest.raises(Refused) as refusal:
         plan(*entries, **more)
     assert sentence in str(refusal.value)
     assert str(refusal.value).endswith(".")
@@ -250,8 +253,8 @@ def planned(host):
     result = []
     for app, (entry, size) in zip(completed, entries, strict=True):
         try:
-            found = worker_plan.worker_plan(completed, app["name"], cpus, memory, size=size)
-        except AnsibleFilterError:
+            found = planning.worker_plan(completed, app["name"], cpus, memory, size=size)
+        except Refused:
             found = None
         result.append((found, entry, size))
     return result
@@ -328,5 +331,9 @@ def test_more_memory_never_means_fewer_processes(host, more):
         assert not found or found["processes"] <= other["processes"]
 
 
-def test_ansible_finds_the_filter_by_its_name():
-    assert worker_plan.FilterModule().filters() == {"worker_plan": worker_plan.worker_plan}
+def test_filter_refuses_with_the_sentence_of_the_plan():
+    (name, found), *others = filter_plugin.FilterModule().filters().items()
+    assert (name, others) == ("worker_plan", [])
+    assert found(listed({}), "app0", cpus=2, memory=24000)["processes"] == 4
+    with pytest.raises(AnsibleFilterError, match="has no memtotal_mb"):
+        found(listed({}), "app0", cpus=2, memory=0)

@@ -1,0 +1,319 @@
+"""Turn the `flask_apps` list a user wrote into the complete, checked list the roles work with.
+
+`meta/argument_specs.yml` has already refused wrong types and unknown keys when this runs. What a specification cannot
+say (relations between values, patterns, names that would collide on the host) is refused here, one sentence per
+fault, naming the variable and the cure.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
+    bounded,
+    fail,
+    given,
+    relative,
+    require,
+)
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import PROFILES
+
+# Linux user names have at most 32 bytes (useradd(8)); the first letter rules out what systemd and nginx would misread.
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
+CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?\Z")
+DOMAIN = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*\Z")
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+\Z")
+CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
+SIZE = re.compile(r"\d+[kmg]?\Z")
+MEMORY = re.compile(r"([1-9][0-9]{0,8})([MG]?)\Z")
+
+# Accounts a Debian host has before we come (base-passwd, nginx, systemd). Taking one over would hand its files away.
+RESERVED_NAMES = frozenset((
+    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
+    "list", "irc", "gnats", "nobody", "nginx", "uwsgi", "emperor", "messagebus", "sshd", "systemd-network",
+    "systemd-resolve", "systemd-timesync", "systemd-journal", "systemd-coredump",
+))  # fmt: skip
+
+# Set by the role for every process of an app; a user's value would be lost or break the launch.
+OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP"))
+
+SOURCES = ("path", "git", "archive", "package")
+
+MOMENTS = ("before_switch", "after_switch")
+
+WORKERS = ("processes", "threads", "lazy_apps", "minimum", "max_requests", "max_lifetime_seconds")
+
+
+def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
+    source = {kind: value for kind, value in (app.get("source") or {}).items() if value is not None}
+    kinds = [kind for kind in SOURCES if kind in source]
+    if len(kinds) != 1:
+        named = " and ".join(kinds) or "none"
+        fail(f"{where}.source", f"names {named}, but must name exactly one of {', '.join(SOURCES)}.")
+    kind = kinds[0]
+    value = source[kind]
+    if kind == "package":
+        require(PACKAGE, value, f"{where}.source.package", "must pin one version, like 'shop==2.1'")
+    if kind == "archive":
+        require(
+            CHECKSUM,
+            value.get("checksum"),
+            f"{where}.source.archive.checksum",
+            "must be 'sha256:' and 64 hexadecimal digits; `sha256sum FILE` prints them",
+        )
+    if kind == "git" and (not value.get("version") or str(value["version"]).startswith("-")):
+        fail(f"{where}.source.git.version", "is missing, but must name the commit, tag or branch to deploy.")
+    if kind == "git" and str(value.get("repo", "-")).startswith("-"):
+        fail(f"{where}.source.git.repo", "must be the address of a git repository.")
+    return {"kind": kind, "exclude": source.get("exclude") or [], kind: value}
+
+
+def _environment(values: Mapping[str, Any], where: str) -> dict[str, str]:
+    result = {}
+    for name, value in values.items():
+        here = f"{where}.environment.{name}"
+        if not isinstance(name, str) or not VARIABLE.match(name):
+            fail(here, "is no name for an environment variable: use letters, digits and underscores.")
+        if name in OWN_VARIABLES or name.startswith("UWSGI_"):
+            fail(here, "is set by the role itself: choose another name.")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            fail(here, f"is a {type(value).__name__}, but must be text or a number: put it in quotes.")
+        if "\0" in str(value):
+            fail(here, "has a NUL byte, which no environment variable can hold: encode the value (base64).")
+        try:
+            str(value).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            fail(here, "has half of a surrogate pair, which is no text: correct the escape that makes it.")
+        result[name] = str(value)
+    return result
+
+
+def _static(values: Mapping[str, Any], where: str) -> dict[str, str]:
+    result = {}
+    for prefix, directory in values.items():
+        here = f"{where}.static[{prefix!r}]"
+        if not isinstance(prefix, str) or not URL_PREFIX.match(prefix) or {".", ".."} & set(prefix.split("/")):
+            fail(here, "must be a URL prefix like '/static': a leading slash, no slash at the end, no '..'.")
+        result[prefix] = relative(directory, here)
+    for prefix in result:
+        if any(other.startswith(prefix + "/") for other in result):
+            fail(f"{where}.static[{prefix!r}]", "holds another prefix of the same app: give each a path of its own.")
+    return result
+
+
+def _hooks(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
+    """The commands of every moment, each of which can be split into words."""
+    result: dict[str, list[str]] = {}
+    for moment in MOMENTS:
+        here = f"{where}.hooks.{moment}"
+        commands = values.get(moment) or []
+        if not isinstance(commands, list):
+            fail(here, f"is {commands!r}, but must be a list of commands.")
+        for command in commands:
+            if not isinstance(command, str) or "\0" in command:
+                fail(here, f"has {command!r}, but must be a list of commands, each of them text: put it in quotes.")
+            try:
+                words = shlex.split(command)
+            except ValueError as error:
+                fail(here, f"has {command!r}, which cannot be split into words ({error}): correct the quotes.")
+            if not words:
+                fail(here, "has an empty command: remove it.")
+        result[moment] = list(commands)
+    return result
+
+
+def _domains(values: Iterable[Any], where: str) -> list[str]:
+    result = []
+    for value in values:
+        require(DOMAIN, value, f"{where}.domains", "must be a host name in lower case, like shop.example.com")
+        result.append(str(value))
+    return result
+
+
+def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> dict[str, Any]:
+    """What the user set about the workers; None is what the filter `worker_plan` computes, or what is not limited."""
+    value = app.get("workers")
+    if value in (None, "auto"):
+        value = {}
+    if not isinstance(value, Mapping):
+        fail(f"{where}.workers", f"is {value!r}, but must be auto or a dict with {', '.join(WORKERS)}.")
+    unknown = [name for name in value if name not in WORKERS]
+    if unknown:
+        sentence = f"has {', '.join(map(str, unknown))}, which is no option of it: choose from {', '.join(WORKERS)}."
+        fail(f"{where}.workers", sentence)
+    chosen = given(value)
+    lazy_apps = chosen.get("lazy_apps", reload == "chain")
+    if not isinstance(lazy_apps, bool):
+        fail(f"{where}.workers.lazy_apps", f"is {lazy_apps!r}, but must be true or false.")
+    if reload == "chain" and not lazy_apps:
+        sentence = (
+            "is false, but with reload: chain every worker loads the app itself: remove it, or choose another mode."
+        )
+        fail(f"{where}.workers.lazy_apps", sentence)
+    if reload == "chain" and chosen.get("minimum"):
+        # A worker that is to load the new release may be one that ends for lack of work.
+        sentence = "does not go with reload: chain, which waits for each worker: remove it, or choose another mode."
+        fail(f"{where}.workers.minimum", sentence)
+    counted = {
+        kind: bounded(chosen[kind], 1, 512, f"{where}.workers.{kind}", unit) if kind in chosen else None
+        for kind, unit in (("processes", "processes"), ("threads", "threads"), ("minimum", "processes"))
+    }
+    if reload == "chain" and counted["processes"] == 1:
+        fail(
+            f"{where}.workers.processes",
+            "is 1, but with reload: chain others have to serve while one starts: set it to 2 or more.",
+        )
+    if counted["minimum"] and counted["processes"] and counted["minimum"] > counted["processes"]:
+        sentence = f"is {counted['minimum']}, but workers.processes is {counted['processes']}: set it to that or lower."
+        fail(f"{where}.workers.minimum", sentence)
+    limits = {
+        kind: bounded(chosen[kind], 1, 10**9, f"{where}.workers.{kind}", unit) if kind in chosen else None
+        for kind, unit in (("max_requests", "requests"), ("max_lifetime_seconds", "seconds"))
+    }
+    return {**counted, "threads": counted["threads"] or PROFILES[profile].threads, "lazy_apps": lazy_apps, **limits}
+
+
+def _memory(values: Mapping[str, Any], where: str) -> dict[str, int | None]:
+    """Sizes in MiB; None for those that are not set."""
+    result: dict[str, int | None] = {}
+    for kind in ("limit", "worker_recycle"):
+        value = given(values).get(kind)
+        found = None if isinstance(value, bool) else MEMORY.match(str(value).upper())
+        if value is not None and not found:
+            fail(f"{where}.memory.{kind}", f"is {value!r}, but must be a number of MiB, or a size like 512M or 2G.")
+        result[kind] = int(found[1]) * (1024 if found[2] == "G" else 1) if found else None
+    return result
+
+
+def _paths(name: str, root: str, run: str) -> dict[str, str]:
+    home = f"{root}/{name}"
+    return {
+        "home": home,
+        "releases": f"{home}/releases",
+        "shared": f"{home}/shared",
+        "static": f"{home}/static",
+        "current": f"{home}/current",
+        "run": f"{run}/{name}",
+        "socket": f"{run}/{name}/app.sock",
+    }
+
+
+def _python(app: Mapping[str, Any], source: Mapping[str, Any], where: str) -> dict[str, Any]:
+    python = app.get("python") or {}
+    interpreter = python.get("interpreter") or "/usr/bin/python3"
+    if not re.match(r"/[A-Za-z0-9._+/-]+\Z", interpreter):
+        fail(f"{where}.python.interpreter", f"is {interpreter!r}, but must be an absolute path like /usr/bin/python3.")
+    requirements = python.get("requirements")
+    if requirements and source["kind"] == "package":
+        sentence = "does not go with source.package, which brings its own requirements: remove it."
+        fail(f"{where}.python.requirements", sentence)
+    if python.get("require_hashes") and not requirements:
+        fail(f"{where}.python.require_hashes", "needs a file whose hashes to check: set python.requirements.")
+    return {
+        "interpreter": interpreter,
+        "requirements": relative(requirements, f"{where}.python.requirements") if requirements else "",
+        "require_hashes": bool(python.get("require_hashes")),
+    }
+
+
+def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+    health = {"path": "/", "status": 200, **given(values)}
+    require(URL_PATH, health["path"], f"{where}.health.path", "must be a path like '/healthz'")
+    status = bounded(health["status"], 100, 599, f"{where}.health.status", "an HTTP status")
+    return {"path": health["path"], "status": status}
+
+
+def _one(app: Mapping[str, Any], root: str, run: str) -> dict[str, Any]:
+    name = app.get("name")
+    require(
+        NAME,
+        name,
+        "flask_apps[].name",
+        "must start with a lower-case letter and go on with at most 30 lower-case letters, digits, '-' or '_' "
+        "(it is also the app's Unix user)",
+    )
+    where = f"flask_apps[{name}]"
+    if name in RESERVED_NAMES:
+        fail(f"{where}.name", "is a system account of the host: choose another name.")
+    state = app.get("state") or "present"
+    complete: dict[str, Any] = {"name": name, "state": state, "paths": _paths(str(name), root, run)}
+    if state == "absent":
+        return complete
+
+    sentence = "must be 'module:callable', or 'module:factory()' for an application factory"
+    require(CALLABLE, app.get("app"), f"{where}.app", sentence)
+    source = _source(app, where)
+    reload = app.get("reload") or "zerg"
+    profile = app.get("profile") or "web"
+    if profile not in PROFILES:
+        fail(f"{where}.profile", f"is {profile!r}, but must be one of {', '.join(PROFILES)}.")
+    limits = {
+        key: bounded(60 if app.get(key) is None else app[key], 1, 3600, f"{where}.{key}", "seconds")
+        for key in ("max_request_seconds", "max_start_seconds")
+    }
+    max_body_size = app.get("max_body_size") or "16m"
+    require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
+    complete.update(
+        app=app["app"],
+        source=source,
+        python=_python(app, source, where),
+        environment=_environment(app.get("environment") or {}, where),
+        domains=_domains(app.get("domains") or [], where),
+        static=_static(app.get("static") or {}, where),
+        profile=profile,
+        workers=_workers(app, where, profile, reload),
+        memory=_memory(app.get("memory") or {}, where),
+        reload=reload,
+        **limits,
+        max_body_size=max_body_size,
+        health=_health(app.get("health"), where),
+        hooks=_hooks(app.get("hooks") or {}, where),
+        uwsgi=uwsgi_options(app.get("uwsgi") or {}, where),
+    )
+    return complete
+
+
+def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
+    names: set[str] = set()
+    owners: dict[str, str] = {}
+    for app in apps:
+        name = app["name"]
+        if name in names:
+            fail(f"flask_apps[{name}].name", "is used by two apps: every app needs a name of its own.")
+        names.add(name)
+        if app["state"] == "absent":
+            continue
+        # An empty list makes the app the host's default server, of which nginx takes one.
+        for domain in app["domains"] or [""]:
+            if domain in owners and not domain:
+                fail(
+                    f"flask_apps[{name}].domains",
+                    f"is empty, as it is for {owners['']}: only one app can answer for every domain, "
+                    "name the domains of the other.",
+                )
+            if domain in owners:
+                sentence = f"has {domain}, which {owners[domain]} has too: remove it from one of them."
+                fail(f"flask_apps[{name}].domains", sentence)
+            owners[domain] = name
+
+
+def complete_apps(
+    apps: Iterable[Mapping[str, Any]], root: str = "/srv/flask_apps", run: str = "/run/emperor"
+) -> list[dict[str, Any]]:
+    """Fill in and check every app of the list.
+
+    :param apps: the value of ``flask_apps``, types already checked by the role's argument specification.
+    :param root: directory that holds one directory per app.
+    :param run: directory that holds one directory of sockets per app.
+    :raises Refused: with one sentence naming the variable and the cure.
+    """
+    result = [_one(app, root.rstrip("/"), run.rstrip("/")) for app in apps]
+    _unique(result)
+    return result

@@ -1,0 +1,50 @@
+"""Small checks of values that a user wrote; each refusal is one sentence that names the variable and the cure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+
+class Refused(ValueError):
+    """A setting is wrong; the text is one sentence that names the variable and the cure."""
+
+
+RELATIVE_PATH = re.compile(r"[A-Za-z0-9._+@-]+(/[A-Za-z0-9._+@-]+)*\Z")
+
+
+def fail(where: str, sentence: str) -> NoReturn:
+    """Refuse a setting.
+
+    :param where: the variable, as the user wrote it.
+    :param sentence: what is wrong with it and how to cure that, with its full stop.
+    :raises Refused: always.
+    """
+    raise Refused(f"{where} {sentence}")
+
+
+def require(pattern: re.Pattern[str], value: Any, where: str, sentence: str) -> None:
+    if not isinstance(value, str) or not pattern.match(value):
+        fail(where, f"is {value!r}, but {sentence}.")
+
+
+def bounded(value: Any, low: int, high: int, where: str, unit: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        fail(where, f"is {value!r}, but must be a whole number of {unit} from {low} to {high}.")
+    return int(value)
+
+
+def given(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options a user set; an empty option is as good as none, but 0 is a value to refuse."""
+    return {name: value for name, value in (values or {}).items() if value not in (None, "")}
+
+
+def relative(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not RELATIVE_PATH.match(value) or ".." in value.split("/"):
+        fail(
+            where,
+            f"is {value!r}, but must be a path inside the app's source: relative, without '..', "
+            "made of letters, digits and . _ + @ - /.",
+        )
+    return str(value)
