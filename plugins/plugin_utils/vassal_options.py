@@ -1,0 +1,169 @@
+"""The vassal of an app as data: what its wrapper needs, and the options of uWSGI, from the app's complete settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import RECYCLING
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+
+MODULES = "/usr/local/lib/emperor"  # where the role uwsgi installs what workers load
+CODE = "callret:PyRun_SimpleString"
+
+Options = list[tuple[str, str]]
+
+
+def virtualenv(app: Mapping[str, Any], release: str) -> str:
+    """The virtualenv of a release; a link leads there in modes where the vassal file names no release."""
+    if MODES[app["reload"]].through_link:
+        return f"{app['paths']['home']}/serving/venv"
+    return f"{app['paths']['releases']}/{release}/venv"
+
+
+def environment(app: Mapping[str, Any], release: str, venv: str) -> dict[str, str]:
+    """Everything that a process of the app finds in its environment, except what leads it to its release."""
+    own = {"HOME": app["paths"]["shared"], "USER": app["name"], "LOGNAME": app["name"], "VIRTUAL_ENV": venv}
+    path = f"{venv}/bin:/usr/local/bin:/usr/bin:/bin"
+    return {"PATH": path, "LANG": "C.UTF-8", **app["environment"], **own, "RELEASE_ID": release}
+
+
+def app_environment(app: Mapping[str, Any], release: str) -> dict[str, str]:
+    """The environment of a command in a release.
+
+    :param app: completed by `complete_apps`.
+    :param release: its ID.
+    """
+    return environment(app, release, f"{app['paths']['releases']}/{release}/venv")
+
+
+def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
+    """What the wrapper that starts vassals needs to know."""
+    mode, venv, run = MODES[app["reload"]], virtualenv(app, release), app["paths"]["run"]
+    found = environment(app, release, venv)
+    if mode.through_link:
+        del found["RELEASE_ID"]
+        found |= {"EMPEROR_SERVING": f"{app['paths']['home']}/serving", "EMPEROR_APP": app["app"]}
+    return {
+        "app": app["app"],
+        "identifier": app["name"],
+        "binary": f"{venv}/bin/uwsgi" if uwsgi == "pyuwsgi" else "/usr/bin/uwsgi-core",
+        "environment": found,
+        # A listening socket that systemd holds: instances that follow one another share it.
+        "socket": app["paths"]["socket"],
+        "holder": f"{run}/holder.sock",
+        **({"clients": "own"} if mode.own_socket else {}),
+    }
+
+
+def loading(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi: str) -> Options:
+    """How the app is found and loaded."""
+    venv = virtualenv(app, release)
+    options = [("strict", "true"), ("master", "true"), ("need-app", "true")]
+    if uwsgi == "distro":
+        options += [("need-plugin", "python3"), ("virtualenv", venv)]
+    if MODES[app["reload"]].through_link:
+        # Loads the app from the release that is current when a worker starts.
+        options += [("pythonpath", MODULES), ("module", "chain_loader:load()")]
+    else:
+        options += [("chdir", f"{app['paths']['releases']}/{release}/src"), ("module", app["app"])]
+    # Else the app finds the wrapper there, and what it starts with it fails.
+    options += [("py-sys-executable", f"{venv}/bin/python"), ("single-interpreter", "true"), ("enable-threads", "true")]
+    if not plan["lazy_apps"]:
+        options.append(("hook-post-app", f"{CODE} import gc; gc.collect(); gc.freeze()"))
+    return options
+
+
+def workers(plan: Mapping[str, Any]) -> Options:
+    """How many workers there are."""
+    options = [("processes", str(plan["processes"])), ("threads", str(plan["threads"]))]
+    if plan["lazy_apps"]:
+        options.append(("lazy-apps", "true"))
+    if plan["minimum"] < plan["processes"]:
+        # The default takes three times as long for the first second of work.
+        options += [
+            ("cheaper", str(plan["minimum"])),
+            ("cheaper-algo", "busyness"),
+            ("cheaper-overload", "1"),
+            ("cheaper-step", str(plan["step"])),
+            ("cheaper-busyness-multiplier", "30"),
+        ]
+    return options
+
+
+def turnover(app: Mapping[str, Any], plan: Mapping[str, Any], uwsgi: str) -> Options:
+    """When a worker is replaced, after its requests."""
+    options = []
+    if plan["max_requests"]:
+        options += [
+            ("max-requests", str(plan["max_requests"])),
+            ("max-requests-delta", str(plan["max_requests_delta"])),
+        ]
+    if plan["max_lifetime_seconds"]:
+        options += [
+            ("max-worker-lifetime", str(plan["max_lifetime_seconds"])),
+            ("max-worker-lifetime-delta", str(plan["max_lifetime_delta"])),
+        ]
+    if plan["threads"] > 1 and (plan["max_lifetime_seconds"] or plan["minimum"] < plan["processes"]):
+        # For its age, or when it is one too many, uWSGI ends a worker by SIGWINCH, which wakes one of its threads only.
+        # The others would each wait for one more request. So it gets the handler of a reload, which ends all of them.
+        if uwsgi == "pyuwsgi":
+            load = f"{CODE} import ctypes, pyuwsgi; ctypes.CDLL(pyuwsgi.__file__, mode=ctypes.RTLD_GLOBAL)"
+            options.append(("hook-asap", load))
+        options.append(("hook-post-fork", "unix_signal:28 gracefully_kill"))
+    # For its memory, and when a request takes too long, a worker ends itself: reload-on-rss would read the memory after
+    # every request, and has no delta; harakiri works only while no other thread ends a request.
+    limit = str(plan["recycle_rss"])
+    if plan["recycle_rss_delta"]:
+        limit += f" - {plan['recycle_rss_delta']} * (uwsgi.worker_id() - 1)"
+    watch = f"{{}}; exec(open('{MODULES}/worker_recycle.py').read(), recycle); "
+    watch += f"recycle['start']({limit}, {app['max_request_seconds']}, uwsgi.opt); del recycle"
+    interval = "import sys; sys.getswitchinterval() == 0.005 and sys.setswitchinterval(0.002)"
+    return [
+        *options,
+        ("min-worker-lifetime", "10"),
+        ("hook-accepting", "call:PyGILState_Ensure"),
+        ("hook-accepting", RECYCLING + watch),
+        # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request. Now
+        # it is 2 ms, unless the app has set a time of its own.
+        ("hook-accepting", f"{CODE} {interval}"),
+        ("hook-accepting", "call:PyEval_SaveThread"),
+    ]
+
+
+def limits(app: Mapping[str, Any], backlog: int) -> Options:
+    """Sockets, time limits, and what is not logged."""
+    run, longest = app["paths"]["run"], app["max_request_seconds"]
+    return [
+        ("socket", f"{run}/%n.sock"),
+        ("stats", f"{run}/%n.stats"),
+        ("chmod-socket", "660"),
+        ("listen", str(backlog)),
+        ("buffer-size", "32768"),
+        ("no-orphans", "true"),
+        ("die-on-term", "true"),
+        # uWSGI counts whole seconds, and so its deadline comes up to one too early.
+        ("harakiri", str(longest + 1)),
+        ("worker-reload-mercy", str(longest + 5)),
+        ("disable-logging", "true"),
+        ("ignore-sigpipe", "true"),
+        ("ignore-write-errors", "true"),
+        ("disable-write-exception", "true"),
+    ]
+
+
+def vassal_config(
+    app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi: str = "pyuwsgi", backlog: int = 1024
+) -> dict[str, Any]:
+    """Make the vassal of an app.
+
+    :param app: completed by `complete_apps`.
+    :param plan: its workers, as `worker_plan` plans them.
+    :param release: ID of the release.
+    :param uwsgi: which uWSGI runs it, ``pyuwsgi`` or ``distro``.
+    :param backlog: connections that wait for a free worker.
+    :returns: ``launch`` and ``options`` (name and value of each), see `Config`.
+    """
+    own = [(name, value) for name in sorted(app["uwsgi"]) for value in app["uwsgi"][name]]
+    options = loading(app, plan, release, uwsgi) + workers(plan) + turnover(app, plan, uwsgi) + limits(app, backlog)
+    return {"launch": launch(app, release, uwsgi), "options": [list(option) for option in [*options, *own]]}
