@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes, uwsgi_client
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal_file import COLOURS, Place
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import SLOTS, Slot
 
 DOCUMENTATION = r"""
 module: app_status
@@ -76,13 +76,13 @@ def look(name: str, directory: str, run: str) -> dict[str, Any]:
     if group := control_group.of_app(name):
         found["killed"] = control_group.killed(group)
     running = []
-    for colour in COLOURS:
-        place = Place(name, colour, directory, run)
-        if not os.path.exists(place.file):
+    for which in SLOTS:
+        slot = Slot(name, which, directory, run)
+        if not os.path.exists(slot.file):
             continue
-        running += place.instance()
+        running += slot.instance()
         try:
-            told = uwsgi_client.statistics(place.stats, timeout=2)
+            told = uwsgi_client.statistics(slot.stats, timeout=2)
         except (OSError, ValueError):
             continue  # it starts, or it hangs: then it has no workers that accept
         for worker in told["workers"]:

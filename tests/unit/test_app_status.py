@@ -24,14 +24,14 @@ def app(tmp_path, run_module, deeds, monkeypatch):
     monkeypatch.setattr(processes, "memory", lambda those, uid, gid: Memory(100 * len(those), 1, 1))
 
     class App:
-        def put(self, colour, workers, running=3):
-            file = tmp_path / f"shop.{colour}.ini"
+        def put(self, slot, workers, running=3):
+            file = tmp_path / f"shop.{slot}.ini"
             file.touch()
             used[str(file)] = [Process(number, 1) for number in range(running)]
             if workers is None:
                 return
             listener = socket.socket(socket.AF_UNIX)
-            listener.bind(str(tmp_path / f"shop.{colour}.stats"))
+            listener.bind(str(tmp_path / f"shop.{slot}.stats"))
             listener.listen()
 
             def tell():

@@ -77,7 +77,7 @@ class Config:
             parser.read_string(text)
         launch: dict[str, Any] = dict(parser["launch"]) if parser.has_section("launch") else {}
         environment = {}
-        with contextlib.suppress(KeyError, TypeError, ValueError):
+        with contextlib.suppress(AttributeError, KeyError, ValueError):  # edited by hand
             environment = {str(name): str(value) for name, value in json.loads(launch["environment"]).items()}
         launch["environment"] = environment
         _launch, _head, section = f"\n{text}".partition("\n[uwsgi]\n")

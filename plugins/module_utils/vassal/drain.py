@@ -1,0 +1,58 @@
+"""Ending what runs without a lost request: drain, stop, and kill what never ends."""
+
+from __future__ import annotations
+
+import pwd
+import signal
+import time
+
+from ansible_collections.flaskops.emperor.plugins.module_utils import processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import files, timing, watch
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
+
+
+def stop(app: App, slot: Slot) -> None:
+    """End the instance of a slot after its running requests; what does not end is killed."""
+    instance, seconds = slot.instance(), app.params["drain_timeout"]
+    family = processes.with_descendants(instance)
+    config = slot.config
+    if instance and (config is None or slot.clients(config) == slot.socket):
+        # No client comes here any more, but requests may wait in its queue, which ends with the instance.
+        wait_idle(slot, seconds)
+    files.remove(slot.file)
+    bury(app, family, instance[1:], seconds + timing.EMPEROR)
+    # The statistics last: they tell the next run that this one was killed meanwhile.
+    for leftover in (slot.socket, slot.stats):
+        files.remove(leftover)
+
+
+def bury(app: App, family: list[Process], takers: list[Process], seconds: float) -> None:
+    """Wait until processes that were told to stop have ended, and kill those that never will.
+
+    :param takers: the workers among them.
+    :param seconds: how long their requests may take.
+    """
+    user, run = pwd.getpwnam(app.name), app.params["run"]
+    told = rested = began = time.monotonic()
+    while any(processes.alive(process) for process in family):
+        now = time.monotonic()
+        if processes.connections(takers, user.pw_uid, user.pw_gid, run + "/") != 0:
+            rested = now
+        if now > began + seconds or now - rested > timing.HANGS:
+            processes.kill(family)
+        elif now - told > timing.AGAIN:
+            # uWSGI loses the signal in a worker that is just starting (its own handler is not there yet), and its
+            # master then waits for ever.
+            processes.kill(takers, signal.SIGHUP)
+            told = now
+        time.sleep(timing.PAUSE)
+
+
+def wait_idle(slot: Slot, seconds: float) -> None:
+    """Wait until an instance had no request at three looks in a row, or the time is over."""
+    deadline, looks = time.monotonic() + seconds, 0
+    while looks < 3 and time.monotonic() < deadline:
+        looks = looks + 1 if watch.idle(slot) else 0
+        time.sleep(timing.PAUSE)

@@ -1,0 +1,83 @@
+"""Health checks of an instance on its sockets, and waiting for one that passes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import timing
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import HEADER
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
+
+
+class Unhealthy(Exception):
+    """The app does not pass its health check; the text says what it does instead."""
+
+
+class Stop(Unhealthy):
+    """There is nothing to wait for any more."""
+
+
+def check(app: App, sock: str, generation: str, patience: float | None = None) -> None:
+    """Send the health check once.
+
+    :param patience: seconds to wait for an answer; the parameter start_timeout if None.
+    :raises Unhealthy: when the answer is not that of a healthy instance of this generation.
+    """
+    wanted, path = app.params["health_status"], app.params["health_path"]
+    patience = app.params["start_timeout"] if patience is None else patience
+    try:
+        answer = uwsgi_client.request(sock, path, app.params["health_host"], timeout=patience)
+    except OSError as error:
+        raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
+    if answer.status != wanted:
+        begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
+        raise Unhealthy(f"it answers {path} with status {answer.status or 'none'} instead of {wanted}: {begin}")
+    if answer.headers.get(HEADER.lower(), "") != generation:
+        raise Unhealthy("an instance of another generation answers")
+
+
+def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callable[[], bool] | None = None) -> None:
+    """Wait until a healthy instance of this generation answers.
+
+    :param seconds: how long to wait.
+    :param hopeless: called before every check; tells whether a worker accepts requests, raises Stop when there is
+        nothing to wait for, and Unhealthy when no worker would answer yet: a request would only wait in the queue.
+    :raises Unhealthy: with what it last did.
+    """
+    deadline = time.monotonic() + seconds
+    # While no worker accepts, a request waits in the queue, and nothing notices when all is hopeless. So check again;
+    # once a worker accepts, with twice the patience each time: an app that is slow to answer gets its time.
+    first = patience = min(timing.PATIENCE, app.params["start_timeout"])
+    while True:
+        accepting = False
+        try:
+            accepting = bool(hopeless and hopeless())
+            check(app, sock, generation, patience if hopeless else None)
+            return
+        except Stop:
+            raise
+        except Unhealthy as reason:
+            if time.monotonic() > deadline:
+                raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
+            if not accepting:
+                patience = first
+            elif isinstance(reason.__cause__, TimeoutError):
+                patience = min(2 * patience, app.params["start_timeout"])
+        time.sleep(timing.PAUSE)
+
+
+def healthy(app: App, slot: Slot, patience: float = 0) -> bool:
+    """Whether a slot has an instance that passes its health check, and that clients reach."""
+    config = slot.config
+    if config is None:
+        return False
+    try:
+        for sock in slot.sockets(config):
+            wait(app, sock, config.generation, patience)
+    except Unhealthy:
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""What an app wrote to the journal, without uWSGI's own words and without secrets."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
+
+LOG_LINES = 25
+
+# What uWSGI says of itself at every start, however well or badly the app does.
+CHATTER = re.compile(
+    r"^\s*(\*\*\* (WARNING: you have enabled harakiri|Starting|Operational|uWSGI is running|Python threads|has_emperor"
+    r"|Stats server)"
+    r"|compiled with|os: |nodename|machine: "
+    r"|clock source|pcre jit|detected |current working|chdir\(\)|your |lock engine|thunder lock|uwsgi (zerg )?socket"
+    r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
+    r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
+    r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
+    r"|worker \d+ buried|running \"(call|callret|unix_signal):)",
+    re.IGNORECASE,
+)
+
+
+def excerpt(log: str) -> str:
+    """The end of a log, without uWSGI's chatter."""
+    return "\n".join([line for line in log.splitlines() if line.strip() and not CHATTER.match(line)][-LOG_LINES:])
+
+
+def journal(name: str, since: float) -> str:
+    """What an app wrote to the journal since a moment (seconds since 1970)."""
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}", f"--identifier={name}"]
+    return excerpt(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout)
+
+
+def discreet(text: str, environments: Iterable[Mapping[str, str]]) -> str:
+    """A message without the values of any of these environments."""
+    secret = {
+        f"{index} {name}": value
+        for index, environment in enumerate(environments)
+        for name, value in environment.items()
+        if name not in OPEN_VARIABLES
+    }
+    return censor(text, secret)

@@ -1,0 +1,192 @@
+"""The states into which an app is brought: switched, committed, rolled back, absent. And its trial alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pwd
+import signal
+import time
+
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
+    drain,
+    files,
+    health,
+    journal,
+    switch,
+    timing,
+    trial,
+    watch,
+)
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
+
+KILLS = 20  # times that all processes of a removed app are killed, while new ones keep appearing
+
+
+def runs(app: App, config: Config) -> bool:
+    """Whether the config is what was started last, with the release that is wanted."""
+    return app.released and bool(app.taken) and app.taken[-1].text == config.render()
+
+
+def serves(app: App, config: Config) -> bool:
+    """Whether the config is what runs, or, of two, what was started last.
+
+    :raises Unhealthy: when it is, but does not pass its health check, or clients do not reach it.
+    """
+    if not runs(app, config):
+        return False
+    for sock in app.taken[-1].sockets(config):
+        health.wait(app, sock, config.generation, app.params["start_timeout"])
+    return True
+
+
+def would_not_start(config: Config, reason: Unhealthy) -> str:
+    """Why nothing was changed."""
+    return f"was not changed, because {config.launch.get('app', 'it')} would not start: {reason}"
+
+
+def switched(app: App, config: Config) -> bool:
+    """Let the app run as the config says. Returns whether anything changed.
+
+    :raises Unhealthy: when it cannot; the app then runs as it did before, or, the first time, does not run.
+    """
+    began, complaint = time.time(), ""
+    try:
+        # In a chain that was broken off some workers have the old release, though everything looks new.
+        if not (app.before and app.params["reload"] == "chain") and serves(app, config):
+            return app.receive(app.clients)
+    except Unhealthy as reason:
+        complaint = f"runs as configured, but {reason}, and "
+    if app.before:
+        roll_back(app)  # a run was killed in its switch
+        with contextlib.suppress(Unhealthy):
+            if serves(app, config):
+                return True
+    try:
+        used = trial.once(app, config)
+        way = switch.way(app, config)
+        if way == "beside" and app.taken:
+            trial.check_memory(app, config, used)
+    except Unhealthy as reason:
+        raise Unhealthy(f"{complaint}{would_not_start(config, reason)}") from reason
+
+    app.remember(app.taken[0] if app.taken else None)
+    if int(files.read(app.limit) or 0) < int(app.wanted or 0):
+        app.confine(app.wanted)
+    try:
+        switch.WAYS[way](app, config)
+        app.receive(app.clients)
+    except Unhealthy as reason:
+        log = journal.journal(app.name, began)
+        raise Unhealthy(f"{complaint}did not start: {reason}. {roll_back(app)}.\n{log}") from reason
+    return True
+
+
+def tried(app: App, config: Config) -> str:
+    """See that the config would run, and keep what it uses. Returns what was tried, empty when nothing had to be.
+
+    :raises Unhealthy: when it would not run.
+    """
+    wanted = app.digest(config)
+    if app.trial.get("digest") == wanted:
+        return ""
+    try:
+        used = trial.start(app, config)
+    except Unhealthy as reason:
+        raise Unhealthy(would_not_start(config, reason)) from reason
+    kept = {"digest": wanted, "size": used._asdict() if used else None}
+    files.write(app.params["size"], json.dumps(kept), 0, 0)
+    return wanted
+
+
+def roll_back(app: App) -> str:
+    """Go back to what ran before. Returns what was done, as the beginning of a sentence."""
+    before = app.before
+    if before is None:
+        return "Nothing was to be taken back"
+    old = app.slot(before.slot) if before.slot else None
+    moved = before.release not in ("", app.leads_to)
+    app.lead(before.release)
+    said = "It was stopped, for there is no earlier release to return to"
+    if old:
+        said = "The earlier release serves again"
+        config = Config.parse(before.content)
+        rewritten = old.text != before.content
+        if rewritten:
+            stats = watch.statistics(old.stats)
+            app.write(old, before.content)
+            if not (stats and watch.serves_any(stats)):
+                # A master whose workers die does not listen to the Emperor, which starts it anew when it is gone.
+                processes.kill(old.instance())
+        try:
+            if moved and not rewritten:
+                for worker in watch.workers(watch.statistics(old.stats) or {"workers": []}):
+                    switch.renew(app, old, worker)
+            seconds = app.params["start_timeout"] + app.params["drain_timeout"] + timing.EMPEROR
+            health.wait(app, old.socket, config.named, seconds)
+        except Unhealthy as reason:
+            said = f"The earlier vassal file was put back, but {reason}"
+        app.receive(old.clients(config))
+    for slot in app.taken:
+        if slot != old:
+            drain.stop(app, slot)
+    if not old and app.params["upstream"]:
+        files.remove(app.params["upstream"])
+    if before.limit:
+        app.confine(before.limit)
+    else:
+        files.remove(app.limit)
+    files.remove(app.note)
+    return said
+
+
+def committed(app: App) -> bool:
+    """End what ran before the last switch, and hold the app to its limit. Returns whether that changed anything."""
+    others, leftovers = app.others, app.leftovers
+    for slot in others:
+        drain.stop(app, slot)
+    for file in (app.note, *leftovers):
+        files.remove(file)
+    confined = app.confine(app.wanted)
+    return bool(others or leftovers) or confined
+
+
+def absent(app: App) -> bool:
+    """Let the app end after its running requests. Returns whether it ran."""
+    existed = bool(app.taken)
+    try:
+        uid = pwd.getpwnam(app.name).pw_uid
+    except KeyError:
+        uid = None
+    for slot in app.taken:
+        if uid is None:
+            files.remove(slot.file)
+        else:
+            drain.stop(app, slot)
+    files.remove(app.note)
+    killed = uid is not None and kill_all(uid)
+    files.remove(app.limit)
+    if group := control_group.of_app(app.name):
+        with contextlib.suppress(OSError):  # it is the Emperor's, and goes with it
+            group.rmdir()
+    return existed or killed
+
+
+def kill_all(uid: int) -> bool:
+    """Kill every process of a user, which was made for one app alone, also one that keeps forking.
+
+    :returns: whether there was any. An account with processes cannot be removed.
+    """
+    killed = False
+    for _round in range(KILLS):
+        rest = processes.of_user(uid)
+        if not rest:
+            break
+        killed = True
+        processes.kill(rest, signal.SIGSTOP)  # what is stopped forks no more
+        processes.kill(rest)
+        processes.wait(rest, timing.HANGS)
+    return killed

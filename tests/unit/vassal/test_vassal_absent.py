@@ -1,0 +1,79 @@
+"""An app that is removed ends after its requests, and nothing of it goes on."""
+
+import os
+import pwd
+import signal
+from pathlib import Path
+
+from ansible_collections.flaskops.emperor.plugins.module_utils import (
+    processes,
+)
+from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
+    states,
+    store,
+)
+from vassal_host import later
+
+
+def test_an_absent_app_ends_and_loses_its_files(host):
+    host.deploy("1")
+    host.commit()
+    host.deploy("2")
+    assert len(host.instances) == 2
+    assert states.absent(host.app()) is True
+    assert os.listdir(host.params["directory"]) == []
+    assert os.listdir(host.run) == ["app.sock"]
+    assert host.alive == set()
+    assert states.absent(host.app()) is False
+
+
+def test_an_absent_apps_requests_may_end(host):
+    instance = host.put("blue", host.config("1"))
+    instance.connections = 1
+    later(0.5, instance, "connections", 0)
+    assert states.absent(host.app(drain_timeout=10)) is True
+    assert signal.SIGKILL not in [number for number, _process in host.signals]
+
+
+def test_what_the_user_still_runs_is_killed_and_its_end_awaited(host, monkeypatch):
+    # The account was made for this app alone, and cannot be removed before.
+    rest, waited = [host.process()], []
+    monkeypatch.setattr(processes, "of_user", lambda uid: [one for one in rest if one in host.alive])
+    monkeypatch.setattr(processes, "wait", lambda those, seconds: waited.append((those, set(host.alive))))
+
+    def kill(those, number=signal.SIGKILL):
+        host.signals += [(number, one) for one in those]
+        if number == signal.SIGKILL:
+            host.alive -= set(those)
+
+    monkeypatch.setattr(processes, "kill", kill)
+    assert states.absent(host.app()) is True
+    assert host.signals == [(signal.SIGSTOP, rest[0]), (signal.SIGKILL, rest[0])]
+    assert waited == [(rest, set())]
+
+
+def test_processes_that_keep_forking_are_killed_until_none_is_left(host, monkeypatch):
+    left = [Process(number, 7) for number in range(3)]
+    monkeypatch.setattr(processes, "of_user", lambda uid: left[:1])
+    monkeypatch.setattr(processes, "wait", lambda those, seconds: True)
+
+    def kill(those, number=signal.SIGKILL):
+        if number == signal.SIGKILL:
+            left.pop(0)
+
+    monkeypatch.setattr(processes, "kill", kill)
+    assert states.absent(host.app()) is True
+    assert left == []
+
+
+def test_an_app_without_a_user_is_absent(params, monkeypatch):
+    def nobody(name):
+        raise KeyError(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", nobody)
+    assert states.absent(store.App(params)) is False
+    for name in ("shop.blue.ini", "shop.before"):
+        Path(params["directory"], name).write_text("{}")
+    assert states.absent(store.App(params)) is True
+    assert os.listdir(params["directory"]) == []

@@ -1,0 +1,300 @@
+"""Ending an instance: after its requests, without a lost one, and in any case."""
+
+import os
+import signal
+import time
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import (
+    processes,
+)
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
+    drain,
+    health,
+    states,
+    timing,
+    watch,
+)
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from vassal_host import (
+    Killed,
+    complete,
+    config,
+    later,
+)
+
+
+def test_an_instance_ends_without_any_signal_of_ours(ending, host):
+    ending.end()
+    assert host.signals == []
+    assert host.alive == set()
+    assert os.listdir(host.run) == ["app.sock"]
+    assert host.runs() == {}
+
+
+def test_a_running_request_may_end(ending, host):
+    ending.instance.connections = 1
+    later(0.4, ending.instance, "connections", 0)
+    began = time.monotonic()
+    ending.end(drain_timeout=10)
+    assert 0.39 < time.monotonic() - began < 8
+    assert signal.SIGKILL not in [number for number, _process in host.signals]
+
+
+def test_an_instance_without_a_connection_that_does_not_end_is_killed_soon(ending, host):
+    ending.instance.hangs = True
+    began = time.monotonic()
+    ending.end(drain_timeout=60)
+    assert timing.HANGS < time.monotonic() - began < 10
+    assert {process for number, process in host.signals if number == signal.SIGKILL} == set(ending.instance.family)
+
+
+def test_an_instance_hangs_from_the_end_of_its_last_request(ending, host, monkeypatch):
+    monkeypatch.setattr(timing, "HANGS", 0.3)
+    ending.instance.hangs = True
+    ending.instance.connections = 1
+    later(0.25, ending.instance, "connections", 0)
+    began = time.monotonic()
+    ending.end(drain_timeout=60)
+    assert 0.5 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("connections", [1, None])
+def test_an_instance_that_has_a_connection_is_killed_at_the_deadline_and_not_before(
+    connections, ending, host, monkeypatch
+):
+    monkeypatch.setattr(timing, "EMPEROR", 0.3)
+    ending.instance.connections = connections  # None: the kernel does not tell, there may be one
+    ending.instance.hangs = True
+    began = time.monotonic()
+    ending.end(drain_timeout=0.2)
+    assert 0.5 < time.monotonic() - began < 8
+    assert (signal.SIGKILL, ending.instance.master) in host.signals
+
+
+def test_workers_are_told_again_and_the_master_never(ending, host, monkeypatch):
+    # A worker that was just starting may have lost the signal; to the master it would mean a reload.
+    monkeypatch.setattr(timing, "EMPEROR", 0.3)
+    ending.instance.connections = 1
+    ending.end(drain_timeout=0)
+    told = [process for number, process in host.signals if number == signal.SIGHUP]
+    assert set(told) == set(ending.instance.workers_at_first)
+
+
+def test_signals_are_repeated_only_after_a_while(ending, host, monkeypatch):
+    times, real = [time.monotonic()], processes.kill
+
+    def kill(those, number=signal.SIGKILL):
+        times.append(time.monotonic())
+        real(those, number)
+
+    monkeypatch.setattr(processes, "kill", kill)
+    monkeypatch.setattr(timing, "AGAIN", 0.15)
+    monkeypatch.setattr(timing, "EMPEROR", 2)  # also on a busy machine enough for two times
+    ending.instance.connections = 1
+    ending.end(drain_timeout=0)
+    assert len(times) > 3
+    assert times[1] - times[0] >= 0.14
+    assert times[2] - times[1] >= 0.14
+
+
+def test_what_an_instance_started_is_ended_with_it(ending, host, monkeypatch):
+    helper = host.process()
+    monkeypatch.setattr(processes, "with_descendants", lambda those: [*those, helper] if those else [])
+    real = processes.kill
+
+    def kill(those, number=signal.SIGKILL):
+        real(those, number)
+        host.alive.discard(helper)
+
+    monkeypatch.setattr(processes, "kill", kill)
+    monkeypatch.setattr(timing, "AGAIN", 60)
+    ending.end()
+    assert host.signals == [(signal.SIGKILL, helper)]
+
+
+def test_what_is_to_be_ended_is_looked_for_before_the_emperor_is_told(ending, host, monkeypatch):
+    # Later a helper whose master has ended would belong to nobody.
+    seen = []
+
+    def with_descendants(those):
+        seen.append(list(host.runs()))
+        return list(those)
+
+    monkeypatch.setattr(processes, "with_descendants", with_descendants)
+    ending.end()
+    assert seen[0] == ["blue"]
+
+
+# With sockets of their own (mode upstream)
+
+
+def test_clients_come_to_what_was_started_last(host, reached):
+    host.deploy("1")
+    assert reached() == "app.sock"
+    assert host.deploy("1") is False
+    for version, sock in {"2": "shop.green.sock", "3": "shop.blue.sock"}.items():
+        host.commit()
+        assert host.deploy(content=config(version)) is True
+        assert reached() == sock
+        assert host.answers(host.params["upstream"]) == config(version).generation
+    host.commit()
+    host.deploy("4")
+    assert reached() == "app.sock"
+
+
+def test_clients_come_to_a_release_only_when_it_answers_well(host, monkeypatch, reached):
+    host.deploy(content=config("1"))
+    host.commit()
+    seen = []
+    real = health.wait
+
+    def wait(app, sock, *arguments):
+        seen.append((os.path.basename(sock), reached()))
+        real(app, sock, *arguments)
+
+    monkeypatch.setattr(health, "wait", wait)
+    host.deploy(content=config("2"))
+    assert set(seen) == {("shop.blue.sock", "shop.blue.sock"), ("shop.green.sock", "shop.blue.sock")}
+    with pytest.raises(Unhealthy):
+        host.deploy(content=config("broken"), start_timeout=0.2)
+    assert reached() == "shop.blue.sock"
+
+
+def test_the_sockets_of_a_slot_go_with_its_instance(two, host):
+    assert host.commit() is True
+    assert sorted(os.listdir(host.run)) == ["app.sock", "shop.green.sock", "shop.green.stats"]
+
+
+def test_clients_come_to_the_held_socket_when_the_instance_itself_goes_over_to_it(host, reached):
+    own = host.config("1", clients="own")
+    host.deploy(content=own)
+    assert reached() == "shop.blue.sock"
+    host.commit()
+    assert host.deploy("1", reload="graceful") is True
+    assert list(host.runs()) == ["blue"]
+    assert reached() == "app.sock"
+
+
+@pytest.mark.parametrize("led", ["nowhere", None])
+def test_a_link_that_was_changed_by_hand_is_mended(led, module, host, reached):
+    module("1")
+    module(state="committed")
+    os.unlink(host.params["upstream"])
+    if led:
+        os.symlink(led, host.params["upstream"])
+    assert module("1", check=True)["changed"]
+    assert reached() == (led or "")
+    assert module("1")["changed"]
+    assert reached() == "app.sock"
+    assert not module("1", check=True)["changed"]
+    assert not module("1")["changed"]
+
+
+def test_a_run_that_was_killed_before_clients_went_over_is_made_up_for(host, kill_at, reached):
+    host.deploy(content=config("1"))
+    host.commit()
+    kill_at("link", lambda: host.deploy(content=config("2")))
+    assert reached() == "shop.blue.sock"
+    assert host.deploy(content=config("2")) is True
+    assert reached() == "shop.green.sock"
+    assert host.commit() is True
+    assert host.deploy(content=config("2")) is False
+
+
+def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, monkeypatch):
+    looks = []
+    real = watch.idle
+
+    def idle(slot):
+        looks.append(os.path.exists(slot.file))
+        two.old.in_request = int(len(looks) in (1, 2, 5))  # idle at the looks 3, 4 and, in a row, 6, 7, 8
+        host.until(
+            lambda: (watch.statistics(slot.stats) or {})["workers"][0]["cores"][1]["in_request"] == two.old.in_request
+        )
+        return real(slot)
+
+    monkeypatch.setattr(watch, "idle", idle)
+    host.commit(drain_timeout=30)
+    assert looks == [True] * 8
+
+
+def test_an_instance_that_is_never_idle_is_told_to_stop_when_its_time_is_over(two, host):
+    two.old.in_request = 1
+    began = time.monotonic()
+    host.commit(drain_timeout=0.4)
+    assert 0.4 < time.monotonic() - began < 10
+    assert list(host.runs()) == ["green"]
+
+
+def test_an_instance_that_says_nothing_of_itself_is_not_taken_for_idle(host):
+    assert not watch.idle(host.app().slots[0])
+
+
+def test_on_a_shared_socket_no_request_is_waited_for(host, monkeypatch):
+    host.put("blue", host.config("1"), age=60).in_request = 1
+    host.put("green", host.config("2"))
+    monkeypatch.setattr(drain, "wait_idle", None)
+    host.commit()
+    assert not os.path.lexists(host.path("blue.sock"))
+
+
+def test_clients_return_before_what_they_came_to_ends(two, host, monkeypatch, reached):
+    host.deploy(content=config("2"))
+    assert reached() == "shop.green.sock"
+    seen, real = [], drain.stop
+
+    def stop(app, slot):
+        seen.append((slot.slot, reached()))
+        real(app, slot)
+
+    monkeypatch.setattr(drain, "stop", stop)
+    states.roll_back(host.app())
+    assert seen == [("green", "shop.blue.sock")]
+    assert host.runs() == {"blue": config("1").render()}
+    assert host.answers(host.params["upstream"]) == config("1").generation
+
+
+def test_an_instance_that_a_killed_run_was_ending_is_gone_back_to(two, host, kill_at, reached):
+    host.app().remember(host.app().slots[0])
+    kill_at("wait_idle", host.commit)
+    assert states.roll_back(host.app()) == "The earlier release serves again"
+    assert reached() == "shop.blue.sock"
+    assert host.answers(two.blue) == config("1").generation
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("buried", [True, False])
+def test_a_run_that_was_killed_while_it_ended_an_instance_leaves_no_sockets(buried, own, host, monkeypatch):
+    host.put("blue", config("1") if own else host.config("1"), age=60)
+    host.put("green", config("2") if own else host.config("2"))
+    bury = drain.bury
+
+    def killed(*arguments):
+        if buried:
+            bury(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drain, "bury", killed)
+        with pytest.raises(Killed):
+            host.commit()
+    assert list(host.runs()) == ["green"]
+    assert os.path.exists(host.path("blue.stats"))
+    assert host.commit() is True
+    assert host.commit() is False
+    assert not os.path.exists(host.path("blue.stats"))
+    assert not os.path.lexists(host.path("blue.sock"))
+
+
+def test_a_slot_is_taken_again_only_when_it_is_empty(host, monkeypatch):
+    # A run was killed after it had told the old instance to stop.
+    leaving = host.put("green", host.config("0"))
+    leaving.connections = 1
+    host.put("blue", host.config("1"))
+    os.unlink(leaving.file)
+    later(0.5, leaving, "connections", 0)
+    assert host.deploy("2", start_timeout=0.2, drain_timeout=10) is True
+    assert leaving.master not in host.alive
+    host.commit()
+    assert host.runs() == {"green": complete(host, "2")}

@@ -1,0 +1,300 @@
+"""The module `vassal`: its answers, check mode, diffs, and no secrets."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import (
+    exclusive,
+)
+from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Memory
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
+    trial,
+)
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from ansible_collections.flaskops.emperor.plugins.modules import vassal
+from vassal_host import EMPTY, MIB, complete, generation
+
+SIZE = {"total": 30 * MIB, "private": 10 * MIB, "rss": 25 * MIB}
+
+
+def kept(host):
+    return json.loads(Path(host.params["size"]).read_text())
+
+
+def test_the_module_deploys_and_says_which_generation_answers(module, host):
+    answer = module("1")
+    assert answer["changed"]
+    assert answer["generation"] == generation(host, "1")
+    again = module("1")
+    assert (again["changed"], again["generation"]) == (False, answer["generation"])
+
+
+def test_a_committed_switch_can_not_be_rolled_back(module, host):
+    module("1")
+    assert not module(state="committed")["changed"]
+    module("2")
+    assert module(state="committed")["changed"]
+    assert not module(state="committed")["changed"]
+    answer = module(state="rolled_back")
+    assert not answer["changed"]
+    assert answer["msg"] == "Nothing was to be taken back"
+    assert answer["generation"] == generation(host, "2")
+
+
+def test_what_a_run_that_was_killed_left_unfinished_is_removed(module, host):
+    module("1")
+    module(state="committed")
+    vassals = host.params["directory"]
+    leftovers = [f"{host.run}/trial.{kind}" for kind in ("ini", "sock", "stats")]
+    leftovers += [f"{vassals}/shop.{kind}.new" for kind in ("blue.ini", "green.ini", "before", "limit")]
+    leftovers.append(host.params["upstream"] + ".new")
+    for leftover in leftovers:
+        os.symlink("nowhere", leftover)
+        assert module(state="committed", check=True)["changed"], leftover
+        assert os.path.lexists(leftover)
+        assert module(state="committed")["changed"], leftover
+        assert not os.path.lexists(leftover)
+    assert not module(state="committed")["changed"]
+    assert host.runs() == {"blue": complete(host, "1")}
+
+
+def test_a_switch_that_is_not_committed_is_rolled_back(module, host):
+    module("1")
+    module(state="committed")
+    module("2")
+    answer = module(state="rolled_back")
+    assert answer["changed"]
+    assert answer["msg"] == "The earlier release serves again"
+    assert answer["generation"] == generation(host, "1")
+    assert host.runs() == {"blue": complete(host, "1")}
+
+
+def test_a_first_deploy_that_is_rolled_back_leaves_nothing(module, host):
+    module("1")
+    answer = module(state="rolled_back")
+    assert answer["changed"]
+    assert answer["generation"] == ""
+    assert host.runs() == {}
+    assert os.listdir(Path(host.params["upstream"]).parent) == []
+
+
+def test_check_mode_says_what_would_be_and_does_nothing(module, host):
+    answer = module("1", check=True)
+    assert answer["changed"]
+    assert host.runs() == {}
+    assert not os.path.lexists(host.params["upstream"])
+    assert not module(state="absent", check=True)["changed"]
+    assert not module(state="rolled_back", check=True)["changed"]
+    module("1")
+    assert not module("1", check=True)["changed"]
+    assert module("2", check=True)["changed"]
+    assert module("2", check=True)["generation"] == generation(host, "2")
+    assert module(state="absent", check=True)["changed"]
+    assert not module(state="committed", check=True)["changed"]
+    assert module(state="rolled_back", check=True)["changed"]
+    module(state="committed")
+    assert not module(state="rolled_back", check=True)["changed"]
+    module("2")
+    assert module(state="committed", check=True)["changed"]
+    assert len(host.runs()) == 2
+    assert len(host.tried) == 2
+    assert host.signals == []
+
+
+def test_check_mode_sees_that_a_chain_is_to_go_on(module, host, releases):
+    link = {"reload": "chain", "link": host.params["serving"]}
+    module("chain", **link, release=releases("r1"))
+    assert not module("chain", **link, release=releases("r1"), check=True)["changed"]
+    assert module("chain", **link, release=releases("r2"), check=True)["changed"]
+    assert host.leads_to == releases("r1")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_diff_shows_the_change_without_values(check, module, host):
+    module("1", {"KEY": "s3cret one"})
+    module(state="committed")
+    answer = module("2", {"KEY": "s3cret two"}, check=check, diff=True)
+    assert "module = 1:app" in answer["diff"]["before"]
+    assert "module = 2:app" in answer["diff"]["after"]
+    assert "environment = KEY (values: " in answer["diff"]["after"]
+    assert answer["diff"]["before_header"] == answer["diff"]["after_header"] == f"{host.params['directory']}/shop"
+    assert "s3cret" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_diff_of_a_removal_shows_what_goes_without_values(check, module, host):
+    module("1", {"KEY": "s3cret one"})
+    answer = module(state="absent", check=check, diff=True)
+    assert answer["changed"]
+    assert "module = 1:app" in answer["diff"]["before"]
+    assert answer["diff"]["after"] == ""
+    assert "s3cret" not in json.dumps(answer)
+    assert bool(host.runs()) is check
+
+
+def test_a_failure_names_the_app_and_no_value(impatient, module, program):
+    program("journalctl", "echo 'KeyError: s3cret value'")
+    answer = module("broken", {"KEY": "s3cret value"})
+    assert answer["failed"]
+    assert answer["msg"].startswith("The app shop did not start: after 1 s it answers /healthz with status 500")
+    assert answer["msg"].endswith("KeyError: ********")
+    assert "s3cret" not in json.dumps(answer)
+    assert answer["generation"]
+
+
+def test_a_failure_shows_no_value_of_the_release_before_either(module, host, program):
+    program("journalctl", "echo 'KeyError: s3cret of old, s3cret of new'")
+    module("1", {"KEY": "s3cret of old"})
+    module(state="committed")
+    answer = module("dies", {"KEY": "s3cret of new"})
+    assert answer["msg"].endswith("KeyError: ********, ********")
+
+
+def test_a_value_that_begins_like_another_one_is_hidden_whole(module, host, program):
+    program("journalctl", "echo 'KeyError: s3cret and more'")
+    module("1", {"KEY": "s3cret and more"})
+    module(state="committed")
+    assert module("dies", {"KEY": "s3cret"})["msg"].endswith("KeyError: ********")
+
+
+def test_what_every_app_has_is_shown(module, program):
+    program("journalctl", "echo 'in /srv/flask_apps/shop/shared'")
+    answer = module("dies", {"KEY": "s3cret", "HOME": "/srv/flask_apps/shop/shared"})
+    assert answer["msg"].endswith("in /srv/flask_apps/shop/shared")
+
+
+def test_a_return_that_does_not_help_says_so_and_shows_no_value(impatient, module, host):
+    module("1", {"KEY": "s3cret value"})
+    module(state="committed")
+    module("2")
+    host.instance("blue").ill = True
+    answer = module(state="rolled_back")
+    assert answer["msg"].startswith(
+        "The earlier vassal file was put back, but after 1 s it answers /healthz with status 500"
+    )
+    assert "********" in answer["msg"]
+    assert "s3cret" not in json.dumps(answer)
+
+
+def test_a_file_that_a_person_broke_hides_no_other_values(module, host, program):
+    program("journalctl", "echo 'KeyError: s3cret value'")
+    Path(host.params["directory"], "shop.green.ini").write_text('[launch]\nenvironment = ["x"]\n')
+    assert module("dies", {"KEY": "s3cret value"})["msg"].endswith("KeyError: ********")
+
+
+def test_the_module_removes_the_app(module, host):
+    module("1")
+    assert module(state="absent")["changed"]
+    assert host.runs() == {}
+    assert not module(state="absent")["changed"]
+
+
+@pytest.mark.parametrize("state", vassal.STATES)
+def test_in_every_state_the_module_waits_for_other_modules(state, module, host, lock_file, monkeypatch):
+    monkeypatch.setattr(exclusive, "SECONDS", 0.1)
+    with exclusive.exclusive(str(lock_file)):
+        answer = module(state=state)
+    assert answer["failed"]
+    assert answer["msg"].startswith("Another module of a run is still at work on this host")
+    assert host.runs() == {}
+
+
+def test_a_release_is_measured_once_and_nothing_is_started(module, host, deeds):
+    answer = module("1", state="trial")
+    assert answer["changed"]
+    assert answer["size"] == SIZE
+    assert kept(host) == {"digest": answer["tried"], "size": SIZE}
+    assert ("own", host.params["size"] + ".new", 0, 0) in deeds
+    assert host.runs() == {}
+    again = module("1", state="trial")
+    assert (again["changed"], again["size"], again["tried"]) == (False, SIZE, "")
+    assert len(host.tried) == 1
+
+
+def test_what_was_measured_is_not_tried_again_in_the_same_run(module, host):
+    tried = module("1", state="trial")["tried"]
+    assert module("1", tried=tried)["changed"]
+    assert len(host.tried) == 1
+    assert host.runs() == {"blue": complete(host, "1")}
+
+
+def test_what_an_earlier_run_measured_is_tried_again(module, host):
+    module("1", state="trial")
+    module("1", tried=module("1", state="trial")["tried"])
+    assert len(host.tried) == 2
+
+
+def test_what_was_not_measured_is_tried(module, host):
+    tried = module("1", state="trial")["tried"]
+    module("2", tried=tried)
+    assert len(host.tried) == 2
+    Path(host.params["size"]).unlink()
+    module("1", tried=tried)
+    assert len(host.tried) == 3
+
+
+def test_a_second_instance_needs_what_was_measured(module, host, monkeypatch):
+    module("1")
+    module(state="committed")
+    host.memory = Memory(950 * MIB, 10 * MIB, 945 * MIB)
+    tried = module("2", state="trial")["tried"]
+    answer = module("2", tried=tried)
+    assert "a second instance beside the running one needs about 960 MiB" in answer["msg"]
+    host.memory = None  # the kernel does not tell
+    tried = module("3", state="trial")["tried"]
+    assert module("3", tried=tried)["changed"]
+
+
+def test_a_size_that_is_not_known_is_not_measured_for_again(module, host):
+    host.memory = None
+    assert module("1", state="trial")["size"] == {}
+    again = module("1", state="trial")
+    assert (again["changed"], again["size"]) == (False, {})
+
+
+def test_what_would_not_run_is_refused_as_before_a_switch_and_leaves_no_size(module, host, monkeypatch):
+    def fails(app, config):
+        raise Unhealthy("it ends\nKeyError: s3cret value")
+
+    monkeypatch.setattr(trial, "start", fails)
+    answer = module("1", {"KEY": "s3cret value"}, state="trial")
+    assert answer["failed"]
+    assert answer["msg"] == ("The app shop was not changed, because 1:app would not start: it ends\nKeyError: ********")
+    assert not os.path.exists(host.params["size"])
+    assert host.runs() == {}
+
+
+def test_check_mode_tells_the_size_that_is_known_and_measures_nothing(module, host):
+    answer = module("1", state="trial", check=True)
+    assert (answer["changed"], answer["size"], answer["tried"]) == (True, {}, "")
+    module("1", state="trial")
+    assert not module("1", state="trial", check=True)["changed"]
+    answer = module("2", state="trial", check=True)
+    assert (answer["changed"], answer["size"]) == (True, SIZE)
+    assert len(host.tried) == 1
+
+
+def test_a_size_is_measured_in_a_file(run_module, tmp_path):
+    answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path), state="trial", config=EMPTY)
+    assert "size" in answer["msg"]
+
+
+def test_content_is_needed_for_an_app_to_run(run_module, tmp_path):
+    answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path))
+    assert "config" in answer["msg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"reload": "chain"}, "release and link"),
+        ({"release": "/r2"}, "link"),
+        ({"link": "/l", "reload": "chain"}, "release"),
+    ],
+)
+def test_a_chain_needs_a_link_and_a_release(given, missing, run_module, tmp_path):
+    answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path), config=EMPTY, **given)
+    assert answer["failed"]
+    assert missing in answer["msg"]

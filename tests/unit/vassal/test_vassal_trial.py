@@ -1,0 +1,80 @@
+"""The trial start: on a private socket, with everything as it will be."""
+
+import os
+import subprocess
+import time
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from vassal_host import (
+    MIB,
+    ended,
+    left,
+)
+
+
+def test_a_good_app_passes_and_leaves_nothing(tried_start, tmp_path, deeds):
+    tried_start("1")
+    assert left(tmp_path) == ["child", "content"]
+    assert ended(int((tmp_path / "run/child").read_text()))
+    (command, uid, gid) = next(what for what in deeds.of("run as") if "--ini" in what[0])
+    assert command[-3:] == [str(tmp_path / "wrapper"), "--ini", str(tmp_path / "run/trial.ini")]
+    assert (uid, gid) == (os.getuid(), os.getgid())
+
+
+def test_what_the_trial_start_uses_is_measured_while_it_runs(tried_start, tmp_path):
+    used = tried_start("1")
+    assert used
+    assert MIB < used.private <= used.total < 200 * MIB
+    assert used.private <= used.rss < 200 * MIB
+
+
+def test_what_the_kernel_does_not_tell_is_not_guessed(tried_start, program):
+    program("cat", "exit 1")
+    assert tried_start("1") is None
+
+
+def test_a_chain_tries_the_release_and_not_where_the_link_leads_yet(tried_start, params, tmp_path):
+    environment = {"EMPEROR_SERVING": params["serving"], "VIRTUAL_ENV": params["serving"] + "/venv"}
+    tried_start("1", environment, link=params["serving"], release="/releases/r2")
+    found = Config.parse((tmp_path / "run/content").read_text()).environment
+    assert found == {"EMPEROR_SERVING": "/releases/r2", "VIRTUAL_ENV": "/releases/r2/venv"}
+
+
+def test_without_a_chain_the_trial_start_has_the_file_as_it_is(tried_start, params, tmp_path):
+    tried_start("1", {"A": params["serving"]}, link=params["serving"])
+    assert Config.parse((tmp_path / "run/content").read_text()).environment == {"A": params["serving"]}
+
+
+def test_an_app_that_ends_is_not_waited_for_and_its_last_words_are_told(tried_start, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(Unhealthy) as failure:
+        tried_start("gone")
+    assert time.monotonic() - began < 15
+    assert str(failure.value).startswith("it ends before it answers (exit code 22)\n")
+    assert "Traceback: it has" in str(failure.value)
+    assert "PATH" not in str(failure.value)  # the environment is the vassal file's, nothing of root's
+    assert left(tmp_path) == []
+
+
+def test_an_app_whose_workers_die_is_not_waited_for(tried_start, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(Unhealthy, match=r"^its workers die as soon as they start\nTraceback"):
+        tried_start("dying")
+    assert time.monotonic() - began < 15
+    assert left(tmp_path) == []
+
+
+def test_an_app_that_answers_badly_is_told_and_ended(tried_start, tmp_path):
+    with pytest.raises(Unhealthy, match="after 1 s it answers /healthz with status 500"):
+        tried_start("broken", start_timeout=1)
+    assert left(tmp_path) == ["child", "content"]
+    assert ended(int((tmp_path / "run/child").read_text()))
+
+
+def test_an_app_that_does_not_obey_is_killed_with_its_children(tried_start, tmp_path, monkeypatch):
+    real = subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", lambda self, timeout=None: real(self, min(timeout or 9, 0.2)))
+    tried_start("stubborn")
+    assert ended(int((tmp_path / "run/child").read_text()))
