@@ -1,5 +1,6 @@
-"""The module `release`: staging touches nothing that runs, killed runs heal, and old pages find their assets."""
+"""The module `release`: building touches nothing that runs, killed runs heal, and old pages find their assets."""
 
+import base64
 import errno
 import io
 import itertools
@@ -13,15 +14,18 @@ import tarfile
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import links
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import build, observation, reuse, static_links
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.modules import release
-from ansible_collections.flaskops.emperor.plugins.modules.release import Releases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Makes a virtualenv whose python writes down how it was called; both fail on demand.
 INTERPRETER = """
+case "$*" in *python_version*) echo "$(cat "$0.version" 2>/dev/null || echo 3.13.5)"; exit ;; esac
 test -e "$0.fails" && { echo "no venv today"; exit 1; }
 mkdir -p "$4/bin" "$4/lib/site-packages/shop/static"
+echo "command = python3 -m venv $4" > "$4/pyvenv.cfg"
 cat > "$4/bin/python" <<'PYTHON'
 #!/bin/sh
 case "$*" in
@@ -72,16 +76,16 @@ def bundle(home):
 
 
 @pytest.fixture
-def staged(run_module, home, interpreter, bundle, deeds):
-    """Stage a release through the module."""
+def built(run_module, home, interpreter, bundle, deeds):
+    """Build a release through the module."""
 
-    def stage(name, **more):
+    def make(name, **more):
         if "bundle" not in more:
             more["bundle"] = bundle()
         arguments = {"user": "shop", "interpreter": interpreter, "static": {"/static": "static"}, **more}
-        return run_module(release, home=str(home), state="staged", id=name, **arguments)
+        return run_module(release, home=str(home), state="built", id=name, **arguments)
 
-    return stage
+    return make
 
 
 @pytest.fixture
@@ -92,8 +96,12 @@ def current(run_module, home):
     return activate
 
 
+def observe(home, wanted, static=None, keep=5):
+    return observation.observe(str(home), wanted, {"/static": "static"} if static is None else static, keep)
+
+
 def known(home, name, **facts):
-    """A complete release, without staging it; `created` is its name's place in the alphabet unless given."""
+    """A complete release, without building it; `created` is its name's place in the alphabet unless given."""
     (home / "releases" / name / "src/static").mkdir(parents=True)
     (home / "releases" / name / "src/static" / f"{name}.css").write_text(name)
     Releases(str(home)).record(
@@ -101,15 +109,21 @@ def known(home, name, **facts):
     )
 
 
+def state(path):
+    """What a reader sees of a path; one more link to a file is no change of it."""
+    found = os.lstat(path)
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+
+
 def mode(path):
     return stat.S_IMODE(os.lstat(path).st_mode)
 
 
-# --- staging
+# --- building
 
 
-def test_a_staged_release_is_complete_and_nothing_that_runs_was_touched(staged, home):
-    answer = staged("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
+def test_a_built_release_is_complete_and_nothing_that_runs_was_touched(built, home):
+    answer = built("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
     assert answer["changed"]
     assert (answer["current"], answer["previous"]) == ("", "")
     assert answer["releases"] == [{**(Releases(str(home)).describe("aaa") or {}), "size": {}}]
@@ -120,35 +134,51 @@ def test_a_staged_release_is_complete_and_nothing_that_runs_was_touched(staged, 
     assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
 
 
-def test_a_release_has_the_size_that_was_measured(run_module, staged, home):
-    staged("aaa")
+def test_a_release_has_the_size_that_was_measured(built, home):
+    built("aaa")
     file = home / "releases/aaa/size.json"
-    listed = {"home": str(home), "state": "listed"}
     for text, size in (
         ('{"digest": "x", "size": {"total": 9, "private": 2, "rss": 8}}', {"total": 9, "private": 2, "rss": 8}),
         ('{"digest": "x", "size": null}', {}),
         ('{"dig', {}),
     ):
         file.write_text(text)
-        assert run_module(release, **listed)["releases"][0]["size"] == size
+        assert observe(home, "aaa")["releases"][0]["size"] == size
 
 
-def test_the_times_of_the_bundle_are_kept(staged, home):
-    staged("aaa")
+def test_archive_in_the_arguments_is_for_root_alone_and_removed(built, bundle, home, monkeypatch):
+    with open(bundle(), "rb") as file:
+        text = base64.b64encode(file.read()).decode()
+    os.unlink(home / "bundle.tar.gz")
+    modes, real = [], tarfile.open
+
+    def look(file):
+        modes.append(mode(home / "bundle.tar.gz"))
+        return real(file)
+
+    monkeypatch.setattr(tarfile, "open", look)
+    assert built("aaa", bundle=None, archive=text)["changed"]
+    assert modes == [0o600]
+    assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
+    assert not (home / "bundle.tar.gz").exists()
+
+
+def test_the_times_of_the_bundle_are_kept(built, home):
+    built("aaa")
     assert (home / "releases/aaa/src/static/app.css").stat().st_mtime == 1_100_000_000
 
 
-def test_staging_again_changes_nothing(staged, home):
-    staged("aaa")
+def test_staging_again_changes_nothing(built, home):
+    built("aaa")
     before = {
         path: os.lstat(path).st_ctime_ns for path in home.rglob("*") if path.name not in ("bundle.tar.gz", "home")
     }
-    assert not staged("aaa")["changed"]
+    assert not built("aaa")["changed"]
     assert before == {path: os.lstat(path).st_ctime_ns for path in before}
 
 
-def test_requirements_and_packages_are_installed_as_asked(staged, home):
-    staged(
+def test_requirements_and_packages_are_installed_as_asked(built, home):
+    built(
         "aaa", requirements="requirements.txt", require_hashes=True, packages=["a==1", "b==2"], pip_arguments=["--pre"]
     )
     path = home / "releases/aaa"
@@ -159,10 +189,10 @@ def test_requirements_and_packages_are_installed_as_asked(staged, home):
     ]
 
 
-def test_the_apps_user_installs_and_gets_no_secret_of_roots_environment(staged, home, deeds, monkeypatch):
+def test_the_apps_user_installs_and_gets_no_secret_of_roots_environment(built, home, deeds, monkeypatch):
     monkeypatch.setenv("TOKEN", "secret")
     monkeypatch.setenv("https_proxy", "http://proxy.example.com")
-    staged("aaa", packages=["a==1"])
+    built("aaa", packages=["a==1"])
     assert {(uid, gid) for _command, uid, gid in deeds.of("run as")} == {(os.getuid(), os.getgid())}
     assert (home / "releases/aaa/venv/env").read_text().splitlines() == [
         f"HOME={home}/releases/aaa/scratch",
@@ -172,8 +202,8 @@ def test_the_apps_user_installs_and_gets_no_secret_of_roots_environment(staged, 
     ]
 
 
-def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(staged, home, deeds):
-    staged("aaa", static={})
+def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(built, home, deeds):
+    built("aaa", static={})
     path = home / "releases/aaa"
     last = {name: (uid, gid) for name, uid, gid in deeds.of("own")}
     assert last.pop(str(path)) == (0, 0)
@@ -185,8 +215,8 @@ def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(sta
     assert mode(path) == 0o711
 
 
-def test_the_static_files_alone_are_open_to_nginx(staged, home):
-    staged("aaa")
+def test_the_static_files_alone_are_open_to_nginx(built, home):
+    built("aaa")
     path = home / "releases/aaa"
     assert mode(path / "src/static") == 0o755
     assert mode(path / "src/static/app.css") == 0o644
@@ -195,8 +225,8 @@ def test_the_static_files_alone_are_open_to_nginx(staged, home):
     assert mode(path / "venv") == 0o750
 
 
-def test_a_package_is_its_own_source(staged, home):
-    answer = staged("aaa", bundle=None, packages=["shop==1"], static={"/static": "shop/static"})
+def test_a_package_is_its_own_source(built, home):
+    answer = built("aaa", bundle=None, packages=["shop==1"], static={"/static": "shop/static"})
     assert not answer["failed"], answer
     path = home / "releases/aaa"
     assert os.readlink(path / "src") == "venv/lib/site-packages"
@@ -211,83 +241,180 @@ def test_a_package_is_its_own_source(staged, home):
         ({"requirements": "typo.txt"}, "typo.txt is not in the source: correct `python.requirements`."),
         ({"static": {"/static": "typo"}}, "the static directory typo is not in the source: correct `static`."),
         ({"packages": ["broken"]}, "installing broken failed:"),
-        ({"interpreter": "/nowhere/python3"}, "making a virtualenv with /nowhere/python3 failed: [Errno 2]"),
+        ({"interpreter": "/nowhere/python3"}, "asking /nowhere/python3 for its version failed: [Errno 2]"),
     ],
 )
-def test_a_failed_stage_says_why_and_leaves_nothing(arguments, sentence, staged, home, current):
-    staged("aaa")
+def test_a_failed_build_says_why_and_leaves_nothing(arguments, sentence, built, home, current):
+    built("aaa")
     current("aaa")
-    before = {path: os.lstat(path).st_ctime_ns for path in home.rglob("*")}
-    answer = staged("bbb", **arguments)
+    before = {path: state(path) for path in home.rglob("*")}
+    answer = built("bbb", **arguments)
     assert answer["failed"]
-    assert "Release bbb could not be staged, nothing that runs was touched" in answer["msg"]
+    assert "Release bbb could not be built, nothing that runs was touched" in answer["msg"]
     assert sentence in answer["msg"]
     assert not (home / "bundle.tar.gz").exists()
     assert os.listdir(home / "releases") == ["aaa"]
-    unchanged = {path: time for path, time in before.items() if path.name != "releases"}
-    assert unchanged == {path: os.lstat(path).st_ctime_ns for path in unchanged}
+    unchanged = {path: was for path, was in before.items() if path.name != "releases"}
+    assert unchanged == {path: state(path) for path in unchanged}
 
 
-def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(staged, home, monkeypatch):
+def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(built, home, monkeypatch):
     def full(_archive, _path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(tarfile.TarFile, "extractall", full)
-    answer = staged("aaa")
-    assert "could not be staged, nothing that runs was touched: [Errno 28] No space left on device" in answer["msg"]
+    answer = built("aaa")
+    assert "could not be built, nothing that runs was touched: [Errno 28] No space left on device" in answer["msg"]
     assert os.listdir(home / "releases") == []
     assert not (home / "bundle.tar.gz").exists()
 
 
-def test_a_failed_step_shows_its_last_lines(staged):
-    lines = staged("aaa", packages=["broken"])["msg"].splitlines()
+def test_a_failed_step_shows_its_last_lines(built):
+    lines = built("aaa", packages=["broken"])["msg"].splitlines()
     assert lines[-1] == "no matching distribution"
-    assert len(lines) == 1 + release.LOG_LINES
+    assert len(lines) == 1 + build.LOG_LINES
 
 
-def test_what_the_installation_of_pip_complains_about_is_told(staged, home):
+def test_what_the_installation_of_pip_complains_about_is_told(built, home):
     (home / "no-pip").touch()
-    assert "installing pip failed:\nno pip today" in staged("aaa")["msg"]
+    assert "installing pip failed:\nno pip today" in built("aaa")["msg"]
 
 
-def test_pip_is_installed_once_and_belongs_to_root(staged, home, deeds):
-    assert not staged("aaa")["failed"]
+def test_pip_is_installed_once_and_belongs_to_root(built, home, deeds):
+    assert not built("aaa")["failed"]
     kept = home / "pip-25.1-of-python-3.13.5"
     assert {(uid, gid) for name, uid, gid in deeds.of("own") if name.startswith(str(home / "releases/aaa/pip"))} == {
         (os.getuid(), os.getgid()), (0, os.getgid())
     }  # fmt: skip
     assert {mode(one) for one in (kept, kept / "bin/pip", kept / "lib")} == {0o750, 0o640}
     (home / "no-pip").touch()
-    assert not staged("bbb")["failed"]
+    assert not built("bbb", pip_arguments=["--pre"])["failed"]
     script = home / "releases/bbb/venv/bin/pip"
     assert script.read_text() == f"#!{home}/releases/bbb/venv/bin/python\nit's pip\n"
     assert (home / "releases/bbb/venv/lib/site-packages").is_dir()
     assert sorted(os.listdir(home / "releases/bbb")) == ["release.json", "src", "venv"]
 
 
-def test_a_newer_pip_takes_the_place_of_the_kept_one(staged, home):
-    staged("aaa")
+def test_a_newer_pip_takes_the_place_of_the_kept_one(built, home):
+    built("aaa")
     (home / "pip-version").write_text("26.0")
-    assert not staged("bbb")["failed"]
+    assert not built("bbb", pip_arguments=["--pre"])["failed"]
     assert [path.name for path in home.glob("pip-*-of*")] == ["pip-26.0-of-python-3.13.5"]
 
 
-def test_what_was_kept_for_want_of_room_only_in_part_is_not_used(staged, home, program):
+def test_what_was_kept_for_want_of_room_only_in_part_is_not_used(built, home, program):
     broken = INTERPRETER.replace("*ensurepip*)", "*ensurepip*) chmod a-w ../pip; rm -r ../venv/lib;")
-    assert "keeping pip failed:" in staged("aaa", interpreter=program("broken", broken))["msg"]
+    assert "keeping pip failed:" in built("aaa", interpreter=program("broken", broken))["msg"]
     assert not list(home.glob("pip-*"))
 
 
-def test_a_failed_virtualenv_is_named(staged, interpreter):
+# --- the virtualenv of an earlier release
+
+
+def pips(home, name):
+    """How often pip ran for the virtualenv of a release or of those before."""
+    file = home / "releases" / name / "venv/pip"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_changed_code_takes_over_the_virtualenv_and_installs_nothing(built, bundle, home):
+    requirements = {"requirements": "requirements.txt", "packages": ["pyuwsgi==2"]}
+    built("aaa", bundle=bundle(**{"requirements.txt": "flask==3.1"}), **requirements)
+    assert pips(home, "aaa") == 2
+    tool = home / "releases/aaa/venv/bin/tool"
+    tool.write_text(f"#!{home}/releases/aaa/venv/bin/python\n")
+    tool.chmod(0o750)
+    built("bbb", bundle=bundle(**{"app.py": "app = 2", "requirements.txt": "flask==3.1"}), **requirements)
+    assert pips(home, "bbb") == 2
+    first, second = home / "releases/aaa/venv", home / "releases/bbb/venv"
+    assert (second / "pip").samefile(first / "pip")
+    assert (second / "bin/tool").read_text() == f"#!{second}/bin/python\n"
+    assert tool.read_text() == f"#!{first}/bin/python\n"
+    assert str(second) in (second / "pyvenv.cfg").read_text()
+    assert str(first) in (first / "pyvenv.cfg").read_text()
+    assert mode(second / "bin/tool") == 0o750
+    assert (home / "releases/bbb/src/app.py").read_text() == "app = 2"
+
+
+def test_virtualenv_that_was_taken_over_survives_the_other_one(built, home):
+    built("aaa")
+    built("bbb")
+    before = {path: state(path)[1:] for path in (home / "releases/bbb").rglob("*") if path.is_file()}
+    shutil.rmtree(home / "releases/aaa")
+    assert {path: state(path)[1:] for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": "flask==3.2"},
+        {"packages": ["pyuwsgi==3"]},
+        {"pip_arguments": ["--pre"]},
+        {"require_hashes": True},
+    ],
+)
+def test_changed_packages_are_installed(changes, built, bundle, home):
+    settings = {"requirements": "requirements.txt", "packages": ["pyuwsgi==2"]}
+    built("aaa", bundle=bundle(**{"requirements.txt": "flask==3.1"}), **settings)
+    settings |= {"bundle": bundle(**{"requirements.txt": changes.pop("text", "flask==3.1")})}
+    built("bbb", **settings | changes)
+    assert not (home / "releases/bbb/venv/bin/pip").samefile(home / "releases/aaa/venv/bin/pip")
+    assert pips(home, "bbb") == 2
+
+
+def test_newer_python_makes_a_new_virtualenv(built, home, interpreter):
+    built("aaa")
+    with open(interpreter + ".version", "w") as file:
+        file.write("3.13.6")
+    built("bbb")
+    assert not (home / "releases/bbb/venv/bin/python").samefile(home / "releases/aaa/venv/bin/python")
+
+
+@pytest.mark.parametrize(
+    "line", ["-r more.txt", "-c limits.txt", "-e .", "./local", "/srv/wheels/a.whl", "a @ git+https://x.test/a", "../a"]
+)
+def test_requirements_that_name_other_files_are_installed_anew(line, built, bundle, home):
+    for name in ("aaa", "bbb"):
+        built(name, bundle=bundle(**{"requirements.txt": f"flask==3.1\n{line}\n"}), requirements="requirements.txt")
+    assert not (home / "releases/bbb/venv/bin/pip").samefile(home / "releases/aaa/venv/bin/pip")
+
+
+def test_hashes_and_comments_are_plain_requirements():
+    text = (
+        "# from -r dev.in\nflask==3.1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\nwerkzeug>=3 # via -r x @ y\n\n"
+    )
+    assert reuse.plain(text)
+    assert not reuse.plain("--index-url https://x.test\n")
+
+
+def test_package_brings_its_own_virtualenv_each_time(built, home):
+    for name in ("aaa", "bbb"):
+        built(name, bundle=None, packages=["shop==1"], static={})
+    assert not (home / "releases/bbb/venv/bin/pip").samefile(home / "releases/aaa/venv/bin/pip")
+
+
+def test_files_are_copied_where_they_cannot_be_linked(built, home, monkeypatch):
+    def refuse(*_arguments, **_more):
+        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+
+    built("aaa")
+    monkeypatch.setattr(os, "link", refuse)
+    assert not built("bbb")["failed"]
+    first, second = home / "releases/aaa/venv/bin/python", home / "releases/bbb/venv/bin/python"
+    assert second.read_text() == first.read_text()
+    assert not second.samefile(first)
+
+
+def test_a_failed_virtualenv_is_named(built, interpreter):
     open(interpreter + ".fails", "w").close()
-    assert f"making a virtualenv with {interpreter} failed:\nno venv today" in staged("aaa")["msg"]
+    assert f"making a virtualenv with {interpreter} failed:\nno venv today" in built("aaa")["msg"]
 
 
-def test_what_a_killed_run_left_is_made_anew(staged, home):
+def test_what_a_killed_run_left_is_made_anew(built, home):
     (home / "releases/aaa/src").mkdir(parents=True)
     (home / "releases/aaa/src/half.py").write_text("x")
     (home / "releases/aaa/release.json.new").write_text("{")
-    assert staged("aaa")["changed"]
+    assert built("aaa")["changed"]
     assert not (home / "releases/aaa/src/half.py").exists()
     assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
 
@@ -299,28 +426,28 @@ def test_a_description_cut_off_by_a_crash_counts_as_none(home):
     assert Releases(str(home)).incomplete() == ["a"]
 
 
-def test_what_pip_ran_cannot_make_root_open_other_directories(staged, home, program, tmp_path):
+def test_what_pip_ran_cannot_make_root_open_other_directories(built, home, program, tmp_path):
     # A build runs as the app's user and may replace the static directory by a link.
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "key").write_text("x")
     (secret / "key").chmod(0o600)
     evil = INTERPRETER.replace("*pip*)", f"*pip*) rm -r static; ln -s {secret} static")
-    answer = staged("aaa", interpreter=program("evil", evil), packages=["a==1"])
+    answer = built("aaa", interpreter=program("evil", evil), packages=["a==1"])
     assert "the static directory static is not in the source" in answer["msg"]
     assert (mode(secret), mode(secret / "key")) == (0o700, 0o600)
 
 
-def test_apps_may_live_behind_a_link(staged, home, tmp_path):
+def test_apps_may_live_behind_a_link(built, home, tmp_path):
     # /srv may be a link to a larger disk.
     real = tmp_path / "disk"
     home.rename(real)
     home.symlink_to(real)
-    assert not staged("aaa")["failed"]
+    assert not built("aaa")["failed"]
     assert mode(real / "releases/aaa/src/static") == 0o755
 
 
-def test_links_of_the_bundle_stay_links(staged, home, bundle):
+def test_links_of_the_bundle_stay_links(built, home, bundle):
     file = bundle()
     with tarfile.open(file, "w:gz") as archive:
         for name, target in (("static", None), ("static/new", "old"), ("app.py", None)):
@@ -331,17 +458,17 @@ def test_links_of_the_bundle_stay_links(staged, home, bundle):
             elif name == "static":
                 info.type = tarfile.DIRTYPE
             archive.addfile(info)
-    assert not staged("aaa", bundle=file)["failed"]
+    assert not built("aaa", bundle=file)["failed"]
     assert os.readlink(home / "releases/aaa/src/static/new") == "old"
 
 
-def test_a_real_virtualenv_works(staged, home):
-    answer = staged("aaa", interpreter=sys.executable, static={})
+def test_a_real_virtualenv_works(built, home):
+    answer = built("aaa", interpreter=sys.executable, static={})
     assert not answer["failed"], answer
     assert answer["releases"][0]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert (home / "releases/aaa/src/__pycache__").is_dir()
     for name in ("aaa", "bbb"):
-        assert not staged(name, interpreter=sys.executable, static={})["failed"]
+        assert not built(name, interpreter=sys.executable, static={})["failed"]
         pip = home / f"releases/{name}/venv/bin/pip"
         assert str(pip.parent.parent) in subprocess.check_output([pip, "--version"], text=True)
 
@@ -357,8 +484,8 @@ def test_the_release_to_return_to_is_the_one_that_was_active_last(home):
     assert (releases.current(), releases.previous()) == ("a", "c")
 
 
-@pytest.mark.parametrize("facts", [{}, {"activated": 99.0, "rejected": True}, {"rejected": True}])
-def test_nobody_returns_to_a_release_that_never_ran_or_was_rejected(facts, home):
+@pytest.mark.parametrize("facts", [{}, {"activated": 99.0, "failed": True}, {"failed": True}])
+def test_nobody_returns_to_a_release_that_never_ran_or_was_failed(facts, home):
     known(home, "a", activated=1.0)
     known(home, "b", activated=2.0)
     known(home, "c", **facts)
@@ -370,29 +497,29 @@ def test_nobody_returns_to_a_release_that_never_ran_or_was_rejected(facts, home)
     assert Releases(str(home)).previous() == ""
 
 
-def test_after_a_rollback_the_next_one_goes_further_back(home, current, run_module):
+def test_after_a_rollback_the_next_one_goes_further_back(home, current):
     for name in "abc":
         known(home, name)
         current(name)
-    listed = run_module(release, home=str(home), state="listed")
-    assert (listed["current"], listed["previous"]) == ("c", "b")
-    answer = current("b", reject_others=["c"])
+    found = observe(home, "c")
+    assert (found["current"], found["previous"]) == ("c", "b")
+    answer = current("b", fail_others=["c"])
     assert (answer["current"], answer["previous"]) == ("b", "a")
-    answer = current("a", reject_others=["b"])
+    answer = current("a", fail_others=["b"])
     assert (answer["current"], answer["previous"]) == ("a", "")
 
 
-def test_a_rejected_release_that_runs_after_all_is_good_again(home, current, run_module):
+def test_a_failed_release_that_runs_after_all_is_good_again(home, current, run_module):
     known(home, "a")
     known(home, "b")
-    assert run_module(release, home=str(home), state="rejected", id="b")["changed"]
-    assert not run_module(release, home=str(home), state="rejected", id="b")["changed"]
+    assert run_module(release, home=str(home), state="failed", id="b")["changed"]
+    assert not run_module(release, home=str(home), state="failed", id="b")["changed"]
     current("b")
     assert current("a")["previous"] == "b"
 
 
 def test_rejecting_what_is_not_there_changes_nothing(home, run_module):
-    assert not run_module(release, home=str(home), state="rejected", id="zzz")["changed"]
+    assert not run_module(release, home=str(home), state="failed", id="zzz")["changed"]
 
 
 def test_the_current_release_comes_first_and_the_others_from_new_to_old(home):
@@ -469,7 +596,7 @@ def test_current_is_a_relative_link(home, current):
 
 
 def test_a_release_that_is_not_there_is_refused(home, current):
-    assert current("zzz")["msg"] == "Release zzz is not on this host: stage it first."
+    assert current("zzz")["msg"] == "Release zzz is not on this host: build it first."
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "A", ".hidden", "a\n"])
@@ -480,9 +607,9 @@ def test_an_id_that_is_no_name_is_refused(name, home, current):
 # --- check mode
 
 
-def test_check_mode_stages_nothing(staged, home):
+def test_check_mode_builds_nothing(built, home):
     before = sorted(home.rglob("*"))
-    answer = staged("aaa", check=True, bundle=str(home / "not-there"))
+    answer = built("aaa", check=True, bundle=str(home / "not-there"))
     assert answer["changed"]
     assert sorted(home.rglob("*")) == before
 
@@ -503,13 +630,13 @@ def test_check_mode_activates_and_removes_nothing_but_says_what_would_be(home, c
 def test_check_mode_on_a_bare_host_works(run_module, tmp_path):
     answer = run_module(release, home=str(tmp_path / "none"), state="current", id="aaa", check=True)
     assert answer["changed"]
-    assert not run_module(release, home=str(tmp_path / "none"), state="rejected", id="aaa", check=True)["changed"]
+    assert not run_module(release, home=str(tmp_path / "none"), state="failed", id="aaa", check=True)["changed"]
 
 
 def test_check_mode_rejects_nothing(home, run_module):
     known(home, "a")
-    assert run_module(release, home=str(home), state="rejected", id="a", check=True)["changed"]
-    assert not json.loads((home / "releases/a/release.json").read_text()).get("rejected")
+    assert run_module(release, home=str(home), state="failed", id="a", check=True)["changed"]
+    assert not json.loads((home / "releases/a/release.json").read_text()).get("failed")
 
 
 # --- static files
@@ -527,11 +654,11 @@ class Nginx:
         return any((slot / "static" / f"{name}.css").is_file() for slot in slots)
 
 
-def test_a_page_of_an_old_release_finds_its_assets_and_of_a_removed_one_does_not(staged, current, home):
+def test_a_page_of_an_old_release_finds_its_assets_and_of_a_removed_one_does_not(built, current, home):
     nginx = Nginx(home, 2)
     for name in "abc":
         known(home, name)
-        release.publish(Releases(str(home)), Releases(str(home)).current(), {"/static": "static"}, name)
+        static_links.publish(Releases(str(home)), Releases(str(home)).current(), {"/static": "static"}, name)
         assert nginx.finds(name)
         current(name, keep=2)
     assert [nginx.finds(name) for name in "abc"] == [False, True, True]
@@ -542,14 +669,63 @@ def test_a_page_of_an_old_release_finds_its_assets_and_of_a_removed_one_does_not
 def test_failed_deploys_do_not_push_the_assets_of_good_releases_out_of_sight(home):
     known(home, "a", activated=1.0)
     for name in "bcd":
-        known(home, name, rejected=True)
+        known(home, name, failed=True)
     assert Releases(str(home)).slots("", "e") == ["e", "a", "d", "c", "b"]
 
 
 def test_static_prefixes_may_be_nested(home):
     known(home, "a")
-    release.publish(Releases(str(home)), "", {"/assets/v1": "static"}, "a")
+    static_links.publish(Releases(str(home)), "", {"/assets/v1": "static"}, "a")
     assert (home / "static/0/assets/v1/a.css").read_text() == "a"
+
+
+def test_nothing_is_found_where_no_app_was(tmp_path):
+    found = observe(tmp_path / "nowhere", "aaa", static={})
+    assert found == {"releases": [], "current": "", "previous": "", "superfluous": [], "static_right": True}
+
+
+def test_release_that_runs_is_as_it_should_be(built, current, home):
+    built("aaa")
+    assert not observe(home, "bbb")["static_right"]
+    current("aaa")
+    found = observe(home, "aaa")
+    assert (found["current"], found["superfluous"], found["static_right"]) == ("aaa", [], True)
+
+
+def test_releases_beyond_those_kept_and_what_a_killed_run_left_are_superfluous(built, current, home):
+    for name in "abc":
+        built(name)
+        current(name)
+    (home / "releases/d").mkdir()
+    assert sorted(observe(home, "c", keep=2)["superfluous"]) == ["a", "d"]
+
+
+def replaced(path, target):
+    os.unlink(path)
+    os.symlink(target, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: os.unlink(root / "0"),
+        lambda root: replaced(root / "0", "b"),
+        lambda root: os.symlink("a", root / "7"),
+        lambda root: os.symlink("a", root / "0.new"),
+        lambda root: (root / "gone").mkdir(),
+        lambda root: os.unlink(root / "c/static"),
+        lambda root: replaced(root / "c/static", "/etc"),
+    ],
+)
+def test_static_links_that_were_changed_are_seen_and_made_right(change, built, current, home):
+    for name in "abc":
+        built(name)
+        current(name)
+    assert observe(home, "c")["static_right"]
+    change(home / "static")
+    assert not observe(home, "c")["static_right"]
+    assert static_links.publish(Releases(str(home)), "c", {"/static": "static"}, "c")
+    assert observe(home, "c")["static_right"]
 
 
 # Deploys of a new release, returns to the release before, and deploys that fail, in any order.
@@ -568,8 +744,8 @@ def test_whatever_moves_where_no_link_is_the_only_one_of_its_release_when_it_cha
             real(name, path)
             assert stays <= {os.readlink(one) for one in tmp_path.iterdir()}, story
 
-        monkeypatch.setattr(release, "link", link)
-        assert release.arrange(str(tmp_path), [*after, after[0]]) == (before != after)
+        monkeypatch.setattr(static_links, "link", link)
+        assert static_links.arrange(str(tmp_path), [*after, after[0]]) == (before != after)
         assert [os.readlink(tmp_path / str(number)) for number in range(len(after) + 1)] == [*after, after[0]]
         for one in tmp_path.iterdir():
             one.unlink()
@@ -594,13 +770,13 @@ def test_at_every_moment_the_assets_of_every_release_that_ran_and_stays_are_foun
             for function in ("replace", "unlink"):
                 real = getattr(os, function)
                 patch.setattr(os, function, lambda *a, real=real, **o: (real(*a, **o), look(watched)))
-            release.publish(releases, *arguments)
+            static_links.publish(releases, *arguments)
 
     def ran():
         return [one["id"] for one in releases.all() if one.get("activated")]
 
     def activate(name, reject=()):
-        release.activate(releases, {"id": name, "reject_others": reject})
+        release.activate(releases, {"id": name, "fail_others": reject})
         for old in releases.superfluous(name, keep):
             shutil.rmtree(releases.path(old))
         publish(ran(), name)
@@ -615,6 +791,6 @@ def test_at_every_moment_the_assets_of_every_release_that_ran_and_stays_are_foun
         publish(ran(), releases.current(), {"/static": "static"}, name)
         look([*ran(), name])  # it answers before it is made the current one
         if what == "fail":
-            releases.record(name, rejected=True)
+            releases.record(name, failed=True)
         else:
             activate(name)

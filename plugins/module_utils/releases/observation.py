@@ -1,0 +1,49 @@
+"""What can be seen of an app's releases without touching anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.links import target
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.static_links import wanted_slots
+
+
+def static_right(releases: Releases, static: Mapping[str, str], of: str) -> bool:
+    """Whether nginx finds the static files of every release, and nothing else.
+
+    :param static: directories of the source by URL prefix.
+    :param of: the release that has them.
+    """
+    root = os.path.join(releases.home, "static")
+    for prefix, directory in static.items():
+        if target(os.path.join(root, of, prefix.strip("/"))) != releases.path(of, "src", directory):
+            return False
+    slots = wanted_slots(releases, releases.current(), of)
+    if [target(os.path.join(root, str(number))) for number in range(len(slots))] != slots:
+        return False
+    names = os.listdir(root) if os.path.isdir(root) else []
+    return set(names) == {*slots, *map(str, range(len(slots)))}
+
+
+def observe(home: str, wanted: str, static: Mapping[str, str], keep: int) -> dict[str, Any]:
+    """Look at the releases of an app.
+
+    :param home: the app's directory.
+    :param wanted: ID of the release that is to run; empty when that is not known.
+    :param static: directories of its source by URL prefix.
+    :param keep: how many releases stay.
+    :returns: ``releases`` (complete ones, newest first, each with its ``size``), ``current``, ``previous``,
+        ``superfluous`` (IDs to remove) and ``static_right``.
+    """
+    releases = Releases(home)
+    current = releases.current()
+    return {
+        "releases": releases.all(),
+        "current": current,
+        "previous": releases.previous(),
+        "superfluous": releases.superfluous(current, keep) if current else releases.incomplete(),
+        "static_right": static_right(releases, static, wanted),
+    }
