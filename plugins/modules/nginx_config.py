@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: change one file of nginx's configuration, never to something nginx would refuse."""
+"""Ansible module: change files of nginx's configuration, never to something nginx would refuse."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: nginx_config
-short_description: Change one file of nginx's configuration, never to something nginx would refuse
+short_description: Change files of nginx's configuration, never to something nginx would refuse
 version_added: 1.0.0
 description:
-  - Puts the new file into a copy of the whole configuration and lets nginx test that copy. Only then the file is put in
-    its place, in one step. A faulty file therefore never is on disk, not even for a moment or after a killed run.
+  - Puts the new files into a copy of the whole configuration and lets nginx test that copy. Only then each file is put
+    in its place, in one step. A faulty file therefore never is on disk, not even for a moment or after a killed run.
   - Does not reload nginx, see M(flaskops.emperor.service_current).
 options:
+  files:
+    description:
+      - Several files, each with the C(path), C(content) and C(state) of one. They are tested together.
+    type: list
+    elements: dict
   path:
-    description: The file, below O(root).
+    description: The file, below O(root). Needed without O(files).
     type: path
-    required: true
   content:
     description: Its content. Needed when O(state=present).
     type: str
@@ -82,20 +86,21 @@ def write(path: str, text: str) -> None:
         file.write(text)
 
 
-def fault(run: Any, nginx: str, root: str, path: str, content: str | None, scratch: str) -> str:
-    """What nginx has against the configuration with this one file changed; empty when it has nothing.
+def fault(run: Any, nginx: str, root: str, changes: dict[str, str | None], scratch: str) -> str:
+    """What nginx has against the configuration with these changes; empty when it has nothing.
 
     :param run: ``AnsibleModule.run_command``.
-    :param content: the new text of ``path``; None when it is removed.
+    :param changes: the new text of each file; None where one is removed.
     :param scratch: an empty directory for the copy.
     """
     copy = os.path.join(scratch, "nginx")
     shutil.copytree(root, copy, symlinks=True)
-    candidate = os.path.join(copy, os.path.relpath(path, root))
-    if content is not None:
-        write(candidate, content)
-    elif os.path.lexists(candidate):
-        os.unlink(candidate)
+    for path, content in changes.items():
+        candidate = os.path.join(copy, os.path.relpath(path, root))
+        if content is not None:
+            write(candidate, content)
+        elif os.path.lexists(candidate):
+            os.unlink(candidate)
     main = os.path.join(copy, "nginx.conf")
     # The test opens the pid file it is told of: not the one of the running nginx.
     write(main, f"pid {scratch}/pid;\n" + PID.sub("", read(main) or ""))
@@ -103,25 +108,53 @@ def fault(run: Any, nginx: str, root: str, path: str, content: str | None, scrat
     return "" if rc == 0 else (err or out).strip().replace(copy, root)
 
 
+def wanted(module: AnsibleModule) -> dict[str, str | None]:
+    """The text of every file; None for one that is to be absent."""
+    root, found = module.params["root"], {}
+    for entry in module.params["files"] or [module.params]:
+        path, state = entry["path"], entry.get("state") or "present"
+        if os.path.relpath(path, root).startswith(".."):
+            module.fail_json(msg=f"path is {path}, which is not below {root}: choose a file of nginx's configuration.")
+        found[path] = entry.get("content") if state == "present" else None
+    return found
+
+
+def differs(path: str, text: str | None) -> bool:
+    """Whether a file is not as it should be. A link to nothing has no text, but nginx stumbles over it: it must go."""
+    return read(path) != text or (text is None and os.path.lexists(path))
+
+
+def put(module: AnsibleModule, path: str, text: str | None) -> None:
+    """Let a file have this text, in one step."""
+    if text is None:
+        os.unlink(path)
+        return
+    new = os.path.join(module.tmpdir, "nginx_config")
+    write(new, text)
+    os.chmod(new, 0o644)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    module.atomic_move(new, path)
+
+
 def main() -> None:
     """Compare, test, replace."""
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "dict"},
+            "path": {"type": "path"},
             "content": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "root": {"type": "path", "default": "/etc/nginx"},
         },
-        required_if=[("state", "present", ["content"])],
+        required_one_of=[("files", "path")],
+        mutually_exclusive=[("files", "path"), ("files", "content")],
         supports_check_mode=True,
     )
-    path, root = module.params["path"], module.params["root"]
-    if os.path.relpath(path, root).startswith(".."):
-        module.fail_json(msg=f"path is {path}, which is not below {root}: choose a file of nginx's configuration.")
-    wanted = module.params["content"] if module.params["state"] == "present" else None
-    before = read(path)
-    # A link to nothing has no text, but nginx stumbles over it: to be absent, it has to go.
-    if before == wanted and not (wanted is None and os.path.lexists(path)):
+    root = module.params["root"]
+    if module.params["path"] and module.params["state"] == "present" and module.params["content"] is None:
+        module.fail_json(msg="content is missing: write it, or set state to absent.")
+    changes = {path: text for path, text in wanted(module).items() if differs(path, text)}
+    if not changes:
         module.exit_json(changed=False, tested=False)
 
     nginx = module.get_bin_path("nginx", opt_dirs=["/usr/sbin"])
@@ -131,19 +164,17 @@ def main() -> None:
     tested = bool(nginx) and os.path.exists(os.path.join(root, "nginx.conf"))
     if tested:
         with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
-            reason = fault(module.run_command, nginx, root, path, wanted, scratch)
+            reason = fault(module.run_command, nginx, root, changes, scratch)
         if reason:
-            module.fail_json(msg=f"{path} was not changed: nginx refuses the new configuration. {reason}")
-    if not module.check_mode:
-        if wanted is None:
-            os.unlink(path)
-        else:
-            staged = os.path.join(module.tmpdir, "nginx_config")
-            write(staged, wanted)
-            os.chmod(staged, 0o644)
-            module.atomic_move(staged, path)
-    diff = {"before": before or "", "after": wanted or "", "before_header": path, "after_header": path}
-    module.exit_json(changed=True, tested=tested, diff=diff)
+            names = ", ".join(changes)
+            module.fail_json(msg=f"{names} was not changed: nginx refuses the new configuration. {reason}")
+    diff = [
+        {"before": read(path) or "", "after": text or "", "before_header": path, "after_header": path}
+        for path, text in changes.items()
+    ]
+    for path, text in changes.items() if not module.check_mode else ():
+        put(module, path, text)
+    module.exit_json(changed=True, tested=tested, diff=diff if module.params["files"] else diff[0])
 
 
 if __name__ == "__main__":

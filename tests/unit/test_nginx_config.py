@@ -211,3 +211,31 @@ def test_nothing_is_left_in_the_temporary_directory(nginx, write, tmp_path):
     write("# new\n")
     write("fault\n")
     assert not [path for path in (tmp_path / "remote").rglob("*") if path.name != "remote" and path.is_file()]
+
+
+def test_several_files_are_tested_together_and_written_only_if_all_are_right(run_module, nginx, root, tmp_path):
+    def run(text, **more):
+        files = [
+            {"path": str(root / "conf.d/site.conf"), "content": "# new\n"},
+            {"path": str(root / "conf.d/other.conf"), "state": "absent"},
+            {"path": str(root / "nginx.conf"), "content": f"include conf.d/*.conf;\n{text}\n"},
+        ]
+        return run_module(nginx_config, files=files, root=str(root), **more)
+
+    before = tree(root)
+    answer = run("fault")
+    assert answer["failed"]
+    assert "was not changed: nginx refuses the new configuration" in answer["msg"]
+    assert tree(root) == before
+    assert run("", check=True)["changed"]
+    assert tree(root) == before
+    answer = run("", diff=True)
+    assert (answer["changed"], answer["tested"]) == (True, True)
+    assert [os.path.basename(one["before_header"]) for one in answer["diff"]] == [
+        "site.conf",
+        "other.conf",
+        "nginx.conf",
+    ]
+    assert (root / "conf.d/site.conf").read_text() == "# new\n"
+    assert not (root / "conf.d/other.conf").exists()
+    assert not run("")["changed"]

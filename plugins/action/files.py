@@ -1,0 +1,58 @@
+"""Action plugin: render and read files on the controller, then let the module put all of them in place at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+MODULE = "flaskops.emperor.files"
+OWN = ("path", "state", "content", "src", "template", "owner", "group", "mode")
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Complete every entry with its content, then run the module once."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(
+            {"files": {"type": "list", "elements": "dict", "required": True}}
+        )
+        entries = [self._entry(entry, task_vars or {}) for entry in options["files"]]
+        answer: dict[str, Any] = self._execute_module(MODULE, module_args={"files": entries}, task_vars=task_vars)
+        return answer
+
+    def _entry(self, entry: Mapping[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        unknown = [key for key in entry if key not in OWN]
+        if unknown or "path" not in entry:
+            raise AnsibleActionFail(
+                f"files: {dict(entry)} has {', '.join(unknown) or 'no path'}: use {', '.join(OWN)}."
+            )
+        found = {key: value for key, value in entry.items() if key not in ("src", "template")}
+        if "src" in entry:
+            path = self._find_needle("files", entry["src"])
+            found["content"] = self._loader.get_text_file_contents(path)
+        if "template" in entry:
+            found["content"] = render(self, entry["template"], task_vars)
+        return found
+
+
+def render(action: ActionBase, template: str, variables: Mapping[str, Any]) -> str:
+    """The text of a role's template, as the action `template` renders it.
+
+    :param action: the action plugin that runs.
+    :param template: its file name below ``templates``.
+    :param variables: all that it may use.
+    """
+    source = action._find_needle("templates", template)
+    managed = variables.get("ansible_managed", "Ansible managed")
+    templar = action._templar.copy_with_new_env(
+        searchpath=[os.path.dirname(source)], available_variables={**variables, "ansible_managed": managed}
+    )
+    text = trust_as_template(action._loader.get_text_file_contents(source))
+    return str(templar.template(text, escape_backslashes=False))

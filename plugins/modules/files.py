@@ -1,0 +1,196 @@
+#!/usr/bin/python
+"""Ansible module: a set of files and directories of a host, in one execution."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import stat
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: files
+short_description: A set of files and directories, in one execution
+version_added: 1.0.0
+description:
+  - Lets files and directories have the content, owner, group and mode that they are given, or be absent.
+  - One task with many files needs one execution on the host; each of P(ansible.builtin.copy#module) or
+    P(ansible.builtin.template#module) needs two.
+  - A file is replaced in one step. What has a wrong type (a link, a directory in place of a file) is removed
+    first; a directory in place of a file only when it is empty.
+options:
+  files:
+    description:
+      - The files, in this order. Each has its C(path), a C(mode) (by default 0644, of a directory 0755), an C(owner)
+        and a C(group) (by default root).
+      - Its content is C(content), the file C(src) of the role, or the C(template) of the role. Without any of them its
+        C(state) is C(directory) or C(absent).
+    type: list
+    elements: dict
+    required: true
+attributes:
+  check_mode:
+    description: Says what would change, also on a host without the users and directories that are named.
+    support: full
+  diff_mode:
+    description: Shows the change of every file.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Write the configuration
+  flaskops.emperor.files:
+    files:
+      - {path: /etc/emperor, state: directory}
+      - {path: /etc/emperor/emperor.ini, template: emperor.ini.j2}
+      - {path: /usr/local/libexec/emperor-wrapper, src: emperor_wrapper.py, mode: "0755"}
+"""
+
+RETURN = r"""
+paths:
+  description: What changed.
+  type: list
+  elements: str
+  returned: always
+"""
+
+
+class Entry:
+    """One file or directory.
+
+    :param given: what the user said of it.
+    """
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.path: str = given["path"]
+        self.state: str = given.get("state") or "file"
+        content = given.get("content")
+        self.content = None if content is None else str(content).encode("utf-8", "surrogateescape")
+        self.owner, self.group = given.get("owner") or "root", given.get("group") or "root"
+        self.mode = int(str(given.get("mode") or ("0755" if self.state == "directory" else "0644")), 8)
+
+    @property
+    def found(self) -> os.stat_result | None:
+        """What is there, a link itself and not where it leads."""
+        try:
+            return os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    @property
+    def before(self) -> bytes | None:
+        """The content that is there; None when it is no file."""
+        found = self.found
+        if not found or not stat.S_ISREG(found.st_mode):
+            return None
+        with open(self.path, "rb") as file:
+            return file.read()
+
+    def fits(self, found: os.stat_result) -> bool:
+        """Whether what is there has the right type."""
+        return stat.S_ISDIR(found.st_mode) if self.state == "directory" else stat.S_ISREG(found.st_mode)
+
+    def belongs(self, found: os.stat_result) -> bool:
+        """Whether it has the right owner, group and mode. A user that is not there yet owns nothing."""
+        try:
+            uid, gid = pwd.getpwnam(self.owner).pw_uid, grp.getgrnam(self.group).gr_gid
+        except KeyError:
+            return False
+        return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, self.mode)
+
+    def right(self) -> bool:
+        """Whether all is as it should be."""
+        found = self.found
+        if self.state == "absent" or found is None:
+            return found is None and self.state == "absent"
+        return self.fits(found) and self.belongs(found) and (self.state == "directory" or self.before == self.content)
+
+    def own(self, path: str) -> None:
+        """Give a path its owner, group and mode."""
+        os.chown(path, pwd.getpwnam(self.owner).pw_uid, grp.getgrnam(self.group).gr_gid)
+        os.chmod(path, self.mode)
+
+    def clear(self) -> None:
+        """Remove what is in the way."""
+        found = self.found
+        if found is None:
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(self.path)
+        elif self.state == "absent":
+            shutil.rmtree(self.path)
+        else:
+            os.rmdir(self.path)
+
+    def make(self) -> None:
+        """Let it be as it should be.
+
+        :raises OSError: when that is not possible.
+        """
+        found = self.found
+        if self.state == "absent" or (found and not self.fits(found)):
+            self.clear()
+        if self.state == "absent":
+            return
+        if self.state == "directory":
+            os.makedirs(self.path, exist_ok=True)
+            self.own(self.path)
+            return
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        new = f"{self.path}.ansible-new"
+        if os.path.lexists(new):  # of a killed run
+            os.unlink(new)
+        # Closed to all others until it has its owner.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(self.content or b"")
+            self.own(new)
+        os.replace(new, self.path)
+
+    def shown(self) -> tuple[str, str]:
+        """What was there and what is to be, as a diff shows it."""
+        found = self.found
+        told = f"{found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n" if found else ""
+        before = (self.before or b"").decode("utf-8", "replace") or told
+        after = (self.content or b"").decode("utf-8", "replace")
+        if self.state == "directory" or before == after:
+            return told, "" if self.state == "absent" else f"{self.owner}:{self.group} {self.mode:04o}\n"
+        return before, after
+
+
+def main() -> None:
+    """Compare, change."""
+    module = AnsibleModule(
+        argument_spec={"files": {"type": "list", "elements": "dict", "required": True}}, supports_check_mode=True
+    )
+    entries = [Entry(given) for given in module.params["files"]]
+    # All of it would stand in every answer.
+    module.params["files"] = [entry.path for entry in entries]
+    paths, diffs = [], []
+    for entry in entries:
+        if entry.state == "file" and entry.content is None:
+            module.fail_json(msg=f"{entry.path} has neither content nor a state: name one of them.")
+        if entry.right():
+            continue
+        before, after = entry.shown()
+        header = {"before_header": entry.path, "after_header": entry.path}
+        diffs.append({"before": before, "after": after, **header})
+        paths.append(entry.path)
+        if not module.check_mode:
+            try:
+                entry.make()
+            except (KeyError, OSError) as error:
+                module.fail_json(
+                    msg=f"{entry.path} could not be made as it should be: {error}", paths=paths, diff=diffs
+                )
+    module.exit_json(changed=bool(paths), paths=paths, diff=diffs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""host_state and system: what is missing, what runs, and what is there."""
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import system
+from ansible_collections.flaskops.emperor.plugins.modules import host_state
+
+SHOW = """
+case "$*" in *no-systemd*) exit 1 ;; esac
+cat <<'END'
+Id=nginx.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+NeedDaemonReload=no
+
+Id=emperor@shop.socket
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=disabled
+NeedDaemonReload=yes
+
+Id=gone.service
+LoadState=not-found
+ActiveState=inactive
+UnitFileState=
+NeedDaemonReload=no
+END
+"""
+
+
+@pytest.fixture
+def systemctl(program):
+    program("systemctl", SHOW)
+
+
+def test_units_are_told_by_name_and_those_of_a_pattern_too(systemctl):
+    found = system.units(["nginx.service", "gone.service", "emperor*"])
+    assert found == {
+        "nginx.service": {"there": True, "active": True, "enabled": True, "stale": False},
+        "gone.service": {"there": False, "active": False, "enabled": False, "stale": False},
+        "emperor@shop.socket": {"there": True, "active": False, "enabled": False, "stale": True},
+    }
+
+
+def test_without_systemd_no_unit_is_there(systemctl):
+    nothing = {"there": False, "active": False, "enabled": False, "stale": False}
+    assert system.units(["no-systemd"]) == {"no-systemd": nothing}
+    assert system.units([]) == {}
+
+
+def test_packages_that_are_not_installed_are_missing(program):
+    program("dpkg-query", 'echo "nginx installed"; echo "uwsgi-core config-files"; exit 1')
+    assert system.missing(["nginx", "uwsgi-core", "python3-venv"]) == ["uwsgi-core", "python3-venv"]
+    assert system.missing([]) == []
+
+
+def test_module_tells_paths_and_contents(run_module, tmp_path):
+    (tmp_path / "a.conf").write_text("4096\n")
+    pattern, nowhere = f"{tmp_path}/*.conf", f"{tmp_path}/nowhere"
+    answer = run_module(host_state, paths=[pattern, nowhere], read=[f"{tmp_path}/a.conf", nowhere], check=True)
+    assert not answer["changed"]
+    assert answer["paths"] == {pattern: [f"{tmp_path}/a.conf"], nowhere: []}
+    assert answer["read"] == {f"{tmp_path}/a.conf": "4096", nowhere: ""}
+    assert (answer["missing"], answer["units"]) == ([], {})
