@@ -117,7 +117,8 @@ class ActionModule(ActionBase):
             arguments = {**options, "owner": owner, "replace": replace, "wait": int(POLL)}
             answer = self._ask(arguments, task_vars)
             if answer.get("held") or answer.get("failed") or answer.get("unreachable"):
-                return answer
+                # A task that runs once tells all hosts which of them is locked now.
+                return {**answer, "host": (task_vars or {}).get("inventory_hostname", "")}
             holder: dict[str, Any] | None = answer.get("holder")
             ended = holder is not None and gone(holder, owner["system"])
             replace = holder["token"] if holder and ended else ""

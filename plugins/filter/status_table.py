@@ -12,14 +12,16 @@ version_added: 1.0.0
 description:
   - Shows for every app its release, how it is replaced, its workers, its memory, why it has so many workers, and how
     many processes the kernel killed at its limit.
-positional: _input
+positional: _input, apps
 options:
   _input:
-    description:
-      - For every app its C(name), C(release) and C(reload), its C(plan) by the filter C(worker_plan), and what runs
-        C(now) by the module M(flaskops.emperor.app_status).
+    description: For every app what the module M(flaskops.emperor.app_status) found, in a loop over the apps.
     type: list
     elements: dict
+    required: true
+  apps:
+    description: For every app, by its name, what the plugin M(flaskops.emperor.apps_plan) says of it.
+    type: dict
     required: true
 author:
   - flaskops maintainers (@flaskops)
@@ -28,7 +30,7 @@ author:
 EXAMPLES = r"""
 - name: Show the apps
   ansible.builtin.debug:
-    msg: "{{ __flask_apps_rows | flaskops.emperor.status_table }}"
+    msg: "{{ __flask_apps_now.results | flaskops.emperor.status_table(__flask_apps_plan.apps) }}"
 """
 
 RETURN = r"""
@@ -42,33 +44,34 @@ HEAD = ("app", "release", "reload", "workers", "memory of its share", "replaced"
 MIB = 1024 * 1024
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    plan, now = row["plan"], row["now"]
+def _cells(name: str, app: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    workers = app["workers"]
     memory = "?" if now["memory"] is None else f"{now['memory'] / MIB:.0f}"
     return (
-        row["name"],
-        row["release"] or "none",
-        row["reload"],
-        f"{now['workers']} x {plan['threads']}, busy {now['busy']}",
-        f"{memory} of {plan['share']} MiB",
+        name,
+        app["current"] or "none",
+        app["reload"],
+        f"{now['workers']} x {workers['threads']}, busy {now['busy']}",
+        f"{memory} of {workers['share']} MiB",
         str(now["replaced"]),
     )
 
 
-def status_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+def status_table(found: Iterable[Mapping[str, Any]], apps: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Make the table.
 
-    :param rows: the apps, as the role's tasks in `status_app.yml` find them.
+    :param found: the results of the module `app_status` in a loop over the apps.
+    :param apps: what the plan says of each app, by its name.
     """
-    rows = list(rows)
-    cells = [HEAD, *(_cells(row) for row in rows)]
+    rows = [(now["item"]["name"], now) for now in found]
+    cells = [HEAD, *(_cells(name, apps[name], now) for name, now in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
-    for row in rows:
-        table.append(f"{row['name']}: {row['plan']['why']}")
-        if killed := row["now"]["killed"]:
-            share = row["plan"]["share"]
-            table.append(f"{row['name']}: the kernel killed {killed} of its processes at its limit of {share} MiB.")
+    for name, now in rows:
+        workers = apps[name]["workers"]
+        table.append(f"{name}: {workers['why']}")
+        if killed := now["killed"]:
+            table.append(f"{name}: the kernel killed {killed} of its processes at its limit of {workers['share']} MiB.")
     return table
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, VaultSecretsContext
 from ansible.template import Templar, trust_as_template
-from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, vassal_file
+from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import MARGIN
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import MANAGED_OPTIONS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -25,8 +26,8 @@ ROLES = Path(__file__).parents[2] / "roles"
 SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
 OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
 RELEASE = "3f2a9c01d4e5"
+MACHINE = {"cpus": 2, "memory": 8000, "ipv6": True, "limits": True}
 SIZE = {"total": 40 << 20, "private": 10 << 20, "rss": 35 << 20}  # bytes
-BUNDLE = {"digest": "0" * 64, "file": "/x.tar.gz", "label": ""}
 
 
 def variables(app, changes, loader):
@@ -36,13 +37,11 @@ def variables(app, changes, loader):
         for role in ("nginx", "uwsgi", "flask_apps"):
             found.update(loader.load_from_file(str(ROLES / role / kind / "main.yml"), trusted_as_template=True))
     found.update(
-        ansible_facts={"processor_nproc": 2, "memtotal_mb": 8000, "all_ipv6_addresses": ["fe80::1"]},
         ansible_search_path=[str(ROLES / role) for role in ("nginx", "uwsgi", "flask_apps")],
         flask_apps=[OTHER, {**SHOP, **app}],
         __flask_apps_name="shop",
-        __flask_apps_release=RELEASE,
-        __flask_apps_releases={"releases": [{"id": RELEASE, "size": SIZE}, {"id": "0" * 12, "size": {}}]},
-        __flask_apps_bundles={"shop": BUNDLE, "other": BUNDLE},
+        __flask_apps_plan={"apps": {"shop": {"release": RELEASE}}, "machine": MACHINE},
+        __flask_apps_size=SIZE,
     )
     found.update(changes)
     return found
@@ -56,7 +55,9 @@ def value(expression, app=None, **changes):
 
 
 def render(template, app=None, **changes):
-    """A template as the roles render it."""
+    """A template as the roles render it; `vassal.ini` is no template, but rendered on the host from data."""
+    if template == "vassal.ini":
+        return Config.of(value("__flask_apps_config", app, **changes)).render()
     return str(value(f"lookup('ansible.builtin.template', '{template}')", app, **changes))
 
 
@@ -131,7 +132,7 @@ def directives(block, *path):
     return [found[1:] for found in block if found[0] == name]
 
 
-ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "vassal.ini.j2", "emperor.ini.j2", "emperor.service.j2",
+ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2",
        "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2"]  # fmt: skip
 MODES = ["zerg", "chain", "graceful", "upstream"]
 FULL = {
@@ -166,7 +167,7 @@ def test_a_person_is_told_who_writes_the_file_but_not_when(template):
     assert not re.search(r"20\d\d-\d\d|\d\d:\d\d:\d\d", text)
 
 
-@pytest.mark.parametrize("template", ["vassal.ini.j2", "emperor.ini.j2"])
+@pytest.mark.parametrize("template", ["vassal.ini", "emperor.ini.j2"])
 def test_every_comment_of_an_ini_file_is_one_to_uwsgi_and_to_the_wrapper(template):
     assert not [line for line in render(template).split("\n") if line.startswith("#")]
 
@@ -184,7 +185,7 @@ def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds, other):
     # By the defaults: the roles uwsgi and flask_apps read the same list of apps.
     app = {"max_request_seconds": seconds}
     apps = {"flask_apps": [{**OTHER, "max_request_seconds": other}, {**SHOP, **app}]}
-    own = ini(render("vassal.ini.j2", app, **apps), "uwsgi")
+    own = ini(render("vassal.ini", app, **apps), "uwsgi")
     site = nginx(render("site.conf.j2", app, **apps))
     emperor = ini(render("emperor.ini.j2", app, **apps), "uwsgi")
     service = unit(render("emperor.service.j2", app, **apps))
@@ -199,9 +200,9 @@ def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds, other):
 
 
 def test_a_limit_set_by_hand_that_passes_the_roles_check_keeps_the_order_too():
-    stop = 60 + int(value("__flask_apps_margin"))  # the least
+    stop = 60 + MARGIN  # the least
     emperor = ini(render("emperor.ini.j2", uwsgi_stop_timeout_seconds=stop), "uwsgi")
-    assert int(ini(render("vassal.ini.j2"), "uwsgi")["worker-reload-mercy"]) < int(emperor["emperor-curse-tolerance"])
+    assert int(ini(render("vassal.ini"), "uwsgi")["worker-reload-mercy"]) < int(emperor["emperor-curse-tolerance"])
     assert unit(render("emperor.service.j2", uwsgi_stop_timeout_seconds=stop))["[Service]", "TimeoutStopSec"] == str(
         stop
     )
@@ -213,41 +214,41 @@ def test_without_apps_the_emperor_has_time_limits_too():
 
 
 def test_the_defaults_pass_the_roles_own_check():
-    assert value("__flask_apps_app.max_request_seconds + __flask_apps_margin <= uwsgi_stop_timeout_seconds") is True
+    assert value("__flask_apps_app.max_request_seconds") + MARGIN <= value("uwsgi_stop_timeout_seconds")
 
 
 # --- the vassal
 
 
 def test_the_vassal_has_its_sections_in_the_order_in_which_they_are_added_to():
-    sections = re.findall(r"^\[(.*)\]$", render("vassal.ini.j2", FULL), re.MULTILINE)
+    sections = re.findall(r"^\[(.*)\]$", render("vassal.ini", FULL), re.MULTILINE)
     assert sections == ["launch", "uwsgi"]
-    complete, generation = vassal_file.complete(render("vassal.ini.j2", FULL))
-    assert options(complete)[-1] == ("uwsgi", "add-header", f"X-Vassal: {generation}")
+    config = Config.of(value("__flask_apps_config", FULL))
+    assert options(config.render())[-1] == ("uwsgi", "add-header", f"X-Vassal: {config.generation}")
 
 
 def test_the_apps_own_options_come_after_the_roles_and_repeat():
-    names = [name for section, name, _value in options(render("vassal.ini.j2", FULL)) if section == "uwsgi"]
+    names = [name for section, name, _value in options(render("vassal.ini", FULL)) if section == "uwsgi"][:-1]
     assert names[-3:] == ["mime-file", "mime-file", "offload-threads"]
-    without = [name for section, name, _value in options(render("vassal.ini.j2")) if section == "uwsgi"]
+    without = [name for section, name, _value in options(render("vassal.ini")) if section == "uwsgi"][:-1]
     assert names[:-3] == without
 
 
 def test_the_vassal_runs_the_release_at_work():
-    found = ini(render("vassal.ini.j2"), "uwsgi")
+    found = ini(render("vassal.ini"), "uwsgi")
     release = "/srv/flask_apps/shop/releases/3f2a9c01d4e5"
     assert found["chdir"] == f"{release}/src"
     assert found["py-sys-executable"] == f"{release}/venv/bin/python"
     assert found["module"] == "shop:create_app()"
     assert (found["processes"], found["threads"]) == ("4", "8")
-    assert ini(render("vassal.ini.j2"), "launch")["binary"] == f"{release}/venv/bin/uwsgi"
-    assert ini(render("vassal.ini.j2"), "launch")["app"] == "shop:create_app()"
+    assert ini(render("vassal.ini"), "launch")["binary"] == f"{release}/venv/bin/uwsgi"
+    assert ini(render("vassal.ini"), "launch")["app"] == "shop:create_app()"
 
 
 # With a path that stays the same a reload would keep the old code: the vassal has to name the release.
 @pytest.mark.parametrize("mode", ["zerg", "graceful", "upstream"])
 def test_except_in_a_chain_every_path_names_the_release_itself(mode):
-    text = render("vassal.ini.j2", {"reload": mode})
+    text = render("vassal.ini", {"reload": mode})
     assert text.count(f"/releases/{RELEASE}/") == 5
     assert "/current" not in text
     assert "/serving" not in text
@@ -256,9 +257,13 @@ def test_except_in_a_chain_every_path_names_the_release_itself(mode):
 
 
 def test_in_a_chain_nothing_names_the_release_so_that_the_file_stays_the_same():
-    text = render("vassal.ini.j2", {"reload": "chain"})
+    text = render("vassal.ini", {"reload": "chain"})
     assert RELEASE not in text
-    assert text == render("vassal.ini.j2", {"reload": "chain"}, __flask_apps_release="0" * 12)
+    assert text == render(
+        "vassal.ini",
+        {"reload": "chain"},
+        __flask_apps_plan={"apps": {"shop": {"release": "0" * 12}}, "machine": MACHINE},
+    )
     own, serving = ini(text, "uwsgi"), "/srv/flask_apps/shop/serving"
     assert own["module"] == "chain_loader:load()"
     assert own["pythonpath"] == value("__uwsgi_modules")
@@ -270,27 +275,25 @@ def test_in_a_chain_nothing_names_the_release_so_that_the_file_stays_the_same():
 
 
 def test_the_loader_of_a_chain_is_installed_where_the_vassal_looks_for_it():
-    module = ini(render("vassal.ini.j2", {"reload": "chain"}), "uwsgi")["module"].partition(":")[0]
-    tasks = yaml.safe_load((ROLES / "uwsgi/tasks/configure.yml").read_text())
-    (installed,) = [task for task in tasks if task["name"] == "configure | Install the programs around uWSGI"]
-    places = {one["src"]: one["dest"] for one in installed["loop"]}
-    assert places[f"{module}.py"] == "{{ __uwsgi_modules }}/" + f"{module}.py"
+    module = ini(render("vassal.ini", {"reload": "chain"}), "uwsgi")["module"].partition(":")[0]
+    places = {one["src"]: one["path"] for one in value("__uwsgi_files") if "src" in one}
+    assert places[f"{module}.py"] == value("__uwsgi_modules") + f"/{module}.py"
 
 
-def test_every_release_of_a_run_is_rehearsed_before_the_first_app_is_switched():
+def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
     def tasks(file):
         text = (ROLES / "flask_apps/tasks" / file).read_text()
         return re.findall(r"include_tasks: (\S+)", text)
 
-    assert tasks("main.yml") == ["absent.yml", "stage.yml", "present.yml"]
-    assert "measure.yml" in tasks("stage.yml")
-    assert "switch.yml" not in tasks("stage.yml")
-    assert tasks("return.yml") == ["measure.yml", "switch.yml"]
+    assert tasks("apply.yml") == ["absent.yml", "build.yml", "switch.yml"]
+    assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()
+    assert "switch.yml" not in (ROLES / "flask_apps/tasks/build.yml").read_text()
+    assert tasks("rollback.yml") == ["trial.yml", "switch.yml"]
 
 
 @pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
 def test_visitors_come_to_the_socket_that_systemd_holds(mode):
-    text = render("vassal.ini.j2", {"reload": mode})
+    text = render("vassal.ini", {"reload": mode})
     held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
     # In this order the holder gets them.
     assert held == [ini(text, "launch")["socket"], ini(text, "launch")["holder"]]
@@ -298,42 +301,44 @@ def test_visitors_come_to_the_socket_that_systemd_holds(mode):
 
 
 def test_in_the_mode_upstream_visitors_come_to_the_instances_own_socket():
-    text = render("vassal.ini.j2", {"reload": "upstream"})
-    assert ini(text, "launch") == ini(render("vassal.ini.j2"), "launch") | {"visitors": "own"}
-    assert ini(text, "uwsgi") == ini(render("vassal.ini.j2"), "uwsgi")
+    text = render("vassal.ini", {"reload": "upstream"})
+    assert ini(text, "launch") == ini(render("vassal.ini"), "launch") | {"clients": "own"}
+    own, other = ini(text, "uwsgi"), ini(render("vassal.ini"), "uwsgi")
+    assert own.pop("add-header") != other.pop("add-header")
+    assert own == other
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_instances_side_by_side_have_different_sockets(mode):
     # %n is the name of the file, with the place in it.
-    found = options(render("vassal.ini.j2", {"reload": mode}))
+    found = options(render("vassal.ini", {"reload": mode}))
     assert [value for section, name, value in found if (section, name) == ("uwsgi", "socket")] == [
         "/run/emperor/shop/%n.sock"
     ]
-    assert ini(render("vassal.ini.j2", {"reload": mode}), "uwsgi")["stats"] == "/run/emperor/shop/%n.stats"
+    assert ini(render("vassal.ini", {"reload": mode}), "uwsgi")["stats"] == "/run/emperor/shop/%n.stats"
 
 
 def test_going_over_to_another_mode_with_the_same_sockets_changes_no_file():
-    assert render("vassal.ini.j2", {"reload": "graceful"}) == render("vassal.ini.j2", {"reload": "zerg"})
+    assert render("vassal.ini", {"reload": "graceful"}) == render("vassal.ini", {"reload": "zerg"})
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_workers_load_the_app_themselves_where_it_is_wanted(mode):
-    text = render("vassal.ini.j2", {"reload": mode, "workers": {"lazy_apps": True}})
+    text = render("vassal.ini", {"reload": mode, "workers": {"lazy_apps": True}})
     assert ini(text, "uwsgi")["lazy-apps"] == "true"
 
 
 def test_what_was_loaded_before_the_fork_stays_shared_and_only_that():
     hook = "callret:PyRun_SimpleString import gc; gc.collect(); gc.freeze()"
-    assert ini(render("vassal.ini.j2"), "uwsgi")["hook-post-app"] == hook
+    assert ini(render("vassal.ini"), "uwsgi")["hook-post-app"] == hook
     # A worker that loads the app itself does not hold Python's lock when this hook runs.
     for app in ({"reload": "chain"}, {"workers": {"lazy_apps": True}}):
-        assert "hook-post-app" not in ini(render("vassal.ini.j2", app), "uwsgi")
+        assert "hook-post-app" not in ini(render("vassal.ini", app), "uwsgi")
 
 
 def test_the_vassal_follows_the_plan():
     workers = {"processes": 6, "threads": 3, "minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
-    found = ini(render("vassal.ini.j2", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")
+    found = ini(render("vassal.ini", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")
     expected = {
         "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1,
         "cheaper-step": 2, "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100,
@@ -347,19 +352,19 @@ ENDS = {"minimum": {"minimum": 1}, "lifetime": {"max_lifetime_seconds": 600}}
 
 @pytest.mark.parametrize("workers", ENDS.values(), ids=ENDS)
 def test_a_worker_that_is_to_end_ends_all_its_threads(workers):
-    text = render("vassal.ini.j2", {"workers": workers})
+    text = render("vassal.ini", {"workers": workers})
     hook = f"unix_signal:{signal.SIGWINCH:d} gracefully_kill"
     assert hook in hooks(text)
     assert "RTLD_GLOBAL" in ini(text, "uwsgi")["hook-asap"]
     # The distribution's program shows its functions to everybody.
-    distro = render("vassal.ini.j2", {"workers": workers}, flask_apps_uwsgi_install="distro")
+    distro = render("vassal.ini", {"workers": workers}, flask_apps_uwsgi_install="distro")
     assert "hook-asap" not in ini(distro, "uwsgi")
     assert hook in hooks(distro)
 
 
 @pytest.mark.parametrize("workers", ["auto", {"max_requests": 9000}, {"threads": 1, "max_lifetime_seconds": 600}])
 def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
-    text = render("vassal.ini.j2", {"workers": workers})
+    text = render("vassal.ini", {"workers": workers})
     assert "hook-asap" not in ini(text, "uwsgi")
     assert not [hook for hook in hooks(text) if hook.startswith("unix_signal")]
 
@@ -379,7 +384,7 @@ def accepting(text):
 @pytest.mark.parametrize(("processes", "limits"), [(1, [200]), (3, [200, 184, 168])])
 def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, limits):
     app = {"workers": {"processes": processes}, "memory": {"worker_recycle": 200}, "max_request_seconds": 50}
-    code, _other = accepting(render("vassal.ini.j2", app))
+    code, _other = accepting(render("vassal.ini", app))
     found: list[tuple[int, int, str]] = []
 
     def read(program):
@@ -396,15 +401,15 @@ def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, limit
     assert found == [(limit, 50, "its options") for limit in limits]
 
 
-def test_what_a_worker_runs_when_it_accepts_has_pythons_lock_in_the_rehearsal_too():
-    text = render("vassal.ini.j2")
+def test_what_a_worker_runs_when_it_accepts_has_pythons_lock_in_the_trial_start_too():
+    text = render("vassal.ini")
     _own, other = accepting(text)
-    assert list(accepting(vassal_file.rehearsal(text, "/run/emperor/shop"))) == [other]
+    assert list(accepting(Config.parse(text).trial("/run/emperor/shop").render())) == [other]
 
 
 @pytest.mark.parametrize(("found", "then"), [(0.005, 0.002), (0.05, 0.05), (0.0001, 0.0001)])
 def test_threads_get_their_turn_early_unless_the_app_has_set_when(found, then):
-    _other, code = accepting(render("vassal.ini.j2"))
+    _other, code = accepting(render("vassal.ini"))
     before = sys.getswitchinterval()
     try:
         sys.setswitchinterval(found)
@@ -415,35 +420,34 @@ def test_threads_get_their_turn_early_unless_the_app_has_set_when(found, then):
 
 
 def test_what_is_not_wanted_is_no_option():
-    found = ini(render("vassal.ini.j2"), "uwsgi")
+    found = ini(render("vassal.ini"), "uwsgi")
     assert not [name for name in found if name.startswith(("cheaper", "max-"))]
     # Fixed in number when the least is all there are.
-    assert "cheaper" not in ini(render("vassal.ini.j2", {"workers": {"processes": 3, "minimum": 3}}), "uwsgi")
+    assert "cheaper" not in ini(render("vassal.ini", {"workers": {"processes": 3, "minimum": 3}}), "uwsgi")
 
 
 def test_whatever_the_role_sets_about_workers_is_an_option_of_its_own():
     workers = {"minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
-    names = ini(render("vassal.ini.j2", {"workers": workers}), "uwsgi")
+    names = ini(render("vassal.ini", {"workers": workers}), "uwsgi")
     owned = [name for name in names if name.startswith(("cheaper", "max-", "min-", "reload-on"))]
     assert set(owned) <= set(MANAGED_OPTIONS)
 
 
 def test_the_shortest_lifetime_is_longer_than_the_least():
     app = {"workers": {"processes": 30, "max_lifetime_seconds": 60}, "max_request_seconds": 1}
-    found = ini(render("vassal.ini.j2", app), "uwsgi")
+    found = ini(render("vassal.ini", app), "uwsgi")
     # Else uWSGI refuses to start.
     assert int(found["min-worker-lifetime"]) < int(found["max-worker-lifetime"])
 
 
 def test_the_plan_follows_the_size_of_the_release_at_work():
-    assert "a fresh worker of 35 MiB" in value("__flask_apps_plan.why")
-    assert "until it is measured" in value("__flask_apps_plan.why", __flask_apps_release="0" * 12)
-    assert "until it is measured" in value("__flask_apps_plan.why", __flask_apps_release="1" * 12)
+    assert "a fresh worker of 35 MiB" in value("__flask_apps_workers.why")
+    assert "until it is measured" in value("__flask_apps_workers.why", __flask_apps_size={})
 
 
-def test_the_rehearsal_of_any_plan_is_the_same():
+def test_the_trial_start_of_any_plan_is_the_same():
     planned = [
-        vassal_file.rehearsed(vassal_file.complete(render("vassal.ini.j2", {"workers": workers}))[0], "")
+        Config.of(value("__flask_apps_config", {"workers": workers})).trial_digest()
         for workers in (
             "auto",
             {"processes": 3, "max_requests": 1000},
@@ -453,43 +457,44 @@ def test_the_rehearsal_of_any_plan_is_the_same():
 
 
 def test_a_broken_app_an_unknown_option_and_an_orphan_are_no_running_vassal():
-    found = ini(render("vassal.ini.j2"), "uwsgi")
+    found = ini(render("vassal.ini"), "uwsgi")
     for name in ("strict", "master", "need-app", "no-orphans", "die-on-term"):
         assert found[name] == "true"
 
 
 def test_the_uwsgi_of_the_distribution_gets_its_plugin_and_the_virtualenv():
-    text = render("vassal.ini.j2", flask_apps_uwsgi_install="distro")
+    text = render("vassal.ini", flask_apps_uwsgi_install="distro")
     assert ini(text, "launch")["binary"] == "/usr/bin/uwsgi-core"
     found = options(text)
     names = [name for section, name, _value in found if section == "uwsgi"]
     # Options of the plugin exist once it is loaded.
     assert names.index("need-plugin") < min(names.index(name) for name in ("virtualenv", "module", "py-sys-executable"))
     assert ini(text, "uwsgi")["virtualenv"] == "/srv/flask_apps/shop/releases/3f2a9c01d4e5/venv"
-    assert "virtualenv" not in ini(render("vassal.ini.j2"), "uwsgi")
-    assert "need-plugin" not in ini(render("vassal.ini.j2"), "uwsgi")
+    assert "virtualenv" not in ini(render("vassal.ini"), "uwsgi")
+    assert "need-plugin" not in ini(render("vassal.ini"), "uwsgi")
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rehearsal_of_a_vassal_touches_no_socket_of_the_real_one(mode):
-    rehearsed = vassal_file.rehearsal(render("vassal.ini.j2", {**FULL, "reload": mode}), "/run/emperor/shop")
+def test_the_trial_start_of_a_vassal_touches_no_socket_of_the_real_one(mode):
+    config = Config.of(value("__flask_apps_config", {**FULL, "reload": mode}))
+    text = config.trial("/run/emperor/shop").render()
     for name in ("app.sock", "holder.sock", "%n"):
-        assert name not in re.sub("^;.*", "", rehearsed, flags=re.MULTILINE)
-    found = ini(rehearsed, "uwsgi")
-    assert (found["socket"], found["processes"]) == ("/run/emperor/shop/preflight.sock", "1")
-    assert "identifier" not in ini(rehearsed, "launch")
+        assert name not in re.sub("^;.*", "", text, flags=re.MULTILINE)
+    found = ini(text, "uwsgi")
+    assert (found["socket"], found["processes"]) == ("/run/emperor/shop/trial.sock", "1")
+    assert "identifier" not in ini(text, "launch")
 
 
 def test_what_only_nginx_needs_does_not_reload_the_app():
     # Any change of the vassal file restarts its processes.
     more = {"domains": ["a.example.com"], "max_body_size": "1g", "static": {"/s": "s"}, "health": {"path": "/h"}}
-    assert render("vassal.ini.j2", more, flask_apps_http_port=8080) == render("vassal.ini.j2")
+    assert render("vassal.ini", more, flask_apps_http_port=8080) == render("vassal.ini")
 
 
 def test_another_app_does_not_reload_this_one():
     # On a host with plenty of memory; on another one it takes some of the memory into which this one may grow.
-    assert render("vassal.ini.j2", flask_apps=[SHOP]) == render("vassal.ini.j2")
-    assert render("vassal.ini.j2", flask_apps=[SHOP, {**OTHER, "environment": {"A": "x"}}]) == render("vassal.ini.j2")
+    assert render("vassal.ini", flask_apps=[SHOP]) == render("vassal.ini")
+    assert render("vassal.ini", flask_apps=[SHOP, {**OTHER, "environment": {"A": "x"}}]) == render("vassal.ini")
 
 
 # --- the environment
@@ -497,7 +502,7 @@ def test_another_app_does_not_reload_this_one():
 
 def test_the_roles_own_variables_win_and_the_apps_win_over_the_rest():
     environment = json.loads(
-        ini(render("vassal.ini.j2", {"environment": {"LANG": "de_DE.UTF-8", "N": 1}}), "launch")["environment"]
+        ini(render("vassal.ini", {"environment": {"LANG": "de_DE.UTF-8", "N": 1}}), "launch")["environment"]
     )
     release = "/srv/flask_apps/shop/releases/3f2a9c01d4e5"
     assert environment == {
@@ -513,7 +518,7 @@ def test_the_roles_own_variables_win_and_the_apps_win_over_the_rest():
 
 
 def test_in_a_chain_the_environment_leads_through_the_link_and_tells_the_loader_what_to_load():
-    text = render("vassal.ini.j2", {"reload": "chain", "environment": {"PATH": "/opt", "A": "b"}})
+    text = render("vassal.ini", {"reload": "chain", "environment": {"PATH": "/opt", "A": "b"}})
     environment = json.loads(ini(text, "launch")["environment"])
     serving = "/srv/flask_apps/shop/serving"
     assert environment == {
@@ -527,13 +532,13 @@ def test_in_a_chain_the_environment_leads_through_the_link_and_tells_the_loader_
         "EMPEROR_SERVING": serving,
         "EMPEROR_APP": "shop:create_app()",
     }
-    own = json.loads(ini(render("vassal.ini.j2", {"reload": "chain"}), "launch")["environment"])
+    own = json.loads(ini(render("vassal.ini", {"reload": "chain"}), "launch")["environment"])
     assert own["PATH"] == f"{serving}/venv/bin:/usr/local/bin:/usr/bin:/bin"
 
 
 @pytest.mark.parametrize("mode", ["zerg", "graceful", "upstream"])
 def test_except_in_a_chain_the_loaders_variables_are_not_there(mode):
-    environment = json.loads(ini(render("vassal.ini.j2", {"reload": mode}), "launch")["environment"])
+    environment = json.loads(ini(render("vassal.ini", {"reload": mode}), "launch")["environment"])
     assert environment["RELEASE_ID"] == RELEASE
     assert not [name for name in environment if name.startswith("EMPEROR")]
 
@@ -556,8 +561,8 @@ def root(tmp_path_factory):
 
 def through_the_chain(root, environment):
     """From the list of the user through filter, template, module and wrapper to the bytes a process has."""
-    text = render("vassal.ini.j2", {"environment": environment}, flask_apps_root=str(root))
-    content = vassal_file.rehearsal(vassal_file.complete(text)[0], str(root))
+    data = value("__flask_apps_config", {"environment": environment}, flask_apps_root=str(root))
+    content = Config.of(data).trial(str(root)).render()
     (root / "shop.ini").write_text(content, encoding="utf-8", errors="surrogateescape")
     wrapper = ROLES / "uwsgi/files/emperor_wrapper.py"
     subprocess.run([sys.executable, "-IS", str(wrapper), "--ini", str(root / "shop.ini")], env={}, check=True)
@@ -601,54 +606,9 @@ def test_values_from_a_vault_arrive_in_the_clear(tmp_path, password):
     ]
     (tmp_path / "vars.yml").write_text("\n".join(lines) + "\n")
     changes = DataLoader().load_from_file(str(tmp_path / "vars.yml"), trusted_as_template=True)
-    text = render("vassal.ini.j2", {"environment": changes["there"]}, **changes)
+    text = render("vassal.ini", {"environment": changes["there"]}, **changes)
     environment = json.loads(ini(text, "launch")["environment"])
     assert environment["NAMED"] == environment["INLINE"] == "s3cret %(x)s"
-
-
-# --- the release
-
-
-def test_the_id_of_a_release_follows_from_what_is_in_it():
-    same = value("__flask_apps_wanted")
-    assert re.fullmatch("[0-9a-f]{12}", same)
-    assert (
-        value("__flask_apps_wanted", {"environment": {"A": "b"}, "domains": ["a.b"], "workers": {"threads": 2}}) == same
-    )
-    others = [
-        value("__flask_apps_wanted", __flask_apps_bundles={"shop": {**BUNDLE, "digest": "1" * 64}}),
-        value("__flask_apps_wanted", {"python": {"interpreter": "/opt/python3"}}),
-        value("__flask_apps_wanted", {"python": {"requirements": "requirements.txt"}}),
-        value("__flask_apps_wanted", {"static": {"/static": "static"}}),
-        value("__flask_apps_wanted", flask_apps_uwsgi_version="2.0.31"),
-        value("__flask_apps_wanted", flask_apps_uwsgi_install="distro"),
-        value("__flask_apps_wanted", flask_apps_pip_arguments=["--pre"]),
-    ]
-    assert len({same, *others}) == 1 + len(others)
-
-
-@pytest.mark.parametrize(
-    ("app", "packages"),
-    [
-        ({}, ["pyuwsgi==2.0.30.post1"]),
-        ({"source": {"package": "shop==2.1"}}, ["shop==2.1", "pyuwsgi==2.0.30.post1"]),
-    ],
-)
-def test_a_release_brings_its_own_uwsgi(app, packages):
-    assert value("__flask_apps_packages", app) == packages
-    assert value("__flask_apps_packages", app, flask_apps_uwsgi_install="distro") == packages[:-1]
-
-
-@pytest.mark.parametrize(
-    ("domains", "host"),
-    [
-        ([], "localhost"),
-        (["a.example.com", "b.example.com"], "a.example.com"),
-        (["*.example.com"], "health.example.com"),
-    ],
-)
-def test_the_health_question_goes_to_a_name_the_site_answers_for(domains, host):
-    assert value("__flask_apps_host", {"domains": domains}) == host
 
 
 # --- the site
@@ -663,10 +623,9 @@ def test_the_default_server_is_exactly_the_app_without_domains():
     assert directives(nginx(render("site.conf.j2", app)), "server", "server_name") == [app["domains"]]
 
 
-@pytest.mark.parametrize("facts", [{"all_ipv6_addresses": []}, {}])
-def test_a_host_without_ipv6_listens_without_it(facts):
+def test_a_host_without_ipv6_listens_without_it():
     # nginx would not start there with such an address.
-    text = render("site.conf.j2", ansible_facts=facts, flask_apps_http_port=8080)
+    text = render("site.conf.j2", __flask_apps_plan={"machine": {**MACHINE, "ipv6": False}}, flask_apps_http_port=8080)
     assert directives(nginx(text), "server", "listen") == [["8080", "default_server"]]
 
 
@@ -676,7 +635,7 @@ def test_nginx_asks_whatever_the_link_leads_to_up_to_five_times(mode):
     # With the default of max_fails one failure would turn the visitors of ten seconds away.
     wanted = [["unix:/srv/flask_apps/shop/upstream.sock", "max_fails=0"]] * 5
     # Whoever finds nobody there waits on the socket that systemd holds.
-    held = ini(render("vassal.ini.j2", {"reload": mode}), "launch")["socket"]
+    held = ini(render("vassal.ini", {"reload": mode}), "launch")["socket"]
     wanted.append([f"unix:{held}", "max_fails=0", "backup"])
     assert directives(site, "upstream flask_apps_shop", "server") == wanted
     assert len(site[0][-1]) == 6
@@ -799,14 +758,12 @@ def test_the_emperor_looks_where_the_apps_are_written():
 @pytest.mark.parametrize("backlog", [128, 1024, 8192])
 def test_the_queue_is_as_long_as_the_kernel_lets_it_be(backlog):
     unit_ = unit(render("emperor@.socket.j2", uwsgi_listen_backlog=backlog))
-    own = ini(render("vassal.ini.j2", uwsgi_listen_backlog=backlog), "uwsgi")
+    own = ini(render("vassal.ini", uwsgi_listen_backlog=backlog), "uwsgi")
     assert int(unit_["[Socket]", "Backlog"]) == int(own["listen"]) == backlog
-    tasks = yaml.safe_load((ROLES / "uwsgi/tasks/configure.yml").read_text())
-    (file,) = [task["ansible.builtin.copy"] for task in tasks if task["name"] == "configure | Keep long queues allowed"]
+    files = {one["path"]: one for one in value("__uwsgi_files", uwsgi_listen_backlog=backlog)}
     # Else the kernel would cut the queue without a word, and uWSGI would not start. The host's own default is 4096.
-    expression = re.search(r"^net\.core\.somaxconn = \{\{ (.*) \}\}$", file["content"], re.MULTILINE)
-    assert expression
-    assert value(expression.group(1), uwsgi_listen_backlog=backlog) == max(backlog, 4096)
+    text = files[value("__uwsgi_sysctl")]["content"]
+    assert text.splitlines()[1:] == [f"net.core.somaxconn = {max(backlog, 4096)}"]
 
 
 def test_the_held_sockets_are_the_apps_and_open_to_nginx():

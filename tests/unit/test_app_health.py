@@ -1,4 +1,4 @@
-"""The health question through the web server: what is a good answer, and whom several questions at once reach."""
+"""Health checks through nginx: which answer is right, and which instance several checks at once reach."""
 
 import http.server
 import threading
@@ -63,7 +63,7 @@ def health(site, run_module):
 
 
 def test_a_good_answer_takes_one_question(health, site):
-    assert health() == {"failed": False, "changed": False, "asked": 1, "invocation": health()["invocation"]}
+    assert health() == {"failed": False, "changed": False, "checks": 1, "invocation": health()["invocation"]}
     assert (site.hosts, site.paths, site.most) == ({"shop.example.com"}, {"/healthz"}, 1)
 
 
@@ -71,14 +71,14 @@ def test_several_ask_at_once_when_the_wrong_instance_answers(health, site):
     site.answers = lambda number: (200, "new" if number == 20 else "old")
     answer = health(seconds=10)
     assert not answer["failed"]
-    assert answer["asked"] == 1 + 2 * 16
+    assert answer["checks"] == 1 + 2 * 16
     assert 4 < site.most <= 16
 
 
 def test_a_small_app_is_not_asked_more_than_it_can_answer(health, site):
     site.answers = lambda number: (200, "new" if number == 5 else "old")
     answer = health(seconds=10, at_once=2)
-    assert answer["asked"] == 1 + 3 * 2
+    assert answer["checks"] == 1 + 3 * 2
     assert site.most == 2
 
 
@@ -97,7 +97,7 @@ def test_a_reload_of_nginx_takes_a_moment(health, site):
     [
         (
             (500, "new"),
-            "Visitors of shop.example.com/healthz get the status 500 instead of 200: all is i (asked for 1 s).",
+            "Clients of shop.example.com/healthz get the status 500 instead of 200: all is i (checked for 1 s).",
         ),
         ((200, "old"), "are answered by another instance than the one that was started"),
         ((200, ""), "are answered by another instance than the one that was started"),

@@ -281,7 +281,7 @@ REFUSED = [
     ),
     (
         {"reload": "chain", "workers": {"processes": 1}},
-        "shop].workers.processes is 1, but with reload: chain others have",
+        "shop].workers.processes is 1, but with reload: chain others must",
     ),
     ({"reload": "chain", "workers": {"processes": 0}}, "workers.processes is 0, but must be a whole number"),
     ({"workers": "many"}, "flask_apps[shop].workers is 'many', but must be auto or a dict with processes, threads, "),
@@ -303,6 +303,7 @@ REFUSED = [
     ),
     ({"workers": {"max_requests": 0}}, "workers.max_requests is 0, but must be a whole number of requests from 1"),
     ({"workers": {"max_lifetime_seconds": "1h"}}, "workers.max_lifetime_seconds is '1h', but must be a whole number"),
+    ({"reload": "magic"}, "flask_apps[shop].reload is 'magic', but must be one of zerg, chain, graceful, upstream."),
     ({"profile": "fast"}, "flask_apps[shop].profile is 'fast', but must be one of web, slow_io, inference."),
     (
         {"memory": {"limit": "lots"}},

@@ -3,7 +3,6 @@
 Played by ansible-playbook over hosts that are none, with the module `release_command` replaced by one that takes notes.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -29,7 +28,7 @@ if asked["command"] == "flask fail":
     module.fail_json(msg="it failed")
 module.exit_json(changed=True)
 """
-# As present.yml includes it, for two apps, in the block that main.yml has.
+# As switch.yml includes it, for two apps, in the block that apply.yml has.
 PLAY = """
 - hosts: webservers
   gather_facts: false
@@ -48,8 +47,10 @@ PLAY = """
       always:
         - debug: {msg: "{{ inventory_hostname }} is freed"}
   vars:
-    __flask_apps_release: new
-    __flask_apps_releases: {current: "{{ current }}"}
+    __flask_apps_plan:
+      apps:
+        shop: &release {release: "{{ wanted | default('new') }}", current: "{{ current }}"}
+        blog: *release
 """
 BLOG = {"name": "blog", "app": "blog:app", "source": {"path": "."}, "domains": ["blog.example.com"]}
 UNREACHABLE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
@@ -61,7 +62,8 @@ def play(tmp_path):
     collection = tmp_path / "ansible_collections/flaskops/emperor/plugins"
     (collection / "modules").mkdir(parents=True)
     (collection / "modules/release_command.py").write_text(MODULE)
-    (collection / "filter").symlink_to(ROOT / "plugins/filter")
+    for name in ("filter", "plugin_utils", "module_utils"):
+        (collection / name).symlink_to(ROOT / "plugins" / name)
     (tmp_path / "play.yml").write_text(PLAY)
     notes = tmp_path / "notes"
 
@@ -105,9 +107,8 @@ def test_the_first_host_that_needs_the_release_runs_the_hooks_for_all_batches(pl
 
 
 def test_two_releases_of_a_fleet_have_their_hooks_each(play):
-    play_vars = json.dumps({"__flask_apps_release": "{{ wanted }}"})
     hosts = {f"web{number}": {**OLD, "wanted": "ab"[number % 2]} for number in (1, 2, 3)}
-    played = play(hosts, "-e", play_vars, before=["flask db upgrade"], after=[])
+    played = play(hosts, before=["flask db upgrade"], after=[])
     assert sorted(played.ran) == ["web1 b flask db upgrade", "web2 a flask db upgrade"], played.output
 
 

@@ -53,7 +53,7 @@ def test_killed_runs_leave_a_host_that_serves_and_heals(
     for host in fleet:
         assert release_of(host) == first
         left = host.check_output("find /srv/flask_apps/shop /run/emperor /etc/emperor -name scratch -o -name '*.new'"
-                                 " -o -name '*.before' -o -name 'preflight*'")  # fmt: skip
+                                 " -o -name '*.before' -o -name 'trial*'")  # fmt: skip
         assert left == ""
         in_order(host)
 

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
@@ -149,26 +150,26 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
         sentence = f"has {', '.join(map(str, unknown))}, which is no option of it: choose from {', '.join(WORKERS)}."
         fail(f"{where}.workers", sentence)
     chosen = given(value)
-    lazy_apps = chosen.get("lazy_apps", reload == "chain")
+    mode = MODES[reload]
+    lazy_apps = chosen.get("lazy_apps", mode.lazy_apps)
     if not isinstance(lazy_apps, bool):
         fail(f"{where}.workers.lazy_apps", f"is {lazy_apps!r}, but must be true or false.")
-    if reload == "chain" and not lazy_apps:
-        sentence = (
-            "is false, but with reload: chain every worker loads the app itself: remove it, or choose another mode."
-        )
+    if mode.lazy_apps and not lazy_apps:
+        sentence = f"is false, but with reload: {reload} every worker loads the app: remove it, or choose another mode."
         fail(f"{where}.workers.lazy_apps", sentence)
-    if reload == "chain" and chosen.get("minimum"):
+    if not mode.cheaper and chosen.get("minimum"):
         # A worker that is to load the new release may be one that ends for lack of work.
-        sentence = "does not go with reload: chain, which waits for each worker: remove it, or choose another mode."
+        sentence = f"does not go with reload: {reload}, which waits for each worker: remove it, or choose another mode."
         fail(f"{where}.workers.minimum", sentence)
     counted = {
         kind: bounded(chosen[kind], 1, 512, f"{where}.workers.{kind}", unit) if kind in chosen else None
         for kind, unit in (("processes", "processes"), ("threads", "threads"), ("minimum", "processes"))
     }
-    if reload == "chain" and counted["processes"] == 1:
+    if counted["processes"] and counted["processes"] < mode.least_processes:
         fail(
             f"{where}.workers.processes",
-            "is 1, but with reload: chain others have to serve while one starts: set it to 2 or more.",
+            f"is {counted['processes']}, but with reload: {reload} others must serve while one starts: set it to "
+            f"{mode.least_processes} or more.",
         )
     if counted["minimum"] and counted["processes"] and counted["minimum"] > counted["processes"]:
         sentence = f"is {counted['minimum']}, but workers.processes is {counted['processes']}: set it to that or lower."
@@ -251,6 +252,8 @@ def _one(app: Mapping[str, Any], root: str, run: str) -> dict[str, Any]:
     require(CALLABLE, app.get("app"), f"{where}.app", sentence)
     source = _source(app, where)
     reload = app.get("reload") or "zerg"
+    if reload not in MODES:
+        fail(f"{where}.reload", f"is {reload!r}, but must be one of {', '.join(MODES)}.")
     profile = app.get("profile") or "web"
     if profile not in PROFILES:
         fail(f"{where}.profile", f"is {profile!r}, but must be one of {', '.join(PROFILES)}.")

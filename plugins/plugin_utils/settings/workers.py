@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 MIB = 1024 * 1024
@@ -102,7 +103,7 @@ def _processes(app: Mapping[str, Any], cpus: int, fits: int, need: str) -> tuple
     :raises Refused: when not enough fit.
     """
     where, wanted = f"flask_apps[{app['name']}]", app["workers"]["processes"]
-    least = 2 if app["reload"] == "chain" else 1
+    least = MODES[app["reload"]].least_processes
     if wanted:
         if need and wanted > fits:
             cure = f"set it to {fits}" if fits >= least else "set memory.limit higher, or give the host more memory"

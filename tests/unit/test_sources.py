@@ -1,4 +1,4 @@
-"""The module `source_bundle`: equal content gives an equal archive, and nothing leads out of the source."""
+"""Packing sources: equal content gives an equal archive, and nothing leads out of the source."""
 
 import gzip
 import hashlib
@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.modules import source_bundle
-from ansible_collections.flaskops.emperor.plugins.modules.source_bundle import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import sources
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ def bundle(tmp_path):
 
     def pack(**source):
         kind = next(iter(source))
-        return source_bundle.bundle({"kind": kind, **source}, str(tmp_path), str(tmp_path / "cache"))
+        return sources.bundle({"kind": kind, **source}, str(tmp_path), str(tmp_path / "cache"))
 
     return pack
 
@@ -57,7 +57,7 @@ def members(file):
 
 
 def digest(root):
-    return source_bundle.pack(str(root), list(source_bundle.ALWAYS_LEFT_OUT), os.devnull)
+    return sources.pack(str(root), list(sources.ALWAYS_LEFT_OUT), os.devnull)
 
 
 def test_the_archive_holds_the_source_and_is_named_after_it(shop, bundle):
@@ -353,7 +353,7 @@ def test_a_checkout_and_its_repository_are_the_same_content(repository, shop, bu
 def test_a_tag_wins_over_a_branch_of_its_name(repository, shop):
     repository("branch", "both", "HEAD")
     repository("tag", "both", "HEAD~1")
-    assert source_bundle.resolve(str(shop), "both") == repository("rev-parse", "HEAD~1")
+    assert sources.resolve(str(shop), "both") == repository("rev-parse", "HEAD~1")
 
 
 def test_a_version_that_is_not_there_is_refused(repository, shop, bundle):
@@ -507,19 +507,45 @@ def test_an_archive_without_files_is_refused(bundle, tmp_path):
         bundle(archive=checked(tmp_path / "empty.tar"))
 
 
-@pytest.mark.parametrize("check", [False, True])
-def test_the_module_answers_the_same_in_check_mode(check, run_module, shop, tmp_path):
-    answer = run_module(
-        source_bundle, name="shop", source={"kind": "path", "path": "shop"}, base=str(tmp_path),
-        cache=str(tmp_path / "cache"), check=check, diff=True,
-    )  # fmt: skip
-    assert not answer["failed"]
-    assert not answer["changed"]
-    assert answer["digest"] == digest(shop)
-    assert os.path.exists(answer["file"])
+def apps(*several):
+    return [{"name": f"app{number}", "source": source} for number, source in enumerate(several)]
 
 
-def test_the_module_fails_with_a_sentence_that_names_the_variable(run_module, tmp_path):
-    answer = run_module(source_bundle, name="shop", source={"kind": "path", "path": "x"}, base=str(tmp_path))
-    assert answer["failed"]
-    assert answer["msg"].startswith(f"flask_apps[shop].source is {tmp_path}/x, which is no directory")
+def test_sources_are_packed_once_in_a_run_and_anew_in_the_next(shop, tmp_path):
+    wanted = apps({"kind": "path", "path": "shop"}, {"kind": "package", "package": "shop==1"})
+    cache = str(tmp_path / "cache")
+    first = sources.bundles(wanted, str(tmp_path), cache, "run-1")
+    (shop / "new.py").write_text("1\n")
+    assert sources.bundles(wanted, str(tmp_path), cache, "run-1") == first
+    second = sources.bundles(wanted, str(tmp_path), cache, "run-2")
+    assert second["app0"]["digest"] != first["app0"]["digest"]
+    assert second["app1"] == first["app1"]
+    assert first["app1"]["file"] == ""
+
+
+def test_archive_that_was_removed_during_a_run_is_packed_again(shop, tmp_path):
+    wanted, cache = apps({"kind": "path", "path": "shop"}), str(tmp_path / "cache")
+    first = sources.bundles(wanted, str(tmp_path), cache, "run-1")
+    os.unlink(first["app0"]["file"])
+    assert sources.bundles(wanted, str(tmp_path), cache, "run-1") == first
+    assert os.path.exists(first["app0"]["file"])
+
+
+def test_bad_source_is_refused_with_its_variable(tmp_path):
+    with pytest.raises(
+        Refused, match=r"^flask_apps\[app0\].source is .*x, which is no directory on the machine that runs"
+    ):
+        sources.bundles(apps({"kind": "path", "path": "x"}), str(tmp_path), str(tmp_path / "cache"), "run-1")
+
+
+def test_cache_forgets_what_no_run_has_used_for_a_month(shop, tmp_path):
+    wanted, cache = apps({"kind": "path", "path": "shop"}), str(tmp_path / "cache")
+    old = sources.bundles(wanted, str(tmp_path), cache, "run-1")["app0"]["file"]
+    past = time.time() - 31 * 24 * 3600
+    for path in (old, str(tmp_path / "cache/runs/run-1.json")):
+        os.utime(path, (past, past))
+    (shop / "new.py").write_text("1\n")
+    new = sources.bundles(wanted, str(tmp_path), cache, "run-2")["app0"]["file"]
+    assert os.path.exists(new)
+    assert not os.path.exists(old)
+    assert os.listdir(tmp_path / "cache/runs") == ["run-2.json"]

@@ -1,12 +1,18 @@
-#!/usr/bin/python
-"""Ansible module: pack the source of an app into one archive whose name is its content. Runs on the controller."""
+"""Pack the source of an app into one archive whose name is its content, on the controller.
+
+The hosts need neither git nor access to the repository, and no key for it. Equal content gives an equal digest, on
+every machine and at any time. Nothing is written except a cache, so this also runs in check mode.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import fnmatch
 import gzip
 import hashlib
 import io
+import json
 import lzma
 import os
 import re
@@ -15,73 +21,14 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-
-DOCUMENTATION = r"""
-module: source_bundle
-short_description: Pack the source of an app into one archive named after its content
-version_added: 1.0.0
-description:
-  - Runs on the controller (delegate it to localhost). Takes the source from a directory, a git repository or an archive
-    and packs it; equal content gives an equal digest, on every machine and at any time.
-  - The hosts need neither git nor access to the repository, and no key for it.
-  - A Python package needs no archive; only its digest is computed.
-  - Writes nothing but its own cache, so it also runs in check mode.
-options:
-  name:
-    description: Name of the app, for messages.
-    type: str
-    required: true
-  source:
-    description:
-      - C(kind) (path, git, archive or package), the value of that kind, and C(exclude), a list of file name patterns.
-    type: dict
-    required: true
-  base:
-    description: Directory to which relative paths refer.
-    type: path
-    required: true
-  cache:
-    description: Directory for the archives.
-    type: path
-    default: ~/.cache/flaskops
-attributes:
-  check_mode:
-    description: Does the same, for it changes no host.
-    support: full
-author:
-  - flaskops maintainers (@flaskops)
-"""
-
-EXAMPLES = r"""
-- name: Pack the app
-  flaskops.emperor.source_bundle:
-    name: shop
-    source: {kind: path, path: ../shop}
-    base: "{{ playbook_dir }}"
-  delegate_to: localhost
-"""
-
-RETURN = r"""
-digest:
-  description: SHA-256 of the content, in hexadecimal.
-  type: str
-  returned: always
-file:
-  description: The archive; empty for a package.
-  type: str
-  returned: always
-label:
-  description: What a person calls this content. Commit, package and version, or file name; may be empty.
-  type: str
-  returned: always
-"""
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 # Never part of a release: history, caches, and virtualenvs, which only work on the machine that made them.
 ALWAYS_LEFT_OUT = (".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", ".tox", ".nox", "node_modules",
@@ -90,10 +37,6 @@ ALWAYS_LEFT_OUT = (".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv
 BROKEN = (tarfile.TarError, shutil.ReadError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError,
           ValueError, RuntimeError)  # fmt: skip
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-
-
-class Refused(Exception):
-    """The source cannot be used; the text says why and what to do."""
 
 
 def left_out(name: str, patterns: list[str]) -> bool:
@@ -272,7 +215,7 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
 def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
     """Make sure the cache holds the archive of a source.
 
-    :raises Refused: with a sentence that follows "The source of the app ... ".
+    :raises Refused: with a sentence that follows "flask_apps[NAME].source ".
     """
     kind = source["kind"]
     patterns = [*ALWAYS_LEFT_OUT, *source.get("exclude", [])]
@@ -303,23 +246,49 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
     return {"digest": digest, "file": file, "label": label}
 
 
-def main() -> None:
-    """Pack, answer."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "source": {"type": "dict", "required": True},
-            "base": {"type": "path", "required": True},
-            "cache": {"type": "path", "default": "~/.cache/flaskops"},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        answer = bundle(module.params["source"], module.params["base"], module.params["cache"])
-    except Refused as refusal:
-        module.fail_json(msg=f"flask_apps[{module.params['name']}].source {refusal}")
-    module.exit_json(changed=False, **answer)
+KEPT_SECONDS = 30 * 24 * 3600  # for which an archive stays in the cache after its last use
 
 
-if __name__ == "__main__":
-    main()
+def prune(cache: str) -> None:
+    """Remove what no run has used for a month from the cache."""
+    for folder, _folders, files in os.walk(cache):
+        for name in files:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.stat(path).st_mtime > KEPT_SECONDS:
+                    os.unlink(path)
+
+
+def bundles(apps: Iterable[Mapping[str, Any]], base: str, cache: str, run: str) -> dict[str, dict[str, str]]:
+    """Pack the sources of apps, each source once in a run.
+
+    The hosts of a run ask at the same time. The first one packs, the others get the same answer: a branch that moves
+    meanwhile does not split the fleet.
+
+    :param apps: entries completed by `complete_apps`.
+    :param base: directory to which relative paths refer.
+    :param cache: directory for the archives, made when it is not there.
+    :param run: names the run of ansible-playbook, in letters, digits and dashes.
+    :returns: ``digest``, ``file`` (empty for a package) and ``label`` of each app, by its name.
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+    os.makedirs(os.path.join(cache, "runs"), mode=0o700, exist_ok=True)
+    memo = os.path.join(cache, "runs", f"{run}.json")
+    with open(os.path.join(cache, "lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known: dict[str, dict[str, str]] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError), open(memo, encoding="utf-8") as file:
+            known = json.load(file)
+        found = {}
+        for app in apps:
+            key = hashlib.sha256(json.dumps([base, app["source"]], sort_keys=True, default=str).encode()).hexdigest()
+            if key not in known or (known[key]["file"] and not os.path.exists(known[key]["file"])):
+                try:
+                    known[key] = bundle(app["source"], base, cache)
+                except Refused as refusal:
+                    raise Refused(f"flask_apps[{app['name']}].source {refusal}") from refusal
+            found[app["name"]] = known[key]
+        with open(memo, "w", encoding="utf-8") as file:
+            json.dump(known, file)
+        prune(cache)
+    return found

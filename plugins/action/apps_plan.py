@@ -1,0 +1,215 @@
+"""Action plugin: check all settings of a host's apps, look at the host once, and say what a run is about to change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run
+from ansible_collections.flaskops.emperor.plugins.action.files import render
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
+    check_only,
+    check_relations,
+    check_root,
+)
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.sources import bundles
+
+MODULE = "flaskops.emperor.apps_state"
+CACHE = "~/.cache/flaskops"
+SERVICES = ("nginx.service", "emperor.service")
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+    "only": {"type": "list", "elements": "str", "default": []},
+    "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look"], "default": "deploy"},
+    "release": {"type": "str", "default": ""},
+    "show": {"type": "bool", "default": False},
+    "root": {"type": "str", "required": True},
+    "run": {"type": "str", "required": True},
+    "directory": {"type": "str", "required": True},
+    "sites": {"type": "str", "required": True},
+    "site_template": {"type": "str", "required": True},
+    "base": {"type": "str", "required": True},
+    "os_version": {"type": "int", "required": True},
+    "reserve": {"type": "int", "required": True},
+    "uwsgi": {"type": "str", "required": True},
+    "uwsgi_version": {"type": "str", "required": True},
+    "backlog": {"type": "int", "required": True},
+    "web_group": {"type": "str", "required": True},
+    "keep": {"type": "int", "required": True},
+    "pip_arguments": {"type": "list", "elements": "str", "default": []},
+    "port": {"type": "int", "required": True},
+    "writable_paths": {"type": "list", "elements": "str", "required": True},
+    "stop_timeout": {"type": "int"},
+}
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check, look, compare."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(OPTIONS)
+        task_vars = task_vars or {}
+        try:
+            host = self._settings(options)
+            if options["purpose"] == "check":
+                return {"changed": False}
+            chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]
+            wanted = self._wanted(chosen, host, options)
+            state = self._look(wanted, host, options, task_vars)
+            if state.get("failed") or state.get("unreachable"):
+                return state
+            host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
+            plan.check_host(host, wanted, state)
+            if options["purpose"] == "rollback":
+                wanted = [self._target(one, state["apps"][one.name]["releases"], options["release"]) for one in wanted]
+            return self._compare(wanted, host, state, options, task_vars)
+        except Refused as refusal:
+            return {"failed": True, "changed": False, "msg": str(refusal)}
+
+    def _settings(self, options: Mapping[str, Any]) -> Host:
+        """Complete and check all settings, without looking at the host.
+
+        :raises Refused: with one sentence that names the variable and the cure.
+        """
+        apps = complete_apps(options["apps"], root=options["root"], run=options["run"])
+        check_only(options["only"], apps)
+        check_root(options["root"], options["writable_paths"])
+        host = Host(
+            apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],
+            backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"], sites=options["sites"],
+            pip_arguments=options["pip_arguments"],
+        )  # fmt: skip
+        for app in apps:
+            if app["state"] == "present":
+                check_relations(app, options["uwsgi"], options["os_version"], options["stop_timeout"])
+        return host
+
+    def _wanted(self, chosen: list[Mapping[str, Any]], host: Host, options: Mapping[str, Any]) -> list[Wanted]:
+        """What each app is to be like; for a deploy that packs the sources.
+
+        :raises Refused: when a source cannot be used.
+        """
+        if options["purpose"] != "deploy":
+            return [Wanted(app) for app in chosen]
+        this = this_run()
+        present = [app for app in chosen if app["state"] == "present"]
+        packed = bundles(present, options["base"], os.path.expanduser(CACHE), f"{this['pid']}-{this['start']}")
+        return [
+            Wanted(
+                app,
+                release=plan.release_id(app, packed[app["name"]]["digest"], host),
+                label=packed[app["name"]]["label"],
+                bundle=packed[app["name"]]["file"],
+                packages=plan.packages(app, host),
+            )
+            if app["state"] == "present"
+            else Wanted(app)
+            for app in chosen
+        ]
+
+    def _look(
+        self, wanted: list[Wanted], host: Host, options: Mapping[str, Any], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Look at the host, for all apps at once."""
+        units = [*SERVICES, *(one.socket_unit for one in wanted if one.app["state"] == "present")]
+        arguments = {
+            "apps": [plan.question(one, host, rollback=options["purpose"] != "deploy") for one in wanted],
+            "directory": options["directory"],
+            "root": options["root"],
+            "files": [*plan.paths_of(wanted, host), options["root"]],
+            "units": units,
+            "port": options["port"],
+        }
+        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        return answer
+
+    def _target(self, one: Wanted, releases: Mapping[str, Any], named: str) -> Wanted:
+        """The release to which an app rolls back.
+
+        :raises Refused: when there is none.
+        """
+        known = [release["id"] for release in releases["releases"]]
+        target = named or releases["previous"]
+        if not target:
+            raise Refused(
+                f"The app {one.name} has no earlier release that worked: deploy a good one instead. On this host there "
+                f"are {', '.join(known) or 'none'}."
+            )
+        if target not in known:
+            raise Refused(f"The app {one.name} has no release {target} on this host: choose from {', '.join(known)}.")
+        label = next(release["label"] for release in releases["releases"] if release["id"] == target)
+        return Wanted(one.app, release=target, label=label)
+
+    def _site(self, one: Wanted, template: str, task_vars: dict[str, Any]) -> str:
+        """The text of nginx's site of an app. Its environment is out of the template's reach."""
+        shown = {key: value for key, value in one.app.items() if key != "environment"}
+        return render(self, template, {**task_vars, "__flask_apps_app": shown})
+
+    def _compare(
+        self,
+        wanted: list[Wanted],
+        host: Host,
+        state: dict[str, Any],
+        options: Mapping[str, Any],
+        task_vars: dict[str, Any],
+    ) -> dict[str, Any]:
+        """The plan, and what the tasks of each app need; nothing in it is secret."""
+        answer: dict[str, Any] = {"changed": False, "todo": [], "absent": [], "apps": {}}
+        for one in wanted:
+            if one.app["state"] == "present":
+                one.site = self._site(one, options["site_template"], {**task_vars, "__flask_apps_plan": state})
+            if options["purpose"] != "look":
+                one.differs = plan.compare(one, host, state)
+            if one.differs:
+                answer["todo" if one.app["state"] == "present" else "absent"].append(one.name)
+            answer["apps"][one.name] = self._facts(one, host, state)
+        listed = {app["name"] for app in host.apps}
+        answer["found"] = state["found"]
+        answer["unlisted"] = [name for name in state["found"] if name not in listed]
+        answer["services"] = {name: state["units"][name] for name in SERVICES}
+        answer["machine"] = state["machine"]
+        answer["host_differs"] = plan.host_differs(state, options["root"])
+        answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"])
+        if options["show"]:
+            name = task_vars.get("inventory_hostname", "")
+            self._display.display("\n".join([f"Plan for {name}:", *(f"  {line}" for line in answer["table"])]))
+        return answer
+
+    def _facts(self, one: Wanted, host: Host, state: dict[str, Any]) -> dict[str, Any]:
+        """What the tasks of an app need to know of it."""
+        if one.app["state"] == "absent":
+            return {"differs": list(one.differs)}
+        found = state["apps"][one.name]
+        releases = found["releases"]
+        known = [release["id"] for release in releases["releases"]]
+        return {
+            "differs": list(one.differs),
+            "reload": one.app["reload"],
+            "workers": host.workers(one.name, plan.size_of(one.release or releases["current"], found)),
+            "release": one.release,
+            "label": one.label,
+            "bundle": one.bundle,
+            "packages": list(one.packages),
+            "built": one.release in known,
+            "current": releases["current"],
+            "known": known,
+            "size": plan.size_of(one.release, found),
+            "through_link": MODES[one.app["reload"]].through_link,
+            "socket_unit": state["units"][one.socket_unit]["there"],
+            "files": plan.files(one.app, host.web_group),
+            "site": one.site,
+            "site_path": plan.site_path(one.name, host),
+            "health_host": one.health_host,
+            "health": found["health"],
+        }

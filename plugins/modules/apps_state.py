@@ -1,0 +1,217 @@
+#!/usr/bin/python
+"""Ansible module: what is on a host, for all of its apps at once."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import grp
+import hashlib
+import os
+import pwd
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils import system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.observe import observe
+
+DOCUMENTATION = r"""
+module: apps_state
+short_description: What is on a host, for all of its apps at once
+version_added: 1.0.0
+description:
+  - Reads accounts, files, units, releases, vassals and health checks in one execution. Changes nothing.
+  - The action plugin M(flaskops.emperor.apps_plan) compares it with the settings.
+options:
+  apps:
+    description:
+      - The apps. Each has C(name), C(home), C(static), C(keep), the ID of the wanted C(release), what the module
+        M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
+        C(health_status), C(health_host)), and C(patience), seconds to wait for its answers.
+    type: list
+    elements: dict
+    required: true
+  directory:
+    description: Directory of the vassal files.
+    type: path
+    required: true
+  root:
+    description: Directory below which every app has a directory of its own.
+    type: path
+    required: true
+  files:
+    description: Paths to describe.
+    type: list
+    elements: str
+    default: []
+  units:
+    description: Units of systemd to describe.
+    type: list
+    elements: str
+    default: []
+  port:
+    description: Port of nginx, to which health checks go.
+    type: int
+    default: 80
+attributes:
+  check_mode:
+    description: Only reads.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Look at the shop
+  flaskops.emperor.apps_state:
+    directory: /etc/emperor/vassals
+    root: /srv/flask_apps
+    apps:
+      - name: shop
+        home: /srv/flask_apps/shop
+        run: /run/emperor/shop
+        release: 3f2a9c01d4e5
+"""
+
+RETURN = r"""
+apps:
+  description: For every app its C(account), C(releases), C(vassal) and C(health).
+  type: dict
+  returned: always
+files:
+  description: For every path its C(kind), C(owner), C(group), C(mode), C(digest) and C(target); null without one.
+  type: dict
+  returned: always
+units:
+  description: For every unit whether it is C(there), C(active), C(enabled) and C(stale).
+  type: dict
+  returned: always
+found:
+  description: Names of all apps that are on the host.
+  type: list
+  elements: str
+  returned: always
+machine:
+  description:
+    - Of the host the number of C(cpus), the C(memory) in MiB, whether it has C(ipv6) addresses, and whether the kernel
+      can limit the memory of apps (C(limits), control groups of version 2).
+  type: dict
+  returned: always
+"""
+
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+AT_ONCE = 8  # health checks at a time
+DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200, "health_host": "localhost"}
+
+
+def name_of(number: int, database: Any) -> str:
+    """The name of a user or group; its number where there is none."""
+    try:
+        return str(database(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def describe(path: str) -> dict[str, Any] | None:
+    """Kind, owner, group, mode and content of a path, without following a link; None when it is not there."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    kind = KINDS.get(stat.S_IFMT(found.st_mode), "other")
+    digest = ""
+    if kind == "file":
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "kind": kind,
+        "owner": name_of(found.st_uid, pwd.getpwuid),
+        "group": name_of(found.st_gid, grp.getgrgid),
+        "mode": f"{stat.S_IMODE(found.st_mode):04o}",
+        "digest": digest,
+        "target": os.readlink(path) if kind == "link" else "",
+        "executable": os.access(path, os.X_OK),
+    }
+
+
+def account(name: str) -> dict[str, str] | None:
+    """Home, shell and primary group of a user; None when there is none."""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return {"home": found.pw_dir, "shell": found.pw_shell, "group": name_of(found.pw_gid, grp.getgrgid)}
+
+
+def machine() -> dict[str, Any]:
+    """What the settings depend on: processors, memory (see proc_meminfo(5)), addresses, control groups."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        total = re.search(r"^MemTotal: +(\d+) kB", file.read(), re.MULTILINE)
+    ipv6 = False
+    with contextlib.suppress(OSError), open("/proc/net/if_inet6", encoding="ascii") as file:
+        ipv6 = any(line.split()[-1] != "lo" for line in file)
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory": int(total[1]) // 1024 if total else 0,
+        "ipv6": ipv6,
+        "limits": os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+    }
+
+
+def on_host(directory: str, root: str) -> list[str]:
+    """Names of the apps that have a vassal file, or a directory with releases."""
+    names = {os.path.basename(path).split(".")[0] for path in glob.glob(os.path.join(directory, "*.ini"))}
+    names |= {os.path.basename(os.path.dirname(path)) for path in glob.glob(os.path.join(root, "*", "releases"))}
+    return sorted(names)
+
+
+def look(app: dict[str, Any], directory: str, port: int) -> dict[str, Any]:
+    """Everything about one app."""
+    app = {**DEFAULTS, "directory": directory, **app}
+    health = ""
+    if app.get("check", True):
+        health = web.check(
+            port, app["health_host"], app["health_path"], app["health_status"], patience=app.get("patience", 10)
+        )
+    return {
+        "account": account(app["name"]),
+        "releases": observation.observe(
+            app["home"], app.get("release", ""), app.get("static") or {}, app.get("keep", 5)
+        ),
+        "vassal": observe(app),
+        "health": health,
+    }
+
+
+def main() -> None:
+    """Look, answer."""
+    module = AnsibleModule(
+        argument_spec={
+            "apps": {"type": "list", "elements": "dict", "required": True},
+            "directory": {"type": "path", "required": True},
+            "root": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "str", "default": []},
+            "units": {"type": "list", "elements": "str", "default": []},
+            "port": {"type": "int", "default": 80},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda app: look(app, params["directory"], params["port"]), params["apps"]))
+    module.exit_json(
+        changed=False,
+        apps={app["name"]: state for app, state in zip(params["apps"], found)},
+        files={path: describe(path) for path in params["files"]},
+        units=system.units(params["units"]),
+        found=on_host(params["directory"], params["root"]),
+        machine=machine(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""What a run is about to change: the settings of a host compared with what is on it, app by app."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
+
+MIB = 1024 * 1024
+SHORT = 12  # digits of a release ID
+PATIENCE = 10  # seconds that a look waits for a health check; an app that is slower is looked at again by its own tasks
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the roles' settings say of a host and its apps.
+
+    :ivar apps: all apps, completed by `complete_apps`.
+    :ivar reserve: MiB of memory that are for no app.
+    :ivar uwsgi: which uWSGI runs the apps, ``pyuwsgi`` or ``distro``.
+    :ivar uwsgi_version: of the wheel.
+    :ivar backlog: connections that wait for a free worker.
+    :ivar web_group: group of nginx.
+    :ivar pip_arguments: for every installation.
+    :ivar keep: releases that stay.
+    :ivar sites: directory of nginx's sites.
+    :ivar cpus: processors, known once the host was looked at.
+    :ivar memory: MiB, like that.
+    """
+
+    apps: Sequence[Mapping[str, Any]]
+    reserve: int
+    uwsgi: str
+    uwsgi_version: str
+    backlog: int
+    web_group: str
+    keep: int
+    sites: str
+    pip_arguments: Sequence[str] = ()
+    cpus: int = 0
+    memory: int = 0
+
+    def workers(self, name: str, size: Mapping[str, int] | None) -> dict[str, Any]:
+        """The workers of an app, see `worker_plan`. The memory is rounded: kernels leave some MiB more or less."""
+        return worker_plan(self.apps, name, self.cpus, self.memory // 64 * 64, self.reserve, size)
+
+
+@dataclass
+class Wanted:
+    """What an app is to be like, as far as no secret is in it.
+
+    :ivar release: ID of the release; empty for an app that is to be absent.
+    :ivar label: what a person calls it.
+    :ivar bundle: archive of its source on the controller; empty for a package and for a rollback.
+    :ivar packages: what pip installs besides the requirements.
+    :ivar site: text of nginx's site.
+    :ivar differs: what is not as it should be, each with a phrase for a person, which may be empty.
+    """
+
+    app: Mapping[str, Any]
+    release: str = ""
+    label: str = ""
+    bundle: str = ""
+    packages: Sequence[str] = ()
+    site: str = ""
+    differs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.app["name"])
+
+    @property
+    def home(self) -> str:
+        return str(self.app["paths"]["home"])
+
+    @property
+    def socket_unit(self) -> str:
+        """The unit by which systemd holds the app's listening socket."""
+        return f"emperor@{self.name}.socket"
+
+    @property
+    def health_host(self) -> str:
+        """The Host header of health checks."""
+        return str([*self.app["domains"], "localhost"][0]).replace("*", "health")
+
+
+def packages(app: Mapping[str, Any], host: Host) -> list[str]:
+    """What pip installs into a release besides its requirements."""
+    own = [app["source"]["package"]] if app["source"]["kind"] == "package" else []
+    return own + ([f"pyuwsgi=={host.uwsgi_version}"] if host.uwsgi == "pyuwsgi" else [])
+
+
+def release_id(app: Mapping[str, Any], digest: str, host: Host) -> str:
+    """Names whatever a release is made of; equal content, equal name.
+
+    :param digest: of its source.
+    """
+    made_of = [digest, app["python"], packages(app, host), list(host.pip_arguments), app["static"]]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:SHORT]
+
+
+def site_path(name: str, host: Host) -> str:
+    """The file of an app's site."""
+    return f"{host.sites}/flask_apps-{name}.conf"
+
+
+def files(app: Mapping[str, Any], web_group: str) -> list[dict[str, str]]:
+    """Directories of an app, and the file that lets systemd make the one of its sockets at boot."""
+    name, paths = app["name"], app["paths"]
+
+    def directory(path: str, mode: str, owner: str = "root", group: str = name) -> dict[str, str]:
+        return {"path": path, "state": "directory", "owner": owner, "group": group, "mode": mode}
+
+    return [
+        # Passing through is open to nginx, for the static files; listing and reading is not.
+        directory(paths["home"], "0751"),
+        directory(paths["releases"], "0751"),
+        directory(paths["static"], "0751"),
+        directory(paths["shared"], "0700", owner=name),
+        directory(f"{paths['home']}/cache", "0700", owner=name),
+        # Files made in it get nginx's group (set-group-id), which the app itself is not in.
+        directory(paths["run"], "2710", owner=name, group=web_group),
+        {
+            "path": f"/etc/tmpfiles.d/emperor-{name}.conf",
+            "content": f"# Ansible managed\nd {paths['run']} 2710 {name} {web_group}\n",
+            "owner": "root",
+            "group": "root",
+            "mode": "0644",
+        },
+    ]
+
+
+def digest(text: str) -> str:
+    """The digest of a text, as the host tells it of a file."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def as_wanted(entry: Mapping[str, str], found: Mapping[str, Any] | None) -> bool:
+    """Whether a file or directory is as its entry says."""
+    if found is None or any(found[key] != entry[key] for key in ("owner", "group", "mode")):
+        return False
+    if entry.get("state") == "directory":
+        return bool(found["kind"] == "directory")
+    return bool(found["kind"] == "file" and found["digest"] == digest(entry["content"]))
+
+
+def question(wanted: Wanted, host: Host, rollback: bool = False) -> dict[str, Any]:
+    """What the module `apps_state` needs to know of an app."""
+    app = wanted.app
+    asked: dict[str, Any] = {"name": wanted.name, "home": wanted.home, "run": app["paths"]["run"]}
+    asked.update(release=wanted.release, keep=host.keep)
+    if app["state"] == "absent":
+        return {**asked, "check": False}
+    return {
+        **asked,
+        "static": {} if rollback else app["static"],
+        "link": f"{wanted.home}/serving",
+        "upstream": f"{wanted.home}/upstream.sock",
+        "health_path": app["health"]["path"],
+        "health_status": app["health"]["status"],
+        "health_host": wanted.health_host,
+        "patience": min(app["max_start_seconds"], PATIENCE),
+    }
+
+
+def paths_of(wanted: Iterable[Wanted], host: Host) -> list[str]:
+    """The files and directories to look at."""
+    found = []
+    for one in wanted:
+        found.append(site_path(one.name, host))
+        if one.app["state"] == "absent":
+            found += [one.home, f"/etc/tmpfiles.d/emperor-{one.name}.conf"]
+        else:
+            found += [entry["path"] for entry in files(one.app, host.web_group)]
+            found.append(one.app["python"]["interpreter"])
+    return found
+
+
+def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -> None:
+    """Check settings against the host.
+
+    :raises Refused: for workers that do not fit into its memory, an account that belongs to something else, and an
+        interpreter that is not there.
+    """
+    for app in host.apps:
+        if app["state"] == "present":
+            host.workers(app["name"], None)  # planning them refuses what does not fit
+    for one in wanted:
+        where, account = f"flask_apps[{one.name}]", state["apps"][one.name]["account"]
+        if account and account["home"] != one.app["paths"]["shared"]:
+            raise Refused(
+                f"{where}.name is an account of this host that belongs to something else: choose another name."
+            )
+        if one.app["state"] == "absent":
+            continue
+        interpreter = one.app["python"]["interpreter"]
+        found = state["files"][interpreter]
+        if not found or not found["executable"]:
+            raise Refused(
+                f"{where}.python.interpreter is {interpreter}, which is no program on this host: install that Python "
+                "first, or correct the path."
+            )
+
+
+def host_differs(state: Mapping[str, Any], root: str) -> bool:
+    """Whether the directory of all apps is not as it should be."""
+    entry = {"path": root, "state": "directory", "owner": "root", "group": "root", "mode": "0755"}
+    return not as_wanted(entry, state["files"][root])
+
+
+def leftovers(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
+    """Why an app that is to be absent is not."""
+    found = state["apps"][wanted.name]
+    there = found["account"] or found["vassal"]["slots"]
+    there = there or any(state["files"][path] for path in paths_of([wanted], host))
+    return {"absent": "will be removed with its data"} if there else {}
+
+
+def size_of(release: str, state: Mapping[str, Any]) -> dict[str, int]:
+    """What a release uses with one worker, in bytes; empty when that was not measured."""
+    return next((one["size"] for one in state["releases"]["releases"] if one["id"] == release), {})
+
+
+def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
+    """What differs in the releases of an app.
+
+    :param found: what `apps_state` says of them.
+    """
+    called = f"{wanted.release} ({wanted.label})" if wanted.label else wanted.release
+    known = [one["id"] for one in found["releases"]]
+    if not found["current"]:
+        return {"release": f"new app, release {called}"}
+    if found["current"] != wanted.release:
+        return {"release": f"{'back to' if wanted.release in known else 'new'} release {called}"}
+    differs = {}
+    if wanted.release not in known:
+        differs["release"] = f"release {called} is incomplete"
+    if not found["static_right"]:
+        differs["static"] = "static files"
+    if found["superfluous"]:
+        differs["superfluous"] = "old releases to remove"
+    return differs
+
+
+def vassal_differs(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
+    """What differs in the instance of an app.
+
+    :param state: what `apps_state` says of the app.
+    """
+    found, app = state["vassal"], wanted.app
+    if not found["slots"]:
+        return {"instance": "not running"}
+    new = state["releases"]["current"] != wanted.release  # its file and link are others then
+    workers = host.workers(wanted.name, size_of(wanted.release, state))
+    config = Config.of(vassal_config(app, workers, wanted.release, uwsgi=host.uwsgi, backlog=host.backlog))
+    newest, differs = found["slots"][-1], {}
+    if newest["digest"] != digest(config.render()) and not new:
+        differs["settings"] = "settings changed"
+    if len(found["slots"]) > 1 or found["unfinished"]:
+        differs["unfinished"] = "interrupted run"
+    if newest["problem"]:
+        differs["instance"] = f"health check fails: {newest['problem']}"
+    elif not found["upstream_right"]:
+        differs["upstream"] = "requests go to a wrong socket"
+    serving = f"{app['paths']['releases']}/{wanted.release}"
+    if MODES[app["reload"]].through_link and found["serving"] != serving and not new:
+        differs["serving"] = "workers load a wrong release"
+    if not found["limit_held"] or found["limit"] != workers["share"] * MIB:
+        differs["limit"] = "" if new else "memory limit changed"
+    return differs
+
+
+def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
+    """What is not as the settings say; empty when nothing is.
+
+    :param state: what the module `apps_state` returned.
+    """
+    if wanted.app["state"] == "absent":
+        return leftovers(wanted, host, state)
+    found, name = state["apps"][wanted.name], wanted.name
+    new = not found["releases"]["current"]
+    differs = release_differs(wanted, found["releases"])
+    account = {"home": wanted.app["paths"]["shared"], "shell": "/usr/sbin/nologin", "group": name}
+    if found["account"] != account:
+        differs["account"] = "account"
+    if not all(as_wanted(entry, state["files"][entry["path"]]) for entry in files(wanted.app, host.web_group)):
+        differs["files"] = "directories"
+    unit = state["units"][wanted.socket_unit]
+    if not (unit["active"] and unit["enabled"]):
+        differs["socket"] = "listening socket not held"
+    site = {"path": site_path(name, host), "content": wanted.site, "owner": "root", "group": "root", "mode": "0644"}
+    if not as_wanted(site, state["files"][site["path"]]):
+        differs["site"] = "site changed"
+    differs |= vassal_differs(wanted, host, found)
+    if found["health"] and not differs:
+        differs["health"] = f"clients {found['health']}"
+    return {key: text if key == "release" or not new else "" for key, text in differs.items()}
+
+
+def table(wanted: Sequence[Wanted], unlisted: Sequence[str]) -> list[str]:
+    """The plan as lines for a person."""
+    width = max([len(one.name) for one in wanted], default=0)
+    lines = []
+    for one in wanted:
+        said = ", ".join(phrase for phrase in one.differs.values() if phrase)
+        lines.append(f"{one.name.ljust(width)}  {said or 'unchanged'}")
+    if unlisted:
+        lines.append(
+            f"on this host but not in flask_apps: {', '.join(unlisted)} (playbooks/remove.yml -e app=NAME removes one)"
+        )
+    return lines

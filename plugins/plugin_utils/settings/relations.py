@@ -1,0 +1,71 @@
+"""Settings of an app that must go with those of the roles around it, and with the system of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, fail
+
+# Seconds between the longest request of an app and the end of the whole Emperor: what uWSGI and systemd need besides.
+MARGIN = 30
+
+
+def check_only(only: Collection[str], apps: Iterable[Mapping[str, Any]]) -> None:
+    """See that every app to work on is one.
+
+    :raises Refused: for the names that are not.
+    """
+    names = [app["name"] for app in apps]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise Refused(
+            f"flask_apps_only names {', '.join(unknown)}, which is not in flask_apps: choose from {', '.join(names)}."
+        )
+
+
+def check_root(root: str, writable_paths: Collection[str]) -> None:
+    """See that the Emperor lets apps write below their directories.
+
+    :raises Refused: when it does not.
+    """
+    if root not in writable_paths:
+        raise Refused(
+            f"flask_apps_root is {root}, in which the Emperor lets no app write: add it to uwsgi_writable_paths."
+        )
+
+
+def check_relations(app: Mapping[str, Any], uwsgi: str, os_version: int, stop_timeout: int | None) -> None:
+    """Check one app.
+
+    :param app: completed by `complete_apps`, to be present.
+    :param uwsgi: which uWSGI runs the apps, ``pyuwsgi`` or ``distro``.
+    :param os_version: major version of the host's Debian.
+    :param stop_timeout: seconds after which systemd ends everything, when the user set it. The role uwsgi derives it
+        from the apps when it is None.
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+    where, longest = f"flask_apps[{app['name']}]", app["max_request_seconds"]
+    if stop_timeout is not None and longest + MARGIN > stop_timeout:
+        fail(
+            f"{where}.max_request_seconds",
+            f"is {longest}, but systemd ends everything {stop_timeout} s after a stop: set uwsgi_stop_timeout_seconds "
+            f"to at least {longest + MARGIN}, or leave it out.",
+        )
+    if uwsgi != "distro":
+        return
+    if not MODES[app["reload"]].distro:
+        fail(
+            f"{where}.reload",
+            f"is {app['reload']}, which is not tested with the distribution's uWSGI: use zerg, or set uwsgi_install to "
+            "pyuwsgi.",
+        )
+    threads = app["workers"]["threads"]
+    # uWSGI 2.0.21 joins its threads inside a signal handler and may deadlock there; requests are lost at every reload.
+    if threads != 1 and os_version <= 12:
+        fail(
+            f"{where}.workers.threads",
+            f"is {threads}, but the uWSGI of Debian {os_version} loses requests with threads: set it to 1, or "
+            "uwsgi_install to pyuwsgi.",
+        )

@@ -1,0 +1,76 @@
+"""apps_state: one look at everything that belongs to the apps of a host, which fails for nothing that is missing."""
+
+import os
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import system, web
+from ansible_collections.flaskops.emperor.plugins.modules import apps_state
+
+
+@pytest.fixture
+def look(run_module, tmp_path, monkeypatch):
+    """Look at a host that is below tmp_path."""
+    monkeypatch.setattr(web, "check", lambda port, host, path, status, patience: f"get {port} {host}{path} {status}")
+    monkeypatch.setattr(system, "units", lambda names: dict.fromkeys(names, "told"))
+
+    def run(*apps, **more):
+        arguments = {"directory": str(tmp_path / "vassals"), "root": str(tmp_path / "srv"), **more}
+        return run_module(apps_state, apps=list(apps), **arguments)
+
+    return run
+
+
+def app(tmp_path, name="shop", **more):
+    return {
+        "name": name,
+        "home": str(tmp_path / "srv" / name),
+        "run": str(tmp_path / "run" / name),
+        "patience": 1,
+        **more,
+    }
+
+
+def test_bare_host_is_looked_at_without_a_failure(look, tmp_path):
+    one = app(tmp_path, name="no-such-user", health_host="shop.test", health_path="/healthz", health_status=204)
+    answer = look(one, files=[f"{tmp_path}/nowhere"], units=["nginx.service"], port=8080, check=True)
+    assert not answer["failed"]
+    assert not answer["changed"]
+    found = answer["apps"]["no-such-user"]
+    assert found["account"] is None
+    assert found["releases"]["releases"] == found["vassal"]["slots"] == []
+    assert found["health"] == "get 8080 shop.test/healthz 204"
+    assert answer["files"] == {f"{tmp_path}/nowhere": None}
+    assert answer["units"] == {"nginx.service": "told"}
+    assert answer["found"] == []
+
+
+def test_absent_app_gets_no_health_check(look, tmp_path):
+    assert look(app(tmp_path, check=False))["apps"]["shop"]["health"] == ""
+
+
+def test_apps_are_found_by_their_releases_and_by_their_vassals(look, tmp_path):
+    (tmp_path / "srv/blog/releases").mkdir(parents=True)
+    (tmp_path / "srv/notes").mkdir()
+    (tmp_path / "vassals").mkdir()
+    (tmp_path / "vassals/wiki.blue.ini").touch()
+    assert look()["found"] == ["blog", "wiki"]
+
+
+def test_paths_are_described_without_following_links(look, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    paths = [str(tmp_path / name) for name in ("file", "link", "", "file/below")]
+    file, link, directory, below = (look(files=paths)["files"][path] for path in paths)
+    assert (file["kind"], file["mode"], file["executable"]) == ("file", "0640", False)
+    assert file["digest"] == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert (link["kind"], link["target"], link["digest"]) == ("link", "file", "")
+    assert directory["kind"] == "directory"
+    assert below is None
+
+
+def test_account_is_told_as_it_is():
+    found = apps_state.account("root")
+    assert found
+    assert (found["home"], found["group"]) == ("/root", "root")
+    assert os.path.isabs(found["shell"])

@@ -1,0 +1,308 @@
+"""The plan: what differs is named, app by app, and what does not differ gets no task."""
+
+import copy
+import re
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
+    check_only,
+    check_relations,
+    check_root,
+)
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
+
+SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}}
+RELEASE, OLD = "3f2a9c01d4e5", "0123456789ab"
+SITE = "server {}\n"
+DIGEST = "0" * 64
+
+
+def host(*apps, **more):
+    """A host with these apps."""
+    settings = {"cpus": 2, "memory": 8000, "reserve": 64, "uwsgi": "pyuwsgi", "uwsgi_version": "2.0.30.post1"}
+    settings |= {"backlog": 1024, "web_group": "www-data", "keep": 5, "sites": "/etc/nginx/sites-enabled"}
+    return Host(apps=complete_apps(apps or (SHOP,)), **{**settings, **more})
+
+
+def wanted(on, **more):
+    return Wanted(on.apps[0], **{"release": RELEASE, "site": SITE, **more})
+
+
+def as_on_disk(entry):
+    digest = plan.digest(entry["content"]) if "content" in entry else ""
+    kind = "file" if "content" in entry else "directory"
+    owned = {key: entry[key] for key in ("owner", "group", "mode")}
+    return {"kind": kind, "digest": digest, "target": "", "executable": False, **owned}
+
+
+def healthy(on, one):
+    """What is found of an app that runs as it should."""
+    app = one.app
+    config = Config.of(vassal_config(app, on.workers(one.name, None), one.release, uwsgi=on.uwsgi, backlog=on.backlog))
+    slot = {"slot": "blue", "digest": plan.digest(config.render()), "generation": config.generation, "problem": ""}
+    limit = on.workers(one.name, None)["share"] * plan.MIB
+    files = {entry["path"]: as_on_disk(entry) for entry in plan.files(app, on.web_group)}
+    site = {"content": one.site, "owner": "root", "group": "root", "mode": "0644"}
+    files[plan.site_path(one.name, on)] = as_on_disk(site)
+    files[app["python"]["interpreter"]] = {**as_on_disk(site), "executable": True}
+    return {
+        "apps": {
+            one.name: {
+                "account": {"home": app["paths"]["shared"], "shell": "/usr/sbin/nologin", "group": one.name},
+                "releases": {
+                    "releases": [{"id": one.release, "size": {}, "label": ""}, {"id": OLD, "size": {}, "label": "v1"}],
+                    "current": one.release,
+                    "previous": OLD,
+                    "superfluous": [],
+                    "static_right": True,
+                },
+                "vassal": {
+                    "slots": [slot],
+                    "unfinished": False,
+                    "serving": f"{app['paths']['releases']}/{one.release}",
+                    "upstream_right": True,
+                    "limit": limit,
+                    "limit_held": True,
+                },
+                "health": "",
+            }
+        },
+        "files": files,
+        "units": {one.socket_unit: {"there": True, "active": True, "enabled": True, "stale": False}},
+        "found": [one.name],
+    }
+
+
+def changed(state, path, value):
+    """A copy of what is found with one thing changed; `path` leads there."""
+    state = copy.deepcopy(state)
+    place = state
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return state
+
+
+@pytest.mark.parametrize("mode", ["zerg", "chain", "graceful", "upstream"])
+def test_app_that_runs_as_it_should_differs_in_nothing(mode):
+    on = host({**SHOP, "reload": mode})
+    one = wanted(on)
+    assert plan.compare(one, on, healthy(on, one)) == {}
+
+
+APP = ("apps", "shop")
+DIFFERENCES = [
+    ((*APP, "releases", "current"), OLD, "release", "back to release 3f2a9c01d4e5 (v2)"),
+    ((*APP, "releases", "releases"), [], "release", "release 3f2a9c01d4e5 (v2) is incomplete"),
+    ((*APP, "releases", "superfluous"), [OLD], "superfluous", "old releases to remove"),
+    ((*APP, "releases", "static_right"), False, "static", "static files"),
+    ((*APP, "account"), None, "account", "account"),
+    ((*APP, "account", "shell"), "/bin/bash", "account", "account"),
+    ((*APP, "vassal", "slots"), [], "instance", "not running"),
+    ((*APP, "vassal", "slots", 0, "digest"), DIGEST, "settings", "settings changed"),
+    ((*APP, "vassal", "slots", 0, "problem"), "it hangs", "instance", "health check fails: it hangs"),
+    ((*APP, "vassal", "unfinished"), True, "unfinished", "interrupted run"),
+    ((*APP, "vassal", "upstream_right"), False, "upstream", "requests go to a wrong socket"),
+    ((*APP, "vassal", "limit"), 7, "limit", "memory limit changed"),
+    ((*APP, "vassal", "limit_held"), False, "limit", "memory limit changed"),
+    ((*APP, "health"), "get the status 502", "health", "clients get the status 502"),
+    (("files", "/etc/nginx/sites-enabled/flask_apps-shop.conf"), None, "site", "site changed"),
+    (("files", "/etc/nginx/sites-enabled/flask_apps-shop.conf", "digest"), DIGEST, "site", "site changed"),
+    (("files", "/etc/nginx/sites-enabled/flask_apps-shop.conf", "mode"), "0600", "site", "site changed"),
+    (("files", "/srv/flask_apps/shop/shared"), None, "files", "directories"),
+    (("files", "/srv/flask_apps/shop/shared", "mode"), "0755", "files", "directories"),
+    (("files", "/srv/flask_apps/shop/shared", "owner"), "root", "files", "directories"),
+    (("files", "/run/emperor/shop", "kind"), "link", "files", "directories"),
+    (("files", "/etc/tmpfiles.d/emperor-shop.conf", "digest"), DIGEST, "files", "directories"),
+    (("units", "emperor@shop.socket", "active"), False, "socket", "listening socket not held"),
+    (("units", "emperor@shop.socket", "enabled"), False, "socket", "listening socket not held"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "key", "phrase"), DIFFERENCES)
+def test_every_difference_is_found_and_named(path, value, key, phrase):
+    on = host()
+    one = wanted(on, label="v2")
+    assert plan.compare(one, on, changed(healthy(on, one), path, value)) == {key: phrase}
+
+
+def test_workers_of_a_chain_that_load_another_release_are_found():
+    on = host({**SHOP, "reload": "chain"})
+    one = wanted(on)
+    state = changed(healthy(on, one), (*APP, "vassal", "serving"), "/elsewhere")
+    assert plan.compare(one, on, state) == {"serving": "workers load a wrong release"}
+
+
+def test_new_release_is_named_with_what_a_person_calls_it():
+    on = host()
+    state = healthy(on, wanted(on))
+    found = plan.compare(wanted(on, release="f" * 12, label="v1.4.2"), on, state)
+    assert found["release"] == "new release ffffffffffff (v1.4.2)"
+    assert "settings" not in found  # of course its file is another one
+
+
+def test_size_that_was_measured_is_part_of_the_comparison():
+    on = host()
+    one = wanted(on)
+    state = healthy(on, one)
+    size = {"total": 90 << 20, "private": 70 << 20, "rss": 80 << 20}
+    state["apps"]["shop"]["releases"]["releases"][0]["size"] = size
+    assert plan.compare(one, on, state) == {"settings": "settings changed"}  # its workers are recycled elsewhere
+
+
+def test_of_an_app_that_is_new_only_that_is_said():
+    on = host()
+    one = wanted(on)
+    state = healthy(on, one)
+    state["apps"]["shop"]["releases"] |= {"current": "", "releases": []}
+    state["apps"]["shop"]["vassal"]["slots"] = []
+    state["files"] = dict.fromkeys(state["files"])
+    found = plan.compare(one, on, state)
+    assert {"account", "files", "site"} - set(found) == {"account"}
+    assert plan.table([wanted(on, differs=found)], []) == ["shop  new app, release 3f2a9c01d4e5"]
+
+
+@pytest.mark.parametrize("path", [(*APP, "account"), ("files", "/srv/flask_apps/shop")])
+def test_absent_app_of_which_anything_is_left_differs(path):
+    on = host({"name": "shop", "state": "absent"})
+    one = Wanted(on.apps[0])
+    nothing = {
+        "apps": {"shop": {"account": None, "vassal": {"slots": []}}},
+        "files": dict.fromkeys(plan.paths_of([one], on)),
+    }
+    assert plan.compare(one, on, nothing) == {}
+    assert plan.compare(one, on, changed(nothing, path, {"home": "x"})) == {"absent": "will be removed with its data"}
+
+
+def test_table_has_a_line_for_every_app_and_for_those_that_are_not_listed():
+    on = host(SHOP, {**SHOP, "name": "blog", "domains": ["b.test"]})
+    first, second = (Wanted(app) for app in on.apps)
+    first.differs = {"release": "new release 1", "site": "site changed", "limit": ""}
+    assert plan.table([first, second], ["old"]) == [
+        "shop  new release 1, site changed",
+        "blog  unchanged",
+        "on this host but not in flask_apps: old (playbooks/remove.yml -e app=NAME removes one)",
+    ]
+
+
+# --- the release
+
+
+def test_id_of_a_release_follows_from_what_is_in_it_alone():
+    def named(changes=None, digest=DIGEST, **more):
+        on = host({**SHOP, **(changes or {})}, **more)
+        return plan.release_id(on.apps[0], digest, on)
+
+    same = named()
+    assert re.fullmatch("[0-9a-f]{12}", same)
+    assert named({"environment": {"A": "b"}, "domains": ["a.b"], "workers": {"threads": 2}}) == same
+    others = [
+        named(digest="1" * 64),
+        named({"python": {"interpreter": "/opt/python3"}}),
+        named({"python": {"requirements": "requirements.txt"}}),
+        named({"static": {"/static": "static"}}),
+        named(uwsgi_version="2.0.31"),
+        named(uwsgi="distro"),
+        named(pip_arguments=["--pre"]),
+    ]
+    assert len({same, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("app", "packages"),
+    [
+        ({}, ["pyuwsgi==2.0.30.post1"]),
+        ({"source": {"package": "shop==2.1"}}, ["shop==2.1", "pyuwsgi==2.0.30.post1"]),
+    ],
+)
+def test_release_brings_its_own_uwsgi(app, packages):
+    on = host({**SHOP, **app})
+    assert plan.packages(on.apps[0], on) == packages
+    assert plan.packages(on.apps[0], host(uwsgi="distro")) == packages[:-1]
+
+
+@pytest.mark.parametrize(
+    ("domains", "name"),
+    [
+        ([], "localhost"),
+        (["a.example.com", "b.example.com"], "a.example.com"),
+        (["*.example.com"], "health.example.com"),
+    ],
+)
+def test_health_check_goes_to_a_name_the_site_answers_for(domains, name):
+    assert wanted(host({**SHOP, "domains": domains})).health_host == name
+
+
+# --- what is refused
+
+
+def test_workers_that_do_not_fit_into_the_memory_are_refused():
+    on = host({**SHOP, "memory": {"limit": "9G"}})
+    with pytest.raises(Refused, match=r"flask_apps\[shop\].memory.limit: 9216 MiB in all, but of the host's 8000 MiB"):
+        plan.check_host(on, [], {})
+
+
+def test_account_of_something_else_is_refused():
+    on = host()
+    one = wanted(on)
+    state = changed(healthy(on, one), (*APP, "account", "home"), "/home/shop")
+    plan.check_host(on, [one], healthy(on, one))
+    with pytest.raises(Refused, match=r"flask_apps\[shop\].name is an account of this host that belongs to something"):
+        plan.check_host(on, [one], state)
+
+
+@pytest.mark.parametrize("value", [None, {"executable": False}])
+def test_interpreter_that_is_not_there_is_refused(value):
+    on = host()
+    one = wanted(on)
+    state = changed(healthy(on, one), ("files", "/usr/bin/python3"), value)
+    with pytest.raises(Refused, match=r"python.interpreter is /usr/bin/python3, which is no program on this host"):
+        plan.check_host(on, [one], state)
+
+
+def test_unknown_app_to_work_on_is_refused():
+    check_only(["shop"], host().apps)
+    with pytest.raises(Refused, match="flask_apps_only names blog, which is not in flask_apps: choose from shop"):
+        check_only(["blog"], host().apps)
+
+
+def test_root_in_which_no_app_may_write_is_refused():
+    check_root("/srv/flask_apps", ["/srv/flask_apps"])
+    with pytest.raises(Refused, match=r"flask_apps_root is /opt/apps, in which .* add it to uwsgi_writable_paths"):
+        check_root("/opt/apps", ["/srv/flask_apps"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "sentence"),
+    [
+        ({"max_request_seconds": 300}, ("pyuwsgi", 13, 120), "max_request_seconds is 300, .* to at least 330"),
+        (
+            {"reload": "chain"},
+            ("distro", 13, None),
+            "reload is chain, which is not tested with the",
+        ),
+        ({"workers": {"threads": 2}}, ("distro", 12, None), "threads is 2, but the uWSGI of Debian 12 loses requests"),
+    ],
+)
+def test_settings_that_contradict_others_are_refused(changes, arguments, sentence):
+    with pytest.raises(Refused, match=sentence):
+        check_relations(host({**SHOP, **changes}).apps[0], *arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments"),
+    [
+        ({"max_request_seconds": 90}, ("pyuwsgi", 13, 120)),
+        ({"max_request_seconds": 300}, ("pyuwsgi", 13, None)),
+        ({"reload": "chain"}, ("pyuwsgi", 12, None)),
+        ({"workers": {"threads": 1}}, ("distro", 12, None)),
+        ({"workers": {"threads": 2}}, ("distro", 13, None)),
+    ],
+)
+def test_settings_that_go_together_pass(changes, arguments):
+    check_relations(host({**SHOP, **changes}).apps[0], *arguments)
