@@ -11,38 +11,30 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+from ansible_collections.flaskops.emperor.plugins.module_utils.host import Process, alive
+
+__all__ = ["Memory", "Owned", "Process", "alive", "available_memory", "connections", "every", "find", "kill", "memory",
+           "of_file", "of_user", "wait", "with_descendants"]  # fmt: skip
+
 PAUSE = 0.05  # seconds between two looks
 
 
-class Process(NamedTuple):
-    """A process that cannot be mistaken for another one which got its number later.
-
-    :ivar pid: its number.
-    :ivar started: when it started, in clock ticks since boot (field 22 of /proc/PID/stat, see proc_pid_stat(5)).
-    """
-
-    pid: int
-    started: int
-
-
-class Found(NamedTuple):
-    """What /proc says of a process."""
+class Owned(NamedTuple):
+    """A process, and whose it is."""
 
     process: Process
     parent: int
     uid: int
-    dead: bool
 
 
-def _look(pid: int) -> Found:
+def _look(pid: int) -> Owned:
     uid = os.stat(f"/proc/{pid}").st_uid
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        # The name stands in parentheses and may hold anything, parentheses too.
-        fields = file.read().rpartition(")")[2].split()
-    return Found(Process(pid, int(fields[19])), int(fields[1]), uid, fields[0] in "ZX")
+    found = host.look(pid)
+    return Owned(found.process, found.parent, uid)
 
 
-def every() -> Iterator[Found]:
+def every() -> Iterator[Owned]:
     """All processes of the host."""
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -58,7 +50,7 @@ def of_user(uid: int) -> list[Process]:
 def find(pid: int) -> Process | None:
     """The process that has this number now."""
     try:
-        return _look(pid).process
+        return host.look(pid).process
     except OSError:
         return None
 
@@ -83,15 +75,6 @@ def with_descendants(processes: Collection[Process]) -> list[Process]:
     for process in family:  # grows while it is gone through
         family.extend(child for child in children.get(process.pid, []) if child not in family)
     return family
-
-
-def alive(process: Process) -> bool:
-    """Whether this very process still runs."""
-    try:
-        found = _look(process.pid)
-    except OSError:
-        return False
-    return found.process == process and not found.dead
 
 
 def kill(processes: Collection[Process], number: signal.Signals = signal.SIGKILL) -> None:
@@ -119,7 +102,7 @@ class Memory(NamedTuple):
     """What processes use.
 
     :ivar total: bytes, pages shared with others counted in proportion (PSS).
-    :ivar private: bytes that the last of them shares with nobody.
+    :ivar private: bytes that the last of them shares with no other process.
     :ivar rss: bytes that the last of them has, shared ones included.
     """
 
@@ -131,7 +114,7 @@ class Memory(NamedTuple):
 def memory(processes: Collection[Process], uid: int, gid: int) -> Memory:
     """Measure processes of one user.
 
-    Read as that user: the kernel shows it to nobody else who may not trace the process, as root in a container.
+    Read as that user: the kernel shows it to no other user who may not trace the process, as root in a container.
     Source: https://docs.kernel.org/filesystems/proc.html, smaps_rollup.
 
     :raises OSError: when the kernel does not tell.

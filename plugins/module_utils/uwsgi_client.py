@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 import struct
-from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.host import exchange, statistics
+
+__all__ = ["Response", "encode_request", "request", "statistics"]
+
+ANSWER = 16 * 1024 * 1024  # bytes that the answer to a health check may have
 
 
 class Response:
@@ -57,20 +60,6 @@ def encode_request(path: str, host: str) -> bytes:
     return struct.pack("<BHB", 0, len(body), 0) + body
 
 
-def _exchange(path: str, message: bytes, timeout: float) -> bytes:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout)
-        connection.connect(path)
-        if message:
-            connection.sendall(message)
-        answer = b""
-        while True:
-            piece = connection.recv(65536)
-            if not piece:
-                return answer
-            answer += piece
-
-
 def request(socket_path: str, path: str, host: str, timeout: float) -> Response:
     """Send one GET request to an application and return its answer.
 
@@ -78,18 +67,6 @@ def request(socket_path: str, path: str, host: str, timeout: float) -> Response:
     :param path: path and query string.
     :param host: value of the Host header.
     :param timeout: seconds for the connection and for each read.
-    :raises OSError: when nobody listens, or no answer comes in time.
+    :raises OSError: when nothing listens, or no answer comes in time.
     """
-    return Response(_exchange(socket_path, encode_request(path, host), timeout))
-
-
-def statistics(socket_path: str, timeout: float) -> dict[str, Any]:
-    """Read the statistics of an instance (its ``stats`` socket answers one JSON document per connection).
-
-    :param socket_path: the Unix socket given to the option ``stats``.
-    :param timeout: seconds for the connection and for each read.
-    :raises OSError: when nobody listens, or no answer comes in time.
-    :raises ValueError: when the answer is no JSON.
-    """
-    document: dict[str, Any] = json.loads(_exchange(socket_path, b"", timeout).decode("utf-8", "replace"))
-    return document
+    return Response(exchange(socket_path, encode_request(path, host), timeout, ANSWER))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -11,7 +10,7 @@ import uuid
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, host
 
 DOCUMENTATION = r"""
 module: deploy_lock
@@ -19,8 +18,8 @@ short_description: Let one run of Ansible at a time change a host
 version_added: 1.0.0
 description:
   - A second run waits until the first one has ended, and fails with a sentence when that takes too long.
-  - A run that was killed holds up nobody on the machine it was started on, where its process is seen to be gone. For
-    runs of other machines its lock lapses after 15 minutes in which no module was at work on the host.
+  - A run that was killed blocks no other run on the machine it was started on, where its process is seen to be gone.
+    For runs of other machines its lock lapses after 15 minutes in which no module was at work on the host.
   - The lock is a file that says who holds it. That is no change of the host, so nothing is ever reported as changed.
 options:
   state:
@@ -91,7 +90,7 @@ FIELDS = {**RUN, "token": str, "since": (int, float)}
 
 
 def read(path: str) -> dict[str, Any] | None:
-    """Who holds the lock: None when nobody does, an empty dictionary when the file is not one of ours."""
+    """The holder of the lock: None when there is none, an empty dictionary when the file is not one of ours."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             holder = json.load(file)
@@ -105,12 +104,7 @@ def read(path: str) -> dict[str, Any] | None:
 
 def write(path: str, holder: dict[str, Any]) -> None:
     """Put the file in its place in one step, readable for root alone."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".new")  # of a killed module
-    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(holder, file, indent=1, sort_keys=True)
-    os.replace(path + ".new", path)
+    host.write(path, json.dumps(holder, indent=1, sort_keys=True), os.getuid(), os.getgid(), mode=0o600)
 
 
 def same(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
@@ -121,7 +115,7 @@ def same(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
 def take(path: str, owner: dict[str, Any], replace: str) -> dict[str, Any] | None:
     """Take the lock, or keep it, unless another run has it. Returns that one, or None.
 
-    :param replace: token of a lock to take whoever holds it.
+    :param replace: token of a lock to take from its holder.
     """
     holder = read(path)
     if holder is not None:

@@ -14,16 +14,26 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/memory_guard.py"
-specification = importlib.util.spec_from_file_location("memory_guard", PROGRAM)
-assert specification
-assert specification.loader
-memory_guard = importlib.util.module_from_spec(specification)
-sys.modules["memory_guard"] = memory_guard
-specification.loader.exec_module(memory_guard)
+FILES = Path(__file__).parents[2] / "roles/uwsgi/files"
+
+
+def load(name):
+    """A program or module as it is installed on hosts."""
+    specification = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
+    assert specification
+    assert specification.loader
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+sys.modules["emperor_host"] = host_library
+guard_host = load("guard_host")
+memory_guard = load("memory_guard")
 MIB = memory_guard.MIB
 TICKS = os.sysconf("SC_CLK_TCK")
 UID = 1001  # of the app
@@ -33,7 +43,7 @@ NOW = 1000.0  # seconds since boot
 # --- what is read
 
 
-class Host(memory_guard.Host):  # type: ignore[name-defined, misc]
+class Host(guard_host.Host):  # type: ignore[name-defined, misc]
     """A host below a directory: its /proc, its vassals and their sockets. Process 10 serves every stats socket."""
 
     def __init__(self, root):
@@ -202,7 +212,7 @@ def test_nonsense_is_no_instance(answer, host, serve):
 
 
 def test_an_answer_without_an_end_is_no_instance(host, serve, monkeypatch):
-    monkeypatch.setattr(memory_guard, "TIMEOUT", 0.3)
+    monkeypatch.setattr(guard_host, "TIMEOUT", 0.3)
 
     def drip():
         while True:
@@ -216,7 +226,7 @@ def test_an_answer_without_an_end_is_no_instance(host, serve, monkeypatch):
 
 
 def test_an_answer_that_is_too_long_is_no_instance(host, serve, monkeypatch):
-    monkeypatch.setattr(memory_guard, "ANSWER", 1000)
+    monkeypatch.setattr(host_library, "STATISTICS", 1000)
     with serve(json.dumps(THREE).encode() + b" " * 1000):
         assert host.instance("shop.blue") is None
 
@@ -646,8 +656,20 @@ def test_a_limit_that_says_nothing_is_refused(text):
         memory_guard.limit(text, MIB)
 
 
+def installed(tmp_path):
+    """The program and what it shares with others, as the role installs them, below a directory of the test."""
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "emperor_host.py").write_text(Path(str(host_library.__file__)).read_text())
+    (library / "guard_host.py").write_text((FILES / "guard_host.py").read_text())
+    text = (FILES / "memory_guard.py").read_text()
+    assert text.startswith("#!/usr/bin/python3 -IS\n")
+    (tmp_path / "guard").write_text(text.replace("/usr/local/lib/emperor", str(library)))
+    return str(tmp_path / "guard")
+
+
 def start(tmp_path, floor):
-    command = [sys.executable, "-IS", str(PROGRAM), f"--floor={floor}", "--interval=0.1", f"--run={tmp_path}"]
+    command = [sys.executable, "-IS", installed(tmp_path), f"--floor={floor}", "--interval=0.1", f"--run={tmp_path}"]
     command += [f"--vassals={tmp_path}", f"--lock={tmp_path}/lock"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -666,7 +688,3 @@ def test_the_program_guards_until_it_is_stopped(tmp_path):
             process.wait(1)
         process.terminate()
         assert process.communicate(timeout=20)[0] == ""
-
-
-def test_it_runs_with_nothing_but_the_standard_library():
-    assert PROGRAM.read_text().startswith("#!/usr/bin/python3 -IS\n")

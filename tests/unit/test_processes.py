@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
 
 ME = os.getuid(), os.getgid()
@@ -69,8 +69,8 @@ def test_this_very_process_is_found_with_its_parent_and_its_user():
     (me,) = [one for one in processes.every() if one.process.pid == os.getpid()]
     assert me.parent == os.getppid()
     assert me.uid == os.getuid()
-    assert not me.dead
     assert processes.find(os.getpid()) == me.process
+    assert processes.alive(me.process)
 
 
 def test_a_process_is_known_by_its_start_too(sleeper):
@@ -97,7 +97,7 @@ def test_whatever_a_process_is_called_it_is_read_as_what_it_is(tmp_path, sleeper
         assert child.stdout
         child.stdout.readline()
         found = next(one for one in processes.every() if one.process.pid == child.pid)
-        assert (found.parent, found.dead) == (os.getpid(), False)
+        assert (found.parent, host.look(child.pid).dead) == (os.getpid(), False)
         assert found.process.started >= sleeper[0].started
         child.kill()
 
@@ -296,14 +296,14 @@ def test_connections_count_from_their_acceptance_to_their_end(server, tmp_path):
 
 
 def test_whoever_only_waits_in_the_queue_has_no_connection_yet(server, tmp_path):
-    with socket.socket(socket.AF_UNIX) as visitor:
-        visitor.connect(str(tmp_path / "app sock"))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "app sock"))
         assert connections(server[0], tmp_path) == 0
 
 
 def test_connections_of_other_processes_and_on_other_sockets_do_not_count(server, tmp_path):
     server[1]("accept")
-    assert connections(processes.find(os.getpid()), tmp_path) == 0  # the visitor's end
+    assert connections(processes.find(os.getpid()), tmp_path) == 0  # the client's end
     assert connections(server[0], tmp_path / "other") == 0
 
 

@@ -19,6 +19,8 @@ assert specification
 assert specification.loader
 worker_recycle = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(worker_recycle)
+LIBRARY = Path(__file__).parents[2] / "plugins/module_utils/host.py"
+setattr(worker_recycle, "LIBRARY", str(LIBRARY))  # noqa: B010
 
 # Processes: the one that is watched, and one beside it.
 OWN, OTHER = os.getpid(), 1

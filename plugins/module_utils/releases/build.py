@@ -52,7 +52,7 @@ def run_as(user: pwd.struct_passwd, what: str, command: list[str], home: str, pa
 
 
 def own_by_root(path: str, group: int) -> None:
-    """Give a tree to root, readable for one group, for nobody else."""
+    """Give a tree to root, readable for one group and no other user."""
     for folder, folders, files in os.walk(path):
         for name in [".", *files, *(one for one in folders if os.path.islink(os.path.join(folder, one)))]:
             one = os.path.join(folder, name)
@@ -63,7 +63,7 @@ def own_by_root(path: str, group: int) -> None:
 
 
 def open_to_nginx(releases: Releases, release: str, directories: list[str]) -> None:
-    """Let everybody read the static directories and pass through (not list) the directories above them."""
+    """Let every user read the static directories and pass through (not list) the directories above them."""
     root = os.path.realpath(releases.path(release))
     for directory in directories:
         # The source of a package is a link into the virtualenv: the directories to open are the real ones. What pip

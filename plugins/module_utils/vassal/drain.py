@@ -6,9 +6,9 @@ import pwd
 import signal
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import files, timing, watch
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import timing, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
 
@@ -21,11 +21,11 @@ def stop(app: App, slot: Slot) -> None:
     if instance and (config is None or slot.clients(config) == slot.socket):
         # No client comes here any more, but requests may wait in its queue, which ends with the instance.
         wait_idle(slot, seconds)
-    files.remove(slot.file)
+    host.remove(slot.file)
     bury(app, family, instance[1:], seconds + timing.EMPEROR)
     # The statistics last: they tell the next run that this one was killed meanwhile.
     for leftover in (slot.socket, slot.stats):
-        files.remove(leftover)
+        host.remove(leftover)
 
 
 def bury(app: App, family: list[Process], takers: list[Process], seconds: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import files, health
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
@@ -35,7 +36,7 @@ def observe(params: Mapping[str, Any]) -> dict[str, Any]:
     """
     app = App({**params, "start_timeout": params["patience"], "release": "", "size": "", "memory_limit": 0})
     taken = app.taken
-    kept = files.read(app.limit) or "0"
+    kept = host.read(app.limit) or "0"
     return {
         "slots": [
             {

@@ -6,9 +6,8 @@ import hashlib
 import pwd
 from dataclasses import dataclass
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 
 SLOTS = ("blue", "green")
@@ -47,7 +46,7 @@ class Slot:
     @property
     def text(self) -> str | None:
         """What the vassal file holds; None when it is not there."""
-        return files.read(self.file)
+        return host.read(self.file)
 
     @property
     def config(self) -> Config | None:

@@ -8,10 +8,9 @@ import pwd
 import signal
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
-    files,
     health,
     journal,
     switch,
@@ -74,7 +73,7 @@ def switched(app: App, config: Config) -> bool:
         raise Unhealthy(f"{complaint}{would_not_start(config, reason)}") from reason
 
     app.remember(app.taken[0] if app.taken else None)
-    if int(files.read(app.limit) or 0) < int(app.wanted or 0):
+    if int(host.read(app.limit) or 0) < int(app.wanted or 0):
         app.confine(app.wanted)
     try:
         switch.WAYS[way](app, config)
@@ -98,7 +97,7 @@ def tried(app: App, config: Config) -> str:
     except Unhealthy as reason:
         raise Unhealthy(would_not_start(config, reason)) from reason
     kept = {"digest": wanted, "size": used._asdict() if used else None}
-    files.write(app.params["size"], json.dumps(kept), 0, 0)
+    host.write(app.params["size"], json.dumps(kept), 0, 0)
     return wanted
 
 
@@ -134,12 +133,12 @@ def roll_back(app: App) -> str:
         if slot != old:
             drain.stop(app, slot)
     if not old and app.params["upstream"]:
-        files.remove(app.params["upstream"])
+        host.remove(app.params["upstream"])
     if before.limit:
         app.confine(before.limit)
     else:
-        files.remove(app.limit)
-    files.remove(app.note)
+        host.remove(app.limit)
+    host.remove(app.note)
     return said
 
 
@@ -149,7 +148,7 @@ def committed(app: App) -> bool:
     for slot in others:
         drain.stop(app, slot)
     for file in (app.note, *leftovers):
-        files.remove(file)
+        host.remove(file)
     confined = app.confine(app.wanted)
     return bool(others or leftovers) or confined
 
@@ -163,12 +162,12 @@ def absent(app: App) -> bool:
         uid = None
     for slot in app.taken:
         if uid is None:
-            files.remove(slot.file)
+            host.remove(slot.file)
         else:
             drain.stop(app, slot)
-    files.remove(app.note)
+    host.remove(app.note)
     killed = uid is not None and kill_all(uid)
-    files.remove(app.limit)
+    host.remove(app.limit)
     if group := control_group.of_app(app.name):
         with contextlib.suppress(OSError):  # it is the Emperor's, and goes with it
             group.rmdir()

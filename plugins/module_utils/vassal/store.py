@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import SLOTS, Slot
 
@@ -77,17 +76,17 @@ class App:
 
     def remember(self, slot: Slot | None) -> None:
         """Keep what runs now for a roll back."""
-        limit = files.read(self.limit) or ""
+        limit = host.read(self.limit) or ""
         before = Before(slot.slot if slot else "", (slot and slot.text) or "", self.leads_to, limit)
-        files.write(self.note, json.dumps(asdict(before)), 0, 0)
+        host.write(self.note, json.dumps(asdict(before)), 0, 0)
 
     @property
     def before(self) -> Before | None:
         """What ran before the switch that is neither committed nor rolled back."""
-        text = files.read(self.note)
-        if text is None and len(self.taken) > 1:  # somebody removed our note
+        text = host.read(self.note)
+        if text is None and len(self.taken) > 1:  # the note was removed by hand
             older = self.taken[0]
-            return Before(older.slot, older.text or "", self.leads_to, files.read(self.limit) or "")
+            return Before(older.slot, older.text or "", self.leads_to, host.read(self.limit) or "")
         return None if text is None else Before(**json.loads(text))
 
     @property
@@ -102,7 +101,7 @@ class App:
     @property
     def trial(self) -> dict[str, Any]:
         """What was tried (``digest``) and what it used (``size``, null where the kernel did not tell); or nothing."""
-        text = files.read(self.params["size"]) if self.params.get("size") else None
+        text = host.read(self.params["size"]) if self.params.get("size") else None
         return json.loads(text) if text else {}
 
     def digest(self, config: Config) -> str:
@@ -124,8 +123,8 @@ class App:
     def holds(self, limit: str) -> bool:
         """Whether this is the limit, in bytes, now and for the next instance."""
         group = control_group.of_app(self.name)
-        current = files.read(str(group / "memory.max")) if group else limit
-        return files.read(self.limit) == (current or "").strip() == limit
+        current = host.read(str(group / "memory.max")) if group else limit
+        return host.read(self.limit) == (current or "").strip() == limit
 
     def confine(self, limit: str) -> bool:
         """Limit the memory, in bytes: where the Emperor reads it for the next instance, and now.
@@ -134,7 +133,7 @@ class App:
         """
         if not limit or self.holds(limit):
             return False
-        files.write(self.limit, limit, 0, 0)
+        host.write(self.limit, limit, 0, 0)
         if group := control_group.of_app(self.name):
             group.joinpath("memory.max").write_text(limit)
         return True
@@ -179,4 +178,4 @@ class App:
         before = max((os.stat(taken.file).st_mtime for taken in self.taken), default=0)
         # The Emperor compares whole seconds: two changes within one would be one to it. And by its time we know the
         # newer one of two files, though the clock may have been set back.
-        files.write(slot.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
+        host.write(slot.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))

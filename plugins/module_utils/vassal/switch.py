@@ -9,8 +9,8 @@ import signal
 import time
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import drain, files, health, timing, watch
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import drain, health, timing, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
@@ -92,7 +92,7 @@ def chainable(app: App) -> bool:
     def made_of(release: str) -> list[str]:
         venv = f"{release}/venv"
         packages = glob.glob(f"{venv}/lib/python3*/site-packages/pyuwsgi-*.dist-info")
-        told = re.findall(r"^(?:home|version) = .*$", files.read(f"{venv}/pyvenv.cfg") or "", re.MULTILINE)
+        told = re.findall(r"^(?:home|version) = .*$", host.read(f"{venv}/pyvenv.cfg") or "", re.MULTILINE)
         return [*told, *sorted(os.path.relpath(package, venv) for package in packages)]
 
     return bool(app.leads_to) and made_of(app.leads_to) == made_of(app.params["release"])

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import tempfile
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import files, health, journal, watch
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health, journal, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Stop, Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import MIB, App
@@ -30,8 +30,8 @@ def start(app: App, config: Config) -> processes.Memory | None:
     release = app.params["release"] or ""
     text = config.trial(run, (app.params["link"] or "") if release else "", release).render()
     for leftover in (sock, stats):
-        files.remove(leftover)
-    files.write(file, text, user.pw_uid, user.pw_gid)
+        host.remove(leftover)
+    host.write(file, text, user.pw_uid, user.pw_gid)
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
             [*WITH_PARENT, app.params["wrapper"], "--ini", file], cwd="/", env={}, start_new_session=True,
@@ -57,7 +57,7 @@ def start(app: App, config: Config) -> processes.Memory | None:
         finally:
             end(process)
             for leftover in (file, sock, stats):
-                files.remove(leftover)
+                host.remove(leftover)
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -3,7 +3,7 @@
 The master stays what it was while its workers go over to another release one by one, so it must not load the app, and
 what it inherited from its own start (search path, environment, directory) is set anew in every worker. A worker that
 cannot load the app ends at once: uWSGI's own `need-app` would end the healthy workers with it, and without that option
-a worker without an app would answer visitors with errors.
+a worker without an app would answer clients with errors.
 """
 
 import importlib

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-# Seconds to wait for the Emperor, who has to run a program.
+# Seconds to wait for the Emperor, which runs a program first.
 PATIENCE = 5
 # Where to find the Emperor and how often this instance was reloaded: uWSGI's own, handed through.
 HANDED_THROUGH = "UWSGI_"

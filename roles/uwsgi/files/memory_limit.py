@@ -1,10 +1,10 @@
 #!/usr/bin/python3 -IS
 """Put a vassal into the control group of its app, whose memory the kernel limits.
 
-The Emperor runs this for every vassal he starts (option `exec-as-emperor`), as root. systemd leaves the part of
-the tree below his unit to him (Delegate=):
+The Emperor runs this for every vassal it starts (option `exec-as-emperor`), as root. systemd leaves the part of
+the tree below its unit to it (Delegate=):
 
-    emperor.service/emperor    the Emperor himself: a group that has processes cannot divide its memory among others
+    emperor.service/emperor    the Emperor itself: a group that has processes cannot divide its memory among others
     emperor.service/app-NAME   all instances of an app
 
 The limit is in the file NAME.limit beside the vassal files, where the module `vassal` writes it. What a process had in
@@ -65,7 +65,7 @@ def confine(unit: Path, file: Path, vassal: int) -> bool:
     group.mkdir(exist_ok=True)
     write(group / "memory.max", limit.read_text() if limit.exists() else "max")
     if group.joinpath("memory.swap.max").exists():
-        # Memory of one app that moves to the disk slows everybody.
+        # Memory of one app that moves to the disk slows the whole host.
         write(group / "memory.swap.max", "0")
     write(group / "cgroup.procs", str(vassal))
     return True

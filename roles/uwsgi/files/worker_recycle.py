@@ -7,13 +7,14 @@ deadline for all threads of a worker: each of them sets it when a request begins
 """
 
 import faulthandler
-import json
+import functools
+import importlib.util
 import os
 import signal
-import socket
 import threading
 import time
 
+LIBRARY = "/usr/local/lib/emperor/emperor_host.py"
 PAGE = os.sysconf("SC_PAGESIZE")
 # Seconds. A worker that has too much from its start on would else be replaced without an end.
 YOUNG, INTERVAL = 10, 1
@@ -26,22 +27,25 @@ def resident():
         return int(file.read().split()[1]) * PAGE
 
 
+@functools.cache
+def library():
+    """What programs on a host share. Not by its name: an app sees nothing of it in its modules and search path."""
+    specification = importlib.util.spec_from_file_location("emperor_host", LIBRARY)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
 def at_work(stats):
     """The requests that the instance's workers are at work on, and whether every worker has begun to take some.
 
     A request is the second in which it began, 0 when that is not known, its worker's process and its thread's number.
 
     :param stats: the socket of the instance's statistics.
-    :raises OSError: nobody tells in time.
-    :raises ValueError: what is told is no JSON.
+    :raises OSError: nothing answers in time.
+    :raises ValueError: the answer is no JSON.
     """
-    answer = b""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(TIMEOUT)
-        connection.connect(stats)
-        while piece := connection.recv(65536):
-            answer += piece
-    workers = [one for one in json.loads(answer.decode("utf-8", "replace"))["workers"] if one["status"] != "cheap"]
+    workers = [one for one in library().statistics(stats, TIMEOUT)["workers"] if one["status"] != "cheap"]
     requests = {
         (core["req_info"].get("request_start", 0), worker["pid"], core["id"])
         for worker in workers
@@ -54,8 +58,8 @@ def at_work(stats):
 class Requests:
     """How long requests have been at work.
 
-    :ivar turn: whether this process has to end because one of its own takes too long. One worker after the other does:
-        when all have one that hangs, nobody would take requests.
+    :ivar turn: whether this process must end because one of its own takes too long. One worker after the other does:
+        when all have one that hangs, none would accept requests.
     :ivar done: whether this process has none left but such that take too long.
     """
 

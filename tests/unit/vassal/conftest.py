@@ -12,9 +12,9 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import (
     processes,
     uwsgi_client,
 )
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
-    files,
     health,
     store,
     switch,
@@ -159,7 +159,7 @@ def limited(host, tmp_path, monkeypatch):
     monkeypatch.setattr(control_group, "of_app", lambda name: group if group.exists() and name == "shop" else None)
 
     def limits():
-        texts = [files.read(str(path)) for path in (Path(host.app().limit), group / "memory.max")]
+        texts = [host_files.read(str(path)) for path in (Path(host.app().limit), group / "memory.max")]
         return [text and (text if text.strip() == "max" else int(text) // MIB) for text in texts]
 
     return limits, group

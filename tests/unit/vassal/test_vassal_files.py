@@ -4,33 +4,33 @@ import os
 import time
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
-    files,
     journal,
 )
 
 
 def test_directory_in_place_of_a_file_is_removed(tmp_path):
     (tmp_path / "shop.sock/inner").mkdir(parents=True)
-    files.remove(str(tmp_path / "shop.sock"))
+    host_files.remove(str(tmp_path / "shop.sock"))
     assert os.listdir(tmp_path) == []
 
 
 def test_link_to_a_directory_in_place_of_a_file_is_removed_alone(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "shop.sock").symlink_to("kept")
-    files.remove(str(tmp_path / "shop.sock"))
+    host_files.remove(str(tmp_path / "shop.sock"))
     assert os.listdir(tmp_path) == ["kept"]
 
 
 def test_a_file_is_written_in_one_step_for_its_owner_alone(tmp_path, deeds):
     path = str(tmp_path / "shop.ini")
-    files.write(path, "one \udc80", 7, 8)
+    host_files.write(path, "one \udc80", 7, 8)
     inode = os.stat(path).st_ino
-    files.write(path, "two", 7, 8)
+    host_files.write(path, "two", 7, 8)
     assert os.stat(path).st_ino != inode  # a reader of the old file is not disturbed
     assert os.stat(path).st_mode & 0o777 == 0o400
-    assert files.read(path) == "two"
+    assert host_files.read(path) == "two"
     assert deeds.of("own") == [[path + ".new", 7, 8]] * 2
     assert os.listdir(tmp_path) == ["shop.ini"]
 
@@ -43,22 +43,22 @@ def test_a_file_has_the_age_it_is_given_before_it_is_in_its_place(tmp_path, deed
         real(staged, final)
 
     monkeypatch.setattr(os, "replace", replace)
-    files.write(path, "x", 7, 8, modified=1_000_000_000)
-    files.write(path, "x", 7, 8)
+    host_files.write(path, "x", 7, 8, modified=1_000_000_000)
+    host_files.write(path, "x", 7, 8)
     assert seen[0] == 1_000_000_000
     assert abs(seen[1] - time.time()) < 30
 
 
 def test_what_is_staged_is_no_vassal_yet(tmp_path, deeds):
     # The Emperor takes every *.ini for a vassal.
-    files.write(str(tmp_path / "shop.ini"), "x", 7, 8)
+    host_files.write(str(tmp_path / "shop.ini"), "x", 7, 8)
     assert not deeds.of("own")[0][0].endswith(".ini")
 
 
 def test_root_writes_through_no_link_an_app_put_there(tmp_path, deeds):
     (tmp_path / "shadow").write_text("root's")
     (tmp_path / "trial.ini.new").symlink_to("shadow")
-    files.write(str(tmp_path / "trial.ini"), "x", 7, 8)
+    host_files.write(str(tmp_path / "trial.ini"), "x", 7, 8)
     assert (tmp_path / "shadow").read_text() == "root's"
     assert (tmp_path / "trial.ini").read_text() == "x"
     assert not (tmp_path / "trial.ini").is_symlink()
@@ -66,24 +66,24 @@ def test_root_writes_through_no_link_an_app_put_there(tmp_path, deeds):
 
 def test_root_writes_through_no_link_that_an_app_puts_there_at_the_last_moment(tmp_path, deeds, monkeypatch):
     (tmp_path / "shadow").write_text("root's")
-    monkeypatch.setattr(files, "remove", lambda path: os.symlink("shadow", path))
+    monkeypatch.setattr(host_files, "remove", lambda path: os.symlink("shadow", path))
     with pytest.raises(FileExistsError):
-        files.write(str(tmp_path / "trial.ini"), "x", 7, 8)
+        host_files.write(str(tmp_path / "trial.ini"), "x", 7, 8)
     assert (tmp_path / "shadow").read_text() == "root's"
 
 
 def test_what_a_killed_run_staged_is_removed_before_writing(tmp_path, deeds):
     (tmp_path / "shop.ini.new").write_text("half")
     (tmp_path / "shop.ini.new").chmod(0o400)
-    files.write(str(tmp_path / "shop.ini"), "x", 7, 8)
-    assert files.read(str(tmp_path / "shop.ini")) == "x"
+    host_files.write(str(tmp_path / "shop.ini"), "x", 7, 8)
+    assert host_files.read(str(tmp_path / "shop.ini")) == "x"
 
 
 def test_bytes_that_are_no_text_survive_reading_and_writing(tmp_path, deeds):
     (tmp_path / "a").write_bytes(b"\xff\xc3\xbc")
-    files.write(str(tmp_path / "b"), files.read(str(tmp_path / "a")) or "", 7, 8)
+    host_files.write(str(tmp_path / "b"), host_files.read(str(tmp_path / "a")) or "", 7, 8)
     assert (tmp_path / "b").read_bytes() == b"\xff\xc3\xbc"
-    assert files.read(str(tmp_path / "none")) is None
+    assert host_files.read(str(tmp_path / "none")) is None
 
 
 def test_the_log_is_shown_without_uwsgis_own_words():

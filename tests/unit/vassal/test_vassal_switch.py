@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
-    files,
     health,
     store,
     timing,
@@ -72,13 +72,13 @@ def test_what_ran_before_is_remembered_before_anything_is_changed(host, monkeypa
     host.deploy("1")
     host.commit()
     written = []
-    real = files.write
+    real = host_files.write
 
     def write(path, content, *owner, **more):
         written.append((os.path.basename(path), content))
         real(path, content, *owner, **more)
 
-    monkeypatch.setattr(files, "write", write)
+    monkeypatch.setattr(host_files, "write", write)
     host.deploy("2")
     (memory, kept), (file, content) = written
     assert (memory, file) == ("shop.before", "shop.green.ini")

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_files
 from ansible_collections.flaskops.emperor.plugins.module_utils import (
     uwsgi_client,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Memory, Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
-    files,
     states,
     store,
     switch,
@@ -73,7 +73,7 @@ class Instance:
 
     def load(self):
         """Read the file, as at a start and at a reload."""
-        self.content = files.read(self.file) or ""
+        self.content = host_files.read(self.file) or ""
         self.says = self.content.rpartition("module = ")[2].partition(":")[0]
         for worker in self.workers:
             self.spawn(worker)
@@ -268,7 +268,7 @@ class Host:
     def put(self, name, content, age=0):
         """As an earlier run left it."""
         slot = self.app().slot(name)
-        files.write(slot.file, content.render(), 7, 8, modified=time.time() - age)
+        host_files.write(slot.file, content.render(), 7, 8, modified=time.time() - age)
         self.until(lambda: slot.file in self.instances)
         return self.instances[slot.file]
 
