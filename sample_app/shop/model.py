@@ -21,7 +21,7 @@ def load() -> list[bytearray]:
     """
     text = os.environ.get("SHOP_MODEL_MB", "0")
     if not (text.isascii() and text.isdigit() and int(text) <= MAX_MB):
-        raise ValueError(f"SHOP_MODEL_MB is {text!r}, but has to be a whole number of megabytes from 0 to {MAX_MB}.")
+        raise ValueError(f"SHOP_MODEL_MB is {text!r}, but must be a whole number of megabytes from 0 to {MAX_MB}.")
     # No zeros: the kernel only gives real memory to pages that were written.
     return [bytearray([1 + number % 255]) * (1024 * 1024) for number in range(int(text))]
 

@@ -47,6 +47,4 @@ def test_the_checksum_covers_all_of_it() -> None:
 def test_a_bad_size_is_refused_by_name(megabytes: str) -> None:
     refused = ask(megabytes)
     assert refused.returncode != 0
-    assert (
-        f"SHOP_MODEL_MB is {megabytes!r}, but has to be a whole number of megabytes from 0 to 4096." in refused.stderr
-    )
+    assert f"SHOP_MODEL_MB is {megabytes!r}, but must be a whole number of megabytes from 0 to 4096." in refused.stderr
