@@ -39,6 +39,7 @@ def variables(app, changes, loader):
     found.update(
         ansible_search_path=[str(ROLES / role) for role in ("nginx", "uwsgi", "flask_apps")],
         flask_apps=[OTHER, {**SHOP, **app}],
+        role_path=str(ROLES / "uwsgi"),
         __flask_apps_name="shop",
         __flask_apps_plan={"apps": {"shop": {"release": RELEASE}}, "machine": MACHINE},
         __flask_apps_size=SIZE,
@@ -288,11 +289,11 @@ def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
     assert tasks("apply.yml") == ["absent.yml", "build.yml", "switch.yml"]
     assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()
     assert "switch.yml" not in (ROLES / "flask_apps/tasks/build.yml").read_text()
-    assert tasks("rollback.yml") == ["trial.yml", "switch.yml"]
+    assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()
 
 
 @pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
-def test_visitors_come_to_the_socket_that_systemd_holds(mode):
+def test_clients_come_to_the_socket_that_systemd_holds(mode):
     text = render("vassal.ini", {"reload": mode})
     held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
     # In this order the holder gets them.
@@ -300,7 +301,7 @@ def test_visitors_come_to_the_socket_that_systemd_holds(mode):
     assert held == ["/run/emperor/shop/app.sock", "/run/emperor/shop/holder.sock"]
 
 
-def test_in_the_mode_upstream_visitors_come_to_the_instances_own_socket():
+def test_in_the_mode_upstream_clients_come_to_the_instances_own_socket():
     text = render("vassal.ini", {"reload": "upstream"})
     assert ini(text, "launch") == ini(render("vassal.ini"), "launch") | {"clients": "own"}
     own, other = ini(text, "uwsgi"), ini(render("vassal.ini"), "uwsgi")
@@ -632,7 +633,7 @@ def test_a_host_without_ipv6_listens_without_it():
 @pytest.mark.parametrize("mode", MODES)
 def test_nginx_asks_whatever_the_link_leads_to_up_to_five_times(mode):
     site = nginx(render("site.conf.j2", {"reload": mode}))
-    # With the default of max_fails one failure would turn the visitors of ten seconds away.
+    # With the default of max_fails one failure would turn the clients of ten seconds away.
     wanted = [["unix:/srv/flask_apps/shop/upstream.sock", "max_fails=0"]] * 5
     # Whoever finds nobody there waits on the socket that systemd holds.
     held = ini(render("vassal.ini", {"reload": mode}), "launch")["socket"]
@@ -687,7 +688,7 @@ def test_a_static_file_is_looked_for_in_every_release_that_may_be_there(keep):
         assert tried == [*(f"/{slot}$uri" for slot in range(keep + 2)), "=404"]
 
 
-def test_visitors_are_not_told_which_instance_answers():
+def test_clients_are_not_told_which_instance_answers():
     site = nginx(render("site.conf.j2"))
     assert directives(site, "server", "location /", "uwsgi_hide_header") == [["X-Vassal"]]
     ((name, told, always),) = directives(site, "server", "location /", "add_header")
