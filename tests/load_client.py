@@ -284,7 +284,7 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """What a kind of visitor asks: `takes` seconds by itself, `expected` has to be in the JSON of the answer."""
+    """What a kind of visitor asks: `takes` seconds by itself, `expected` must be in the JSON of the answer."""
 
     path: str
     takes: float = 0

@@ -1,4 +1,4 @@
-"""The four apps, one per reload mode, and visitors who ask all of them all the time."""
+"""The four apps, one per reload mode, and clients who ask all of them all the time."""
 
 import json
 
@@ -28,8 +28,8 @@ def release_of():
 
 
 @pytest.fixture
-def visitors(addresses):
-    """Visitors of some apps on every host, for use with `with`; the targets are named HOST MODE."""
+def clients(addresses):
+    """Clients of some apps on every host, for use with `with`; the targets are named HOST MODE."""
 
     def make(modes=MODES, kinds=ONE_OF_EACH, pause=0.3, seconds=1800):
         targets = [Target(f"{host} {mode}", f"{address}:80", f"{mode}.test")

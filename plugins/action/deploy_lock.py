@@ -134,7 +134,7 @@ class ActionModule(ActionBase):
                 )
             if time.monotonic() >= deadline:
                 return {"failed": True, "changed": False, "msg": sentence}
-            if gone(owner, owner["system"]):  # this run was killed: nobody would give the lock back
+            if gone(owner, owner["system"]):  # this run was killed: nothing would give the lock back
                 return {"failed": True, "changed": False, "msg": "This run has ended."}
             if not told:
                 host = (task_vars or {}).get("inventory_hostname", "")

@@ -37,7 +37,7 @@ options:
     choices: [present, absent]
     default: present
   root:
-    description: Directory of nginx's configuration; its C(nginx.conf) has to include the other files by relative paths.
+    description: Directory of nginx's configuration; its C(nginx.conf) must include the other files by relative paths.
     type: path
     default: /etc/nginx
 attributes:

@@ -233,7 +233,7 @@ def main() -> None:
     )
     releases, release = Releases(module.params["home"]), module.params["id"]
     if not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
-        module.fail_json(msg=f"id is {release!r}, but has to be letters, digits, '.', '_' and '-'.")
+        module.fail_json(msg=f"id is {release!r}, but must be letters, digits, '.', '_' and '-'.")
     try:
         with contextlib.nullcontext() if module.check_mode else exclusive():
             changed, removed = bring(module, releases)

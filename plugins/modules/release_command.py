@@ -151,7 +151,7 @@ def main() -> None:
     module.no_log_values.clear()
 
     if not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
-        module.fail_json(msg=f"id is {release!r}, but has to be letters, digits, '.', '_' and '-'.")
+        module.fail_json(msg=f"id is {release!r}, but must be letters, digits, '.', '_' and '-'.")
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -164,7 +164,7 @@ def main() -> None:
     directory = os.path.join(module.params["home"], "releases", release, "src")
     if not os.path.isdir(directory):
         module.fail_json(msg=f"Release {release} is not on this host: stage it first.")
-    # Lets the kernel kill the command when this module is killed: nobody else would end it then.
+    # Lets the kernel kill the command when this module is killed: nothing else would end it then.
     with_parent = [module.get_bin_path("setpriv", required=True), "--pdeathsig=KILL", "--"]
     try:
         with exclusive():

@@ -19,7 +19,7 @@ version_added: 1.0.0
 description:
   - Starts and enables a unit, and reloads or restarts it when one of its files changed after it last did so.
   - A handler is told of a change once. If that run is killed or fails before the handler, the service keeps running
-    the old files for ever. This module compares times instead, so that the next run heals it, whoever changed the file.
+    the old files for ever. This module compares times instead, so that the next run heals it, however it changed.
   - Changes nothing when the unit runs what is on disk.
 options:
   name:

@@ -14,7 +14,7 @@ specification.loader.exec_module(memory_limit)
 
 
 class Tree:
-    """The Emperor's control group as a kernel would show it, and the directory of his vassal files.
+    """The Emperor's control group as a kernel would show it, and the directory of its vassal files.
 
     Every file keeps the last text that was written; the kernel's rules are checked as far as they matter.
     """

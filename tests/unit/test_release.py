@@ -601,7 +601,7 @@ def test_a_release_that_is_not_there_is_refused(home, current):
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "A", ".hidden", "a\n"])
 def test_an_id_that_is_no_name_is_refused(name, home, current):
-    assert "has to be letters, digits" in current(name)["msg"]
+    assert "must be letters, digits" in current(name)["msg"]
 
 
 # --- check mode

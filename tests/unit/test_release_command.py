@@ -274,7 +274,7 @@ def test_what_every_app_has_is_readable(run, home):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"id": "../etc"}, "id is '../etc', but has to be letters, digits, '.', '_' and '-'."),
+        ({"id": "../etc"}, "id is '../etc', but must be letters, digits, '.', '_' and '-'."),
         ({"id": "bbb"}, "Release bbb is not on this host: stage it first."),
         ({"text": "flask 'db"}, 'command is "flask \'db", which cannot be split into words (No closing quotation)'),
         ({"text": " "}, "command is empty: name a program."),

@@ -83,18 +83,18 @@ def test_the_answer_is_the_word_the_number_and_one_descriptor(holder, connect):
 def test_what_is_given_is_the_apps_listening_socket(holder, connect, tmp_path):
     ((given,),) = [ask(connect)[1]]
     assert given.getsockname() == str(tmp_path / "app.sock")
-    with connect("app.sock") as visitor, given, given.accept()[0] as connection:
-        visitor.sendall(b"hello")
+    with connect("app.sock") as client, given, given.accept()[0] as connection:
+        client.sendall(b"hello")
         assert connection.recv(5) == b"hello"
 
 
 def test_all_who_ask_share_one_queue(holder, connect):
     (first,), (second,) = [ask(connect)[1] for _who in range(2)]
     with connect("app.sock") as one, connect("app.sock") as other, first, second:
-        for visitor, instance in ((one, second), (other, first)):  # in the order of their coming, whoever accepts
+        for client, instance in ((one, second), (other, first)):  # in the order of their coming, whoever accepts
             with instance.accept()[0] as connection:
                 connection.sendall(b"welcome")
-                assert visitor.recv(7) == b"welcome"
+                assert client.recv(7) == b"welcome"
 
 
 def test_whoever_hangs_up_at_once_does_not_end_it(holder, connect):
@@ -121,23 +121,23 @@ def test_it_keeps_nothing_of_those_who_asked(holder, connect):
     assert len(os.listdir(f"/proc/{holder.pid}/fd")) == before
 
 
-def test_visitors_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets, connect):
+def test_clients_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets, connect):
     holder.send_signal(signal.SIGTERM)
     holder.wait(20)
-    with connect("app.sock") as visitor, connect("holder.sock") as instance:
+    with connect("app.sock") as client, connect("holder.sock") as instance:
         with launch(*[one.fileno() for one in sockets], count="2"):
             answer, (given,), _flags, _address = socket.recv_fds(instance, 14, 8)
         assert answer[:10] == b"uwsgi-zerg"
         with socket.socket(fileno=given) as listener, listener.accept()[0] as connection:
             connection.sendall(b"at last")
-            assert visitor.recv(7) == b"at last"
+            assert client.recv(7) == b"at last"
 
 
 @pytest.mark.parametrize("count", ["", "1", "3"])
 def test_it_does_not_start_without_its_two_sockets(count, sockets):
     with launch(*[one.fileno() for one in sockets], count=count) as process:
         assert process.communicate(timeout=20)[1] == (
-            "start emperor@NAME.socket instead: systemd has to pass two sockets\n"
+            "start emperor@NAME.socket instead: systemd must pass two sockets\n"
         )
     assert process.returncode == 1
 

@@ -14,7 +14,7 @@ from servers import EVERYWHERE, PROFILES, SETTINGS, Server, Setting, Silent, com
 HERE = Path(__file__).resolve().parent
 FOLDER, RUN, SOURCE = "/opt/bench", "/run/bench", "/srv/flask_apps/{user}/current/src"
 
-# Asks again and again until the server answers, and so also waits until it has done what visitors left behind.
+# Asks again and again until the server answers, and so also waits until it has done what clients left behind.
 READY = """
 import http.client, sys, time
 host, port = sys.argv[1], int(sys.argv[2])

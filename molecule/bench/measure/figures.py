@@ -156,7 +156,7 @@ def facts(machine):
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"Measured on {machine['date']}, rounds: {machine['rounds']}. {machine['system']} in a container, Linux "
-        f"{machine['kernel']}, {machine['processors']} processors ({machine['model']}) shared with the visitors, "
+        f"{machine['kernel']}, {machine['processors']} processors ({machine['model']}) shared with the clients, "
         f"{machine['memory_mib'] / 1024:.0f} GiB of memory. {versions}."
     )
 

@@ -12,11 +12,11 @@ MODEL_MB = 200
 
 
 class Workload(NamedTuple):
-    """A load, in which every visitor asks again as soon as he has his answer.
+    """A load: every client sends its next request as soon as it has the response.
 
     :ivar unit: what its figure counts per second.
     :ivar body: bytes that are posted, if any.
-    :ivar pause: milliseconds before a visitor asks again.
+    :ivar pause: milliseconds before a client asks again.
     """
 
     title: str
@@ -38,7 +38,7 @@ WORKLOADS = {
     "trivial": Workload("trivial JSON", "/version", 32, 3),
     "page": Workload("page from a template (CPU-bound)", "/", 32, 3),
     # Long enough for the last answers, which come too late to count, to weigh little.
-    "wait": Workload("200 ms of waiting, 64 visitors", f"/slow?ms={WAIT * 1000:.0f}", 64, 10),
+    "wait": Workload("200 ms of waiting, 64 clients", f"/slow?ms={WAIT * 1000:.0f}", 64, 10),
     "static": Workload("static file", "/static/shop.css", 32, 3),
     "upload": Workload(f"uploads of {UPLOAD_MIB} MiB", "/upload", 4, 3, "MiB", body=UPLOAD_MIB * 1024 * 1024),
 }
@@ -63,10 +63,10 @@ class Server(NamedTuple):
     :ivar title: its name in the tables; its unit, socket, site and host name follow from it.
     :ivar slots: requests that it works on at a time.
     :ivar command: starts it; empty for an app that the Emperor runs.
-    :ivar reach: the protocol that nginx speaks with it; or a port where visitors reach it without nginx; or the host
+    :ivar reach: the protocol that nginx speaks with it; or a port where clients reach it without nginx; or the host
         name of an app, which has its site already.
     :ivar location: further lines of its site.
-    :ivar keep_alive: whether visitors keep their connections.
+    :ivar keep_alive: whether clients keep their connections.
     :ivar also: workloads for this setting, besides `trivial` and `page`.
     """
 
@@ -169,7 +169,7 @@ SETTINGS = {
         drop=("socket",), add=("http-socket = {run}/%n.sock",), reach="http", also=("upload",)),
     "HTTP with keep-alive (http11-socket)": Setting(
         drop=("socket",), add=("http11-socket = {run}/%n.sock",), reach="http", also=("upload",)),
-    "visitors without keep-alive": Setting(keep_alive=False),
+    "clients without keep-alive": Setting(keep_alive=False),
     # Not a setting, but the limit of all: what is left when the app does nothing.
     RAW: Setting(drop=("module",), add=("wsgi-file = {folder}/raw.py",)),
 }  # fmt: skip

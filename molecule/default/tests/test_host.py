@@ -138,5 +138,5 @@ def test_release_is_told_to_this_host_alone(host, fetch):
 
 
 def test_no_leftovers(host):
-    assert host.run("ls -d /run/emperor/shop/preflight* %s/bundle.tar.gz", HOME).stdout == ""
+    assert host.run("ls -d /run/emperor/shop/trial* %s/bundle.tar.gz", HOME).stdout == ""
     assert host.file("/etc/nginx/sites-enabled/default").exists is False

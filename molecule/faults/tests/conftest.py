@@ -1,4 +1,4 @@
-"""The app at work, visitors who notice everything, and what has to run on a host in good order."""
+"""The app at work, clients who notice everything, and what must run on a host in good order."""
 
 import time
 
@@ -16,8 +16,8 @@ SOCKETS = ["app.sock", "holder.sock"]
 
 
 @pytest.fixture
-def visitors(addresses):
-    """Visitors on every host, for use with `with`."""
+def clients(addresses):
+    """Clients on every host, for use with `with`."""
     return lambda: Load([Target(host, f"{address}:80", "shop.test") for host, address in addresses.items()],
                         Options(kinds=VISITORS))  # fmt: skip
 

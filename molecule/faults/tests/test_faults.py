@@ -1,7 +1,7 @@
-"""Processes that die, services that are restarted: who may ask again gets his answer, and all comes back by itself.
+"""Processes that die, services that are restarted: repeatable requests succeed, and everything recovers.
 
 A request that is at work in a process which is killed is lost with it. nginx asks again if that can do no harm (GET);
-who sent a POST has to decide himself, he gets status 502.
+a POST gets status 502, and its client must decide.
 """
 
 import json
@@ -36,9 +36,9 @@ def order(fleet, in_order):
 
 
 @pytest.mark.parametrize("victim", KILLED)
-def test_kill(victim, visitors, fleet, process, in_order):
+def test_kill(victim, clients, fleet, process, in_order):
     what, number = KILLED[victim]
-    with visitors() as load:
+    with clients() as load:
         time.sleep(1)
         for host in fleet:
             pids = " ".join(map(str, process(host, what)[:number]))
@@ -54,9 +54,9 @@ def test_kill(victim, visitors, fleet, process, in_order):
     assert all("502" in failure.reason for failure in report.failures), report
 
 
-def test_kill_of_a_worker_of_nginx(visitors, fleet, process, in_order):
-    """Its connections are gone, and nobody is in front of nginx to ask again. Others meet no error."""
-    with visitors() as load:
+def test_kill_of_a_worker_of_nginx(clients, fleet, process, in_order):
+    """Its connections are lost, and nothing in front of nginx retries. Other requests succeed."""
+    with clients() as load:
         time.sleep(1)
         killed = time.time()
         for host in fleet:
@@ -72,8 +72,8 @@ def test_kill_of_a_worker_of_nginx(visitors, fleet, process, in_order):
 
 
 @pytest.mark.parametrize("deed", DONE)
-def test_deed(deed, visitors, fleet, in_order):
-    with visitors() as load:
+def test_deed(deed, clients, fleet, in_order):
+    with clients() as load:
         time.sleep(1)
         for host in fleet:
             host.check_output(DONE[deed])
@@ -82,7 +82,7 @@ def test_deed(deed, visitors, fleet, in_order):
         time.sleep(1)
     report = load.report
     print(report)
-    # Only nginx closes connections that visitors keep.
+    # Only nginx closes connections that clients keep.
     failures = noticed(report) if deed == "reload of nginx" else report.failures
     assert not failures, report
 

@@ -18,14 +18,14 @@ def other(app, variant, mark):
 
 
 def test_killed_runs_leave_a_host_that_serves_and_heals(
-    apps, variant, start_playbook, playbook, visitors, fleet, in_order
+    apps, variant, start_playbook, playbook, clients, fleet, in_order
 ):
     """SIGKILL of the whole run at ten random moments of a deploy; every other time of its module on the hosts, too."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")
     dice = random.Random(seed)
     first = release_of(fleet[0])
-    with visitors() as load:
+    with clients() as load:
         begin = time.monotonic()
         run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": [other(apps["shop"], variant, seed)]})
         assert not run.failed, run.error
@@ -59,7 +59,7 @@ def test_killed_runs_leave_a_host_that_serves_and_heals(
 
 
 def test_two_runs_at_once_do_not_mix(apps, variant, playbooks, fleet, in_order):
-    """The second waits for the first; both succeed, and the release of whoever came last serves."""
+    """The second waits for the first; both succeed, and the release of the later run serves."""
     new = [other(apps["shop"], variant, mark) for mark in ("one", "other")]
     runs = playbooks(*((("deploy", "-e", "app=shop"), {"flask_apps": [app]}) for app in new))
     assert not any(run.failed for run in runs), [run.error for run in runs]

@@ -1,4 +1,4 @@
-"""Releases of the sample app to deploy, and visitors who notice when something goes wrong."""
+"""Releases of the sample app to deploy, and clients who notice when something goes wrong."""
 
 import http.client
 import json
@@ -42,8 +42,8 @@ def processes(fleet):
     return ask
 
 
-class Visitors:
-    """Some visitors per host, who ask without a pause, each on a connection that is kept, until told to stop."""
+class Clients:
+    """Some clients per host, who ask without a pause, each on a connection that is kept, until told to stop."""
 
     PATHS = ("/version", "/healthz", "/slow?ms=100")
 
@@ -90,6 +90,6 @@ class Visitors:
 
 
 @pytest.fixture
-def visitors(addresses):
-    """Visitors on every host, for use with `with`."""
-    return lambda: Visitors(addresses)
+def clients(addresses):
+    """Clients on every host, for use with `with`."""
+    return lambda: Clients(addresses)

@@ -33,10 +33,10 @@ def served_on(release_of, processes):
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_release_reaches_nobody(case, app, variant, playbook, visitors):
+def test_broken_release_reaches_no_client(case, app, variant, playbook, clients):
     files, settings, fragments = BROKEN[case]
     broken = variant(app, files) | settings
-    with visitors() as crowd:
+    with clients() as crowd:
         run = playbook("deploy", "-vvv", "--diff", "-e", "app=shop", variables={"flask_apps": [broken]})
     assert run.failed
     for fragment in fragments:

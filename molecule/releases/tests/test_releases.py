@@ -1,4 +1,4 @@
-"""Deploys, rollbacks, other settings: visitors notice none of them."""
+"""Deploys, rollbacks, other settings: clients notice none of them."""
 
 import time
 
@@ -15,9 +15,9 @@ def other(app, variant, mark):
     return variant(app, {"shop/pages.py": text_of(app, "shop/pages.py") + MARK.format(mark)})
 
 
-def test_new_release_and_rollback_lose_no_request(app, variant, playbook, release_of, visitors, fleet):
+def test_new_release_and_rollback_lose_no_request(app, variant, playbook, release_of, clients, fleet):
     first = release_of()
-    with visitors() as crowd:
+    with clients() as crowd:
         time.sleep(1)
         run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": [other(app, variant, "two")]})
         assert not run.failed, run.error
@@ -71,10 +71,10 @@ def test_changed_header_of_nginx_never_touches_python(app, playbook, processes, 
     assert all("64m" in host.file("/etc/nginx/sites-enabled/flask_apps-shop.conf").content_string for host in fleet)
 
 
-def test_changed_environment_reaches_the_app_without_a_new_release(app, playbook, release_of, visitors, fleet):
+def test_changed_environment_reaches_the_app_without_a_new_release(app, playbook, release_of, clients, fleet):
     before = release_of()
     changed = app | {"environment": {"SHOP_COLOUR": "red"}}
-    with visitors() as crowd:
+    with clients() as crowd:
         run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": [changed]})
     assert not run.failed
     assert not crowd.failures

@@ -62,9 +62,9 @@ def targets_of(report, mode):
 
 
 def side_by_side(report, target):
-    """Seconds for which, around one switch, visitors met now the old release and now the new one, at most.
+    """Seconds for which, around one switch, clients met now the old release and now the new one, at most.
 
-    Visitors with short requests: nginx hands an upload on when it has all of it, seconds after it began.
+    Clients with short requests: nginx hands an upload on when it has all of it, seconds after it began.
     """
     columns = zip(report.begun, report.target, report.kind, report.release, strict=True)
     answers = sorted(
@@ -114,5 +114,5 @@ def table(kept):
     first, last = min(kept["dates"].values()), max(kept["dates"].values())
     when = f"on {first}" if first == last else f"from {first} to {last}"
     lines += ["", f"Measured {when}: Debian 12 and 13 in containers, which share {kept['processors']} processors with "
-              "Ansible and the visitors."]  # fmt: skip
+              "Ansible and the clients."]  # fmt: skip
     return "\n".join(lines)

@@ -26,8 +26,8 @@ ONCE = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_late_fault(mode, apps, variant, playbook, visitors):
-    with visitors([mode], VISITORS, pause=0.05) as load:
+def test_late_fault(mode, apps, variant, playbook, clients):
+    with clients([mode], VISITORS, pause=0.05) as load:
         broken = variant(apps[mode], {"shop/__init__.py": LATE_CRASH})
         assert playbook("deploy", "-e", f"app={mode}", variables={"flask_apps": [broken]}).failed
         time.sleep(2)
@@ -36,8 +36,8 @@ def test_late_fault(mode, apps, variant, playbook, visitors):
 
 
 @pytest.mark.parametrize("fault", EACH | ONCE)
-def test_faults(fault, visitors, fleet, instances):
-    with visitors(kinds=VISITORS, pause=0.1) as load:
+def test_faults(fault, clients, fleet, instances):
+    with clients(kinds=VISITORS, pause=0.1) as load:
         time.sleep(1)
         for host in fleet:
             for command in [EACH[fault].format(app=mode) for mode in MODES] if fault in EACH else [ONCE[fault]]:

@@ -29,7 +29,7 @@ def pressure(fleet):
 
 
 @pytest.mark.usefixtures("pressure")
-def test_switches(apps, variant, playbook, visitors, fleet, release_of, instances, most_memory):
+def test_switches(apps, variant, playbook, clients, fleet, release_of, instances, most_memory):
     releases = []
     for mark in ("to", "fro"):
         new = list(others(apps, variant, mark).values())
@@ -38,7 +38,7 @@ def test_switches(apps, variant, playbook, visitors, fleet, release_of, instance
         releases.append(release_of(fleet[0], "zerg"))
     variables = {"switches": SWITCHES, "releases": releases, "modes": list(MODES)}
     with contextlib.ExitStack() as stack:
-        load = stack.enter_context(visitors(seconds=300 * SWITCHES))
+        load = stack.enter_context(clients(seconds=300 * SWITCHES))
         memory = {mode: stack.enter_context(most_memory(mode)) for mode in MODES}
         run = playbook(Path(__file__).with_name("switches.yml").resolve(), variables=variables)
     report = load.report

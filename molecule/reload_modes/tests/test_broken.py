@@ -1,4 +1,4 @@
-"""Broken releases of every kind in every mode: the run says why, nobody notices, the host is clean.
+"""Broken releases of every kind in every mode: the run says why, no client notices, the host is clean.
 
 Each kind meets each mode on one of the two hosts, in turn: so every mode and every kind meets both.
 """
@@ -65,11 +65,11 @@ def running(fleet):
 
 
 @pytest.mark.parametrize(("number", "kind"), list(enumerate(BROKEN)))
-def test_broken_release_reaches_nobody(number, kind, apps, variant, playbooks, visitors, fleet, release_of, running):
+def test_broken_release_reaches_no_client(number, kind, apps, variant, playbooks, clients, fleet, release_of, running):
     files, settings, fragments = BROKEN[kind]
     releases = [release_of(host, mode) for host in fleet for mode in MODES]
     before = running(TOUCHED.get(kind, ()))
-    with visitors() as load:
+    with clients() as load:
         for pair in (MODES[:2], MODES[2:]):
             runs = playbooks(*(
                 (("deploy", "-e", f"app={mode}", f"--limit=webservers[{(number + turn) % 2}]"),
@@ -108,7 +108,7 @@ def test_nothing_is_left_of_all_that(playbook, fleet, instances, running):
         files = host.check_output("ls -A -I '*.limit' /etc/emperor/vassals").split()
         assert len(files) == len(MODES), "more than one file an app"
         left = host.check_output(
-            "find /run/emperor /srv/flask_apps -name 'preflight*' -o -name scratch -o -name '*.new'"
+            "find /run/emperor /srv/flask_apps -name 'trial*' -o -name scratch -o -name '*.new'"
         )
         assert left == ""
         for mode in MODES:

@@ -12,15 +12,15 @@ def one_instance(host, mode, instances, workers=3):
 
 
 def nginx_workers(host):
-    """They are replaced when nginx is reloaded: kept connections end, whoever is just writing on one gets no answer."""
+    """They are replaced when nginx is reloaded: a request sent on a kept connection then gets no response."""
     return host.check_output("pgrep -P $(cat /run/nginx.pid)")
 
 
-def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, visitors, fleet, release_of, instances):
+def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, clients, fleet, release_of, instances):
     workers = [nginx_workers(host) for host in fleet]
     first = {mode: release_of(fleet[0], mode) for mode in MODES}
     served, moments = [first], []
-    with visitors() as load:
+    with clients() as load:
         for number in range(5):
             new = others(apps, variant, f"deploy {number}")
             run = playbook("deploy", "-e", f"app={','.join(MODES)}", variables={"flask_apps": list(new.values())})
@@ -48,7 +48,7 @@ def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, visitors
     assert report.window().total > 5000
     assert not report.failures, report
     assert [nginx_workers(host) for host in fleet] == workers, "nginx was reloaded"
-    # Whoever asks after a run is done meets its release alone, until the next run begins.
+    # A request sent after a run has ended meets its release alone, until the next run begins.
     for number, (done, release) in enumerate(zip(moments, served[1:], strict=True)):
         for host in fleet:
             for mode in MODES:
@@ -57,9 +57,9 @@ def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, visitors
                 assert not early, (number, mode, early)
 
 
-def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet, instances):
+def test_the_mode_changes_without_a_lost_request(apps, playbook, clients, fleet, instances):
     workers = [nginx_workers(host) for host in fleet]
-    with visitors(["zerg"]) as load:
+    with clients(["zerg"]) as load:
         for mode in ("upstream", "graceful", "chain", "upstream", "chain", "zerg"):
             app = apps["zerg"] | {"reload": mode}
             run = playbook("deploy", "-e", "app=zerg", variables={"flask_apps": [app]})
@@ -75,11 +75,11 @@ def test_the_mode_changes_without_a_lost_request(apps, playbook, visitors, fleet
     assert [nginx_workers(host) for host in fleet] == workers, "nginx was reloaded"
 
 
-def test_a_changed_environment_goes_the_safe_way(apps, playbook, visitors, fleet):
+def test_a_changed_environment_goes_the_safe_way(apps, playbook, clients, fleet):
     """In the modes that change a running instance, too."""
     modes = ["graceful", "chain"]
     changed = [apps[mode] | {"environment": {"SHOP_COLOUR": "red"}} for mode in modes]
-    with visitors(modes) as load:
+    with clients(modes) as load:
         run = playbook("deploy", "-e", f"app={','.join(modes)}", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert not load.report.failures, load.report

@@ -1,10 +1,10 @@
-"""Scripts that run on the machine itself while a test does, among them visitors."""
+"""Scripts that run on the machine itself while a test does, among them clients."""
 
 import json
 
 import pytest
 
-# Asks an app again and again until SIGTERM, four visitors at a time, and says how the requests ended. Nothing is
+# Asks an app again and again until SIGTERM, four clients at a time, and says how the requests ended. Nothing is
 # sent twice, and every exception counts.
 VISIT = """
 import collections, http.client, json, signal, sys, threading
@@ -65,7 +65,7 @@ def start(host):
 
 
 @pytest.fixture
-def visitors(start):
-    """Visitors of the app shop; returns the function that ends them and tells how their requests ended."""
-    script = start("visitors", VISIT, "shop.test")
+def clients(start):
+    """Clients of the app shop; returns the function that ends them and tells how their requests ended."""
+    script = start("clients", VISIT, "shop.test")
     return lambda: json.loads(script.end())

@@ -1,4 +1,4 @@
-"""A machine with little memory left, on which three apps leak: the floor is kept, and nobody notices."""
+"""A machine with little memory left, on which three apps leak: the floor is kept, and no client notices."""
 
 import re
 import time
@@ -55,10 +55,10 @@ def begin(host, start):
     return begin
 
 
-def test_the_floor_is_kept_while_apps_leak(host, begin, start, visitors):
+def test_the_floor_is_kept_while_apps_leak(host, begin, start, clients):
     lowest, began = start("look", LOOK), host.check_output("date +@%s")
     leaked = ask(host, "/leak?kb=1024", LEAK, 0.25, apps=APPS)
-    seen, least = visitors(), int(lowest.end())
+    seen, least = clients(), int(lowest.end())
     guard = host.check_output("journalctl --output cat --identifier emperor-memory-guard --since %s", began)
     print(guard, seen, f"floor {begin // 2} MiB, lowest {least} MiB", sep="\n")
     assert leaked == {"200": LEAK * len(APPS)}

@@ -44,7 +44,7 @@ def test_what_an_app_loads_counts_in_its_group(host):
     assert emperor < mine
 
 
-def test_an_app_that_runs_away_ends_and_no_other_notices(host, visitors):
+def test_an_app_that_runs_away_ends_and_no_other_notices(host, clients):
     emperor = host.check_output("systemctl show --property MainPID --property NRestarts emperor")
     before = ends_at_limit(host)
     time.sleep(10)
@@ -54,7 +54,7 @@ def test_an_app_that_runs_away_ends_and_no_other_notices(host, visitors):
         while ask(host, "/healthz") != "200":
             assert time.monotonic() < deadline, "it does not come back"
     time.sleep(5)
-    seen = visitors()
+    seen = clients()
     print(seen)
     assert set(seen) == {"200"}, seen
     assert ends_at_limit(host) - before >= 3, "nginx asks up to five workers"

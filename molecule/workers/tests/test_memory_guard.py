@@ -1,4 +1,4 @@
-"""The memory guard on a host whose apps leak, while visitors who notice everything ask them.
+"""The memory guard on a host whose apps leak, while clients who notice everything ask them.
 
 A container shows the memory of the whole machine. So the guard is told to begin at what is available less a little, and
 the hosts have their turns.
@@ -62,8 +62,8 @@ def told(host):
 
 
 @pytest.fixture
-def visitors(host, addresses):
-    """Visitors of all apps on the host, for use with `with`."""
+def clients(host, addresses):
+    """Clients of all apps on the host, for use with `with`."""
     address = f"{addresses[host.backend.name]}:80"
     return Load([Target(app, address, f"{app}.test") for app in APPS], Options(kinds=KINDS, pause=0.1))
 
@@ -97,7 +97,7 @@ def test_the_unit_is_locked_down(host):
     assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {1 << 5}  # CAP_KILL
 
 
-def test_while_enough_is_available_nobody_is_asked(host, set_floor, told):
+def test_with_enough_memory_no_worker_is_replaced(host, set_floor, told):
     before = workers(host)
     set_floor(available(host) // 3)
     assert set(ask(host, "/leak?kb=1024", 60, apps=APPS)) == {"200"}
@@ -106,7 +106,7 @@ def test_while_enough_is_available_nobody_is_asked(host, set_floor, told):
     assert workers(host) == before
 
 
-def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, set_floor, told, visitors):
+def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, set_floor, told, clients):
     """They leak 900 MiB in a minute, and would go to 800 MiB below where the guard begins.
 
     Workers in their first 10 s are left alone, and what a replacement gives back is what others have more than those.
@@ -114,7 +114,7 @@ def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, se
     """
     begin = (available(host) - 100) // 2 * 2
     set_floor(begin // 2)
-    with visitors as load, Lowest(host) as lowest:
+    with clients as load, Lowest(host) as lowest:
         leaked = ask(host, "/leak?kb=512", 600, 0.03, apps=APPS)
     lines = told()
     print("\n".join(lines), load.report, f"lowest: {begin - lowest.found} MiB below the begin", sep="\n")

@@ -1,4 +1,4 @@
-"""Workers that come and go, while visitors who notice everything ask."""
+"""Workers that come and go, while clients who notice everything ask."""
 
 import json
 import subprocess
@@ -50,8 +50,8 @@ print(json.dumps([sum(int(one["Pss"]) for one in told) // 1024, max(int(one["Rss
 
 
 @pytest.fixture
-def visitors(addresses):
-    """Visitors of an app on every host, for use with `with`."""
+def clients(addresses):
+    """Clients of an app on every host, for use with `with`."""
     kinds = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1}
     return lambda app: Load(
         [Target(name, f"{address}:80", f"{app}.test") for name, address in addresses.items()],
@@ -85,7 +85,7 @@ def deploy(playbook, app):
     assert not run.failed, run.error
 
 
-def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, visitors, fleet):
+def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, clients, fleet):
     """The first at 160 MiB, each other one 16 MiB earlier.
 
     Slowly: a worker is never ended in its first 10 s, and the hosts may give one worker all of these requests.
@@ -97,7 +97,7 @@ def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, visitors
             assert ask(host, "/leak?kb=512", 1100, 0.07, apps=["one"]) == {"200": 1100}
         return look.found
 
-    with visitors("one") as load:
+    with clients("one") as load:
         looks = everywhere(fleet, leak)
     print(load.report, *looks, sep="\n")
     assert not load.report.failures, load.report
@@ -109,7 +109,7 @@ def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, visitors
             assert -2 < size - (160 - 16 * (number - 1)) < 12, (number, size)
 
 
-def test_workers_come_with_the_load_and_go_after_it(apps, playbook, visitors, fleet):
+def test_workers_come_with_the_load_and_go_after_it(apps, playbook, clients, fleet):
     deploy(playbook, apps["two"] | {"workers": {"processes": 4, "threads": 2, "minimum": 1}})
 
     def rush(host):
@@ -123,7 +123,7 @@ def test_workers_come_with_the_load_and_go_after_it(apps, playbook, visitors, fl
             assert time.monotonic() < deadline, left
             time.sleep(1)
 
-    with visitors("two") as load:
+    with clients("two") as load:
         seen = everywhere(fleet, rush)
         everywhere(fleet, rest)
     print(load.report, *seen, sep="\n")
@@ -133,7 +133,7 @@ def test_workers_come_with_the_load_and_go_after_it(apps, playbook, visitors, fl
 
 
 @pytest.mark.parametrize("hanging", [1, 6])
-def test_requests_that_take_too_long_cost_no_other_ones(hanging, apps, playbook, visitors, fleet):
+def test_requests_that_take_too_long_cost_no_other_ones(hanging, apps, playbook, clients, fleet):
     """Others end all the time, with each of which uWSGI's own harakiri forgets them. And none is asked again.
 
     Six hang in all three workers, which so are replaced one after the other.
@@ -149,7 +149,7 @@ def test_requests_that_take_too_long_cost_no_other_ones(hanging, apps, playbook,
             others = asking.result()
         return hung, others, host.check_output("journalctl --output cat --identifier one --since %s", began)
 
-    with visitors("one") as load:
+    with clients("one") as load:
         seen = everywhere(fleet, hang)
     print(load.report, *seen, sep="\n")
     assert not load.report.failures, load.report

@@ -56,7 +56,7 @@ FIXED_OPTIONS = frozenset((
     "daemonize2", "die-on-term", "py-sys-executable", "vacuum", "plugin", "plugins",
     "need-plugin", "binary-path", "exec-as-root", "unprivileged-binary-path", "privileged-binary-patch",
     "unprivileged-binary-patch",
-    # Else nobody can tell what a worker is at work on.
+    # Without them the requests of a worker cannot be seen.
     "stats-server", "stats-http", "stats-no-cores",
     # With it uWSGI does not hold Python's lock when it runs our hook before the fork.
     "py-call-uwsgi-fork-hooks",
