@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from urllib.parse import unquote_to_bytes
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.host import exchange, statistics
 
@@ -45,7 +46,8 @@ def encode_request(path: str, host: str) -> bytes:
     variables = {
         "REQUEST_METHOD": "GET",
         "REQUEST_URI": path,
-        "PATH_INFO": bare,
+        # Decoded, as nginx hands it on ($document_uri).
+        "PATH_INFO": unquote_to_bytes(bare).decode("utf-8", "surrogateescape"),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": host,
@@ -55,7 +57,7 @@ def encode_request(path: str, host: str) -> bytes:
     }
     body = b""
     for name, value in variables.items():
-        for text in (name.encode("latin-1"), value.encode("utf-8")):
+        for text in (name.encode("latin-1"), value.encode("utf-8", "surrogateescape")):
             body += struct.pack("<H", len(text)) + text
     return struct.pack("<BHB", 0, len(body), 0) + body
 

@@ -139,7 +139,7 @@ def limits(app: Mapping[str, Any], backlog: int) -> Options:
         ("stats", f"{run}/%n.stats"),
         ("chmod-socket", "660"),
         ("listen", str(backlog)),
-        ("buffer-size", "32768"),
+        ("buffer-size", "65535"),  # all that a uwsgi packet may have
         ("no-orphans", "true"),
         ("die-on-term", "true"),
         # uWSGI counts whole seconds, and so its deadline comes up to one too early.

@@ -635,13 +635,16 @@ def test_nginx_asks_whatever_the_link_leads_to_up_to_five_times(mode):
     site = nginx(render("site.conf.j2", {"reload": mode}))
     # With the default of max_fails one failure would turn the clients of ten seconds away.
     wanted = [["unix:/srv/flask_apps/shop/upstream.sock", "max_fails=0"]] * 5
-    # Whoever finds nobody there waits on the socket that systemd holds.
+    # When no instance is there, requests wait on the socket that systemd holds.
     held = ini(render("vassal.ini", {"reload": mode}), "launch")["socket"]
     wanted.append([f"unix:{held}", "max_fails=0", "backup"])
     assert directives(site, "upstream flask_apps_shop", "server") == wanted
     assert len(site[0][-1]) == 6
     assert directives(site, "server", "location /", "uwsgi_pass") == [["flask_apps_shop"]]
-    assert directives(site, "server", "location /", "include") == [["uwsgi_params"]]
+    # Given twice, one would win by chance: the parameters are all here, and none from the distribution's file.
+    names = [name for name, *_rest in directives(site, "server", "location /", "uwsgi_param")]
+    assert len(names) == len(set(names)) > 20
+    assert directives(site, "server", "location /", "include") == []
 
 
 def test_no_change_of_the_mode_changes_the_site():
@@ -655,7 +658,7 @@ def test_a_request_is_asked_again_only_when_no_answer_came():
     assert directives(site, "server", "location /", "uwsgi_next_upstream_tries") == []
 
 
-def test_whoever_nobody_took_is_asked_to_come_again():
+def test_request_that_no_instance_took_gets_retry_after():
     site = nginx(render("site.conf.j2"))
     assert directives(site, "server", "location /", "error_page") == [["502", "=", "@unanswered"]]
     (unanswered,) = [found[-1] for found in site[1][-1] if found[:2] == ["location", "@unanswered"]]
@@ -665,11 +668,30 @@ def test_whoever_nobody_took_is_asked_to_come_again():
         ["return", "503"],
     ]
     shared = nginx(render("flask_apps.conf.j2"))
-    taken, again = [found for found in shared if "retry" in found[2] or "taken" in found[2]]
+    taken, again = [found for found in shared if len(found) > 2 and ("retry" in found[2] or "taken" in found[2])]
     assert taken[:3] == ["map", "$upstream_connect_time", "$flask_apps_taken"]
     assert taken[3] == [["default", '""'], ['"~[0-9]"', "yes"]]
     assert again[:3] == ["map", "$flask_apps_taken", "$flask_apps_retry_after"]
     assert again[3] == [["default", '""'], ['""', "2"]]
+
+
+def test_a_host_name_that_no_app_has_is_misdirected_by_the_first_server():
+    shared = nginx(render("flask_apps.conf.j2"))
+    assert directives(shared, "server", "return") == [["421"]]
+    assert directives(shared, "server", "listen") == [["80"], ["[::]:80"]]  # not default_server: another one may be it
+    # nginx reads a request by these settings of its default server.
+    site = nginx(render("site.conf.j2"))
+    for name in ("merge_slashes", "client_header_buffer_size", "large_client_header_buffers"):
+        assert directives(shared, "server", name) == directives(site, "server", name) != []
+
+
+@pytest.mark.parametrize("trusted", [[], ["192.0.2.1", "10.0.0.0/8"]])
+def test_only_trusted_proxies_are_believed(trusted):
+    shared = nginx(render("flask_apps.conf.j2", flask_apps_trusted_proxies=trusted))
+    (known,) = [found[-1] for found in shared if found[:2] == ["geo", "$realip_remote_addr"]]
+    assert known == [["default", "0"], *([address, "1"] for address in trusted)]
+    assert directives(shared, "set_real_ip_from") == [[address] for address in trusted]
+    assert bool(directives(shared, "real_ip_header")) is bool(trusted)
 
 
 def test_the_size_of_a_body_is_the_apps():
