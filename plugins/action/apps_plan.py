@@ -16,8 +16,8 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host,
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
-    check_relations,
     check_root,
+    check_stop_timeout,
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sources import bundles
@@ -38,7 +38,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sites": {"type": "str", "required": True},
     "site_template": {"type": "str", "required": True},
     "base": {"type": "str", "required": True},
-    "os_version": {"type": "int", "required": True},
+    "tested": {"type": "dict", "required": True},
+    "allow_untested": {"type": "bool", "default": False},
+    "shared": {"type": "str", "required": True},
+    "shared_template": {"type": "str", "required": True},
     "reserve": {"type": "int", "required": True},
     "uwsgi": {"type": "str", "required": True},
     "uwsgi_version": {"type": "str", "required": True},
@@ -70,6 +73,7 @@ class ActionModule(ActionBase):
             if state.get("failed") or state.get("unreachable"):
                 return state
             host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
+            plan.check_system(state["machine"], options["tested"], options["allow_untested"])
             plan.check_host(host, wanted, state)
             if options["purpose"] == "rollback":
                 wanted = [self._target(one, state["apps"][one.name]["releases"], options["release"]) for one in wanted]
@@ -92,7 +96,7 @@ class ActionModule(ActionBase):
         )  # fmt: skip
         for app in apps:
             if app["state"] == "present":
-                check_relations(app, options["uwsgi"], options["os_version"], options["stop_timeout"])
+                check_stop_timeout(app, options["stop_timeout"])
         return host
 
     def _wanted(self, chosen: list[Mapping[str, Any]], host: Host, options: Mapping[str, Any]) -> list[Wanted]:
@@ -127,7 +131,8 @@ class ActionModule(ActionBase):
             "apps": [plan.question(one, host, rollback=options["purpose"] != "deploy") for one in wanted],
             "directory": options["directory"],
             "root": options["root"],
-            "files": [*plan.paths_of(wanted, host), options["root"]],
+            "files": [*plan.paths_of(wanted, host), options["root"], options["shared"]],
+            "nginx": os.path.dirname(options["sites"]),
             "units": units,
             "port": options["port"],
         }
@@ -179,7 +184,9 @@ class ActionModule(ActionBase):
         answer["unlisted"] = [name for name in state["found"] if name not in listed]
         answer["services"] = {name: state["units"][name] for name in SERVICES}
         answer["machine"] = state["machine"]
-        answer["host_differs"] = plan.host_differs(state, options["root"])
+        answer["nginx_outdated"] = state["nginx_outdated"]
+        text = render(self, options["shared_template"], {**task_vars, "__flask_apps_plan": state})
+        answer["host_differs"] = plan.host_differs(state, options["root"], options["shared"], text)
         answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"])
         if options["show"]:
             name = task_vars.get("inventory_hostname", "")

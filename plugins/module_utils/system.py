@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from datetime import datetime, timezone
 
-PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload"
+PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestamp"
 
 
 def show(names: Collection[str]) -> dict[str, dict[str, str]]:
@@ -15,7 +18,7 @@ def show(names: Collection[str]) -> dict[str, dict[str, str]]:
     """
     if not names:
         return {}
-    command = ["systemctl", "show", f"--property={PROPERTIES}", "--", *names]
+    command = ["systemctl", "show", "--timestamp=us+utc", f"--property={PROPERTIES}", "--", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     blocks = [
         dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in done.stdout.split("\n\n")
@@ -46,3 +49,54 @@ def missing(packages: Collection[str]) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     installed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
     return [name for name in packages if name not in installed]
+
+
+def parse_time(text: str) -> float:
+    """Seconds since 1970 of a systemd timestamp like ``Sun 2026-11-22 11:56:50.123456 UTC``; 0 for none."""
+    words = text.split()
+    if len(words) < 3:
+        return 0.0
+    moment = datetime.strptime(f"{words[1]} {words[2]}", "%Y-%m-%d %H:%M:%S.%f")
+    return moment.replace(tzinfo=timezone.utc).timestamp()
+
+
+def walk(patterns: Collection[str]) -> Iterator[str]:
+    """Every path the patterns name, and all below those that are directories."""
+    for pattern in patterns:
+        for path in glob.glob(pattern):
+            yield path
+            for folder, folders, files in os.walk(path):
+                for name in folders + files:
+                    yield os.path.join(folder, name)
+
+
+def changed_after(moment: float, patterns: Collection[str]) -> str:
+    """A path that changed after a moment, or an empty text.
+
+    The inode's change time counts, not the modification time: a rename or a restored backup keeps the latter.
+    """
+    for path in walk(patterns):
+        try:
+            if os.lstat(path).st_ctime > moment:
+                return path
+        except FileNotFoundError:  # gone since it was listed: its directory tells
+            continue
+    return ""
+
+
+def outdated(unit: str, patterns: Collection[str]) -> bool:
+    """Whether a unit does not run, or one of its files changed after it last read them."""
+    found = show([unit]).get(unit, {})
+    running = found.get("ActiveState") in ("active", "reloading")
+    return not running or bool(changed_after(parse_time(found.get("StateChangeTimestamp", "")), patterns))
+
+
+def distribution(path: str = "/etc/os-release") -> tuple[str, str]:
+    """Name and version of the system, like ``Debian`` and ``13``, see os-release(5); empty where it is not told."""
+    found = {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)
+    except FileNotFoundError:
+        return "", ""
+    return found.get("NAME", "").strip('"').split(" ")[0], found.get("VERSION_ID", "").strip('"')

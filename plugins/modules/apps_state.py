@@ -53,6 +53,10 @@ options:
     type: list
     elements: str
     default: []
+  nginx:
+    description: Directory of nginx's configuration.
+    type: path
+    default: /etc/nginx
   port:
     description: Port of nginx, to which health checks go.
     type: int
@@ -95,17 +99,22 @@ found:
   type: list
   elements: str
   returned: always
+nginx_outdated:
+  description: Whether nginx does not run, or its configuration changed after it last read it.
+  type: bool
+  returned: always
 machine:
   description:
-    - Of the host the number of C(cpus), the C(memory) in MiB, whether it has C(ipv6) addresses, and whether the kernel
-      can limit the memory of apps (C(limits), control groups of version 2).
+    - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
+      C(ipv6) addresses, and whether the kernel can limit the memory of apps (C(limits), control groups of version 2).
   type: dict
   returned: always
 """
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 AT_ONCE = 8  # health checks at a time
-DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200, "health_host": "localhost"}
+DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200, "health_host": "localhost",
+            "patience": 10}  # fmt: skip
 
 
 def name_of(number: int, database: Any) -> str:
@@ -154,7 +163,10 @@ def machine() -> dict[str, Any]:
     ipv6 = False
     with contextlib.suppress(OSError), open("/proc/net/if_inet6", encoding="ascii") as file:
         ipv6 = any(line.split()[-1] != "lo" for line in file)
+    name, version = system.distribution()
     return {
+        "distribution": name,
+        "version": version,
         "cpus": len(os.sched_getaffinity(0)),
         "memory": int(total[1]) // 1024 if total else 0,
         "ipv6": ipv6,
@@ -174,9 +186,7 @@ def look(app: dict[str, Any], directory: str, port: int) -> dict[str, Any]:
     app = {**DEFAULTS, "directory": directory, **app}
     health = ""
     if app.get("check", True):
-        health = web.check(
-            port, app["health_host"], app["health_path"], app["health_status"], patience=app.get("patience", 10)
-        )
+        health = web.check(port, app["health_host"], app["health_path"], app["health_status"], patience=app["patience"])
     return {
         "account": account(app["name"]),
         "releases": observation.observe(
@@ -196,6 +206,7 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
+            "nginx": {"type": "path", "default": "/etc/nginx"},
             "port": {"type": "int", "default": 80},
         },
         supports_check_mode=True,
@@ -210,6 +221,7 @@ def main() -> None:
         units=system.units(params["units"]),
         found=on_host(params["directory"], params["root"]),
         machine=machine(),
+        nginx_outdated=system.outdated("nginx.service", [params["nginx"]]),
     )
 
 

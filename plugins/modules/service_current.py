@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import subprocess
-from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.system import changed_after, parse_time
 
 DOCUMENTATION = r"""
 module: service_current
@@ -83,39 +80,6 @@ def show(run: Any, unit: str) -> dict[str, str]:
         ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES), unit], check_rc=True
     )
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-
-
-def parse_time(text: str) -> float:
-    """Seconds since 1970 of a systemd timestamp like ``Sun 2026-11-22 11:56:50.123456 UTC``; 0 for none."""
-    words = text.split()
-    if len(words) < 3:
-        return 0.0
-    moment = datetime.strptime(f"{words[1]} {words[2]}", "%Y-%m-%d %H:%M:%S.%f")
-    return moment.replace(tzinfo=timezone.utc).timestamp()
-
-
-def walk(patterns: list[str]) -> Iterator[str]:
-    """Every path the patterns name, and all below those that are directories."""
-    for pattern in patterns:
-        for path in glob.glob(pattern):
-            yield path
-            for folder, folders, files in os.walk(path):
-                for name in folders + files:
-                    yield os.path.join(folder, name)
-
-
-def changed_after(moment: float, patterns: list[str]) -> str:
-    """A path that changed after a moment, or an empty text.
-
-    The inode's change time counts, not the modification time: a rename or a restored backup keeps the latter.
-    """
-    for path in walk(patterns):
-        try:
-            if os.lstat(path).st_ctime > moment:
-                return path
-        except FileNotFoundError:  # gone since it was listed: its directory tells
-            continue
-    return ""
 
 
 def main() -> None:

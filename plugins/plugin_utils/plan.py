@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
@@ -184,14 +185,33 @@ def paths_of(wanted: Iterable[Wanted], host: Host) -> list[str]:
     return found
 
 
+def check_system(machine: Mapping[str, Any], tested: Mapping[str, Sequence[str]], allow: bool) -> None:
+    """See that the host's system is one on which the role is tested.
+
+    :param machine: what `apps_state` says of it.
+    :param tested: major versions by the distribution's name.
+    :param allow: whether to go on all the same.
+    :raises Refused: when it is not.
+    """
+    if allow or machine["version"].split(".")[0] in tested.get(machine["distribution"], ()):
+        return
+    known = " or ".join(f"{name} {' or '.join(versions)}" for name, versions in tested.items())
+    raise Refused(
+        f"The role flask_apps is not tested on {machine['distribution']} {machine['version']}. Use {known}, or set "
+        "flask_apps_allow_unproven_os to true to try it all the same."
+    )
+
+
 def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -> None:
     """Check settings against the host.
 
     :raises Refused: for workers that do not fit into its memory, an account that belongs to something else, and an
         interpreter that is not there.
     """
+    major = state["machine"]["version"].split(".")[0]
     for app in host.apps:
         if app["state"] == "present":
+            check_uwsgi(app, host.uwsgi, int(major) if major.isdigit() else 0)
             host.workers(app["name"], None)  # planning them refuses what does not fit
     for one in wanted:
         where, account = f"flask_apps[{one.name}]", state["apps"][one.name]["account"]
@@ -210,10 +230,15 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
             )
 
 
-def host_differs(state: Mapping[str, Any], root: str) -> bool:
-    """Whether the directory of all apps is not as it should be."""
-    entry = {"path": root, "state": "directory", "owner": "root", "group": "root", "mode": "0755"}
-    return not as_wanted(entry, state["files"][root])
+def host_differs(state: Mapping[str, Any], root: str, shared: str, text: str) -> bool:
+    """Whether what all apps share is not as it should be.
+
+    :param root: the directory of all apps.
+    :param shared: nginx's file for all apps, with this ``text``.
+    """
+    owned = {"owner": "root", "group": "root"}
+    entries = [{"path": root, "state": "directory", "mode": "0755"}, {"path": shared, "content": text, "mode": "0644"}]
+    return not all(as_wanted({**entry, **owned}, state["files"][entry["path"]]) for entry in entries)
 
 
 def leftovers(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:

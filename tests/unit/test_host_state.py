@@ -62,3 +62,29 @@ def test_module_tells_paths_and_contents(run_module, tmp_path):
     assert answer["paths"] == {pattern: [f"{tmp_path}/a.conf"], nowhere: []}
     assert answer["read"] == {f"{tmp_path}/a.conf": "4096", nowhere: ""}
     assert (answer["missing"], answer["units"]) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('NAME="Debian GNU/Linux"\nVERSION_ID="13"\n', ("Debian", "13")),
+        ("NAME=Ubuntu\nVERSION_ID=24.04\n", ("Ubuntu", "24.04")),
+        ('NAME="Debian GNU/Linux"\n# testing\n', ("Debian", "")),
+        ("", ("", "")),
+    ],
+)
+def test_distribution_is_read_from_its_own_file(text, found, tmp_path):
+    (tmp_path / "os-release").write_text(text)
+    assert system.distribution(str(tmp_path / "os-release")) == found
+    assert system.distribution(str(tmp_path / "nowhere")) == ("", "")
+
+
+def test_unit_is_outdated_when_it_does_not_run_or_a_file_is_newer(program, tmp_path):
+    def told(state, time):
+        program("systemctl", f"printf 'Id=nginx.service\\nActiveState={state}\\nStateChangeTimestamp={time}\\n'")
+        return system.outdated("nginx.service", [str(tmp_path / "nginx.conf")])
+
+    (tmp_path / "nginx.conf").touch()
+    assert not told("active", "Sun 2096-11-22 11:56:50.123456 UTC")
+    assert told("active", "Sun 2016-11-22 11:56:50.123456 UTC")
+    assert told("inactive", "Sun 2096-11-22 11:56:50.123456 UTC")

@@ -10,8 +10,9 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host,
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
-    check_relations,
     check_root,
+    check_stop_timeout,
+    check_uwsgi,
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
@@ -20,6 +21,7 @@ SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}}
 RELEASE, OLD = "3f2a9c01d4e5", "0123456789ab"
 SITE = "server {}\n"
 DIGEST = "0" * 64
+MACHINE = {"distribution": "Debian", "version": "13"}
 
 
 def host(*apps, **more):
@@ -75,6 +77,7 @@ def healthy(on, one):
         "files": files,
         "units": {one.socket_unit: {"there": True, "active": True, "enabled": True, "stale": False}},
         "found": [one.name],
+        "machine": MACHINE,
     }
 
 
@@ -244,7 +247,7 @@ def test_health_check_goes_to_a_name_the_site_answers_for(domains, name):
 def test_workers_that_do_not_fit_into_the_memory_are_refused():
     on = host({**SHOP, "memory": {"limit": "9G"}})
     with pytest.raises(Refused, match=r"flask_apps\[shop\].memory.limit: 9216 MiB in all, but of the host's 8000 MiB"):
-        plan.check_host(on, [], {})
+        plan.check_host(on, [], {"machine": MACHINE})
 
 
 def test_account_of_something_else_is_refused():
@@ -280,29 +283,65 @@ def test_root_in_which_no_app_may_write_is_refused():
 @pytest.mark.parametrize(
     ("changes", "arguments", "sentence"),
     [
-        ({"max_request_seconds": 300}, ("pyuwsgi", 13, 120), "max_request_seconds is 300, .* to at least 330"),
-        (
-            {"reload": "chain"},
-            ("distro", 13, None),
-            "reload is chain, which is not tested with the",
-        ),
-        ({"workers": {"threads": 2}}, ("distro", 12, None), "threads is 2, but the uWSGI of Debian 12 loses requests"),
+        ({"reload": "chain"}, ("distro", 13), "reload is chain, which is not tested with the"),
+        ({"workers": {"threads": 2}}, ("distro", 12), "threads is 2, but the uWSGI of Debian 12 loses requests"),
     ],
 )
-def test_settings_that_contradict_others_are_refused(changes, arguments, sentence):
+def test_app_that_does_not_go_with_the_uwsgi_is_refused(changes, arguments, sentence):
     with pytest.raises(Refused, match=sentence):
-        check_relations(host({**SHOP, **changes}).apps[0], *arguments)
+        check_uwsgi(host({**SHOP, **changes}).apps[0], *arguments)
 
 
 @pytest.mark.parametrize(
     ("changes", "arguments"),
     [
-        ({"max_request_seconds": 90}, ("pyuwsgi", 13, 120)),
-        ({"max_request_seconds": 300}, ("pyuwsgi", 13, None)),
-        ({"reload": "chain"}, ("pyuwsgi", 12, None)),
-        ({"workers": {"threads": 1}}, ("distro", 12, None)),
-        ({"workers": {"threads": 2}}, ("distro", 13, None)),
+        ({"reload": "chain"}, ("pyuwsgi", 12)),
+        ({"workers": {"threads": 1}}, ("distro", 12)),
+        ({"workers": {"threads": 2}}, ("distro", 13)),
     ],
 )
-def test_settings_that_go_together_pass(changes, arguments):
-    check_relations(host({**SHOP, **changes}).apps[0], *arguments)
+def test_app_that_goes_with_the_uwsgi_passes(changes, arguments):
+    check_uwsgi(host({**SHOP, **changes}).apps[0], *arguments)
+
+
+def test_uwsgi_is_checked_against_the_system_of_the_host():
+    on = host({**SHOP, "workers": {"threads": 2}}, uwsgi="distro")
+    state = healthy(on, wanted(on))
+    plan.check_host(on, [], state)
+    with pytest.raises(Refused, match="the uWSGI of Debian 12 loses requests"):
+        plan.check_host(on, [], changed(state, ("machine",), {"distribution": "Debian", "version": "12"}))
+
+
+def test_request_that_outlives_the_service_is_refused():
+    app = host({**SHOP, "max_request_seconds": 90}).apps[0]
+    for timeout in (None, 120):
+        check_stop_timeout(app, timeout)
+    with pytest.raises(Refused, match=r"max_request_seconds is 90, .* to at least 120, or leave it out"):
+        check_stop_timeout(app, 119)
+
+
+TESTED = {"Debian": ["12", "13"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("Ubuntu", "24.04"), ("Debian", "11"), ("Debian", ""), ("", ""), ("Fedora", "13")]
+)
+def test_system_that_is_not_tested_is_refused_and_can_be_tried(name, version):
+    machine = {"distribution": name, "version": version}
+    plan.check_system(machine, TESTED, allow=True)
+    with pytest.raises(Refused, match=rf"not tested on {name} {version}. Use Debian 12 or 13, or set flask_apps_allow"):
+        plan.check_system(machine, TESTED, allow=False)
+
+
+@pytest.mark.parametrize("version", ["12", "13", "13.2"])
+def test_system_that_is_tested_passes(version):
+    plan.check_system({"distribution": "Debian", "version": version}, TESTED, allow=False)
+
+
+def test_what_all_apps_share_differs_when_one_of_it_does():
+    owned = {"owner": "root", "group": "root"}
+    files = {"/srv": as_on_disk({"mode": "0755", **owned}), "/c": as_on_disk({"content": "x", "mode": "0644", **owned})}
+    assert not plan.host_differs({"files": files}, "/srv", "/c", "x")
+    assert plan.host_differs({"files": files}, "/srv", "/c", "y")
+    assert plan.host_differs({"files": {**files, "/c": None}}, "/srv", "/c", "x")
+    assert plan.host_differs({"files": {**files, "/srv": None}}, "/srv", "/c", "x")

@@ -5,6 +5,7 @@ import time
 from datetime import datetime, timezone
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import system
 from ansible_collections.flaskops.emperor.plugins.modules import service_current
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,18 +76,18 @@ def current(run_module, config):
 
 
 def test_the_moment_of_systemd_is_understood():
-    assert service_current.parse_time("Sun 2026-11-22 11:56:50.123456 UTC") == 1795348610.123456
+    assert system.parse_time("Sun 2026-11-22 11:56:50.123456 UTC") == 1795348610.123456
 
 
 @pytest.mark.parametrize("text", ["", "n/a", "0"])
 def test_no_moment_is_before_everything(text):
-    assert service_current.parse_time(text) == 0.0
+    assert system.parse_time(text) == 0.0
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))
 def test_every_moment_is_understood_to_the_microsecond(naive):
     moment = naive.replace(tzinfo=timezone.utc)
-    parsed = service_current.parse_time(moment.strftime("%a %Y-%m-%d %H:%M:%S.%f UTC"))
+    parsed = system.parse_time(moment.strftime("%a %Y-%m-%d %H:%M:%S.%f UTC"))
     assert datetime.fromtimestamp(parsed, timezone.utc) == moment
 
 
@@ -116,24 +117,24 @@ CHANGES = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_notices(what, config):
     moment = after(config)
-    assert service_current.changed_after(moment, [str(config)]) == ""
+    assert system.changed_after(moment, [str(config)]) == ""
     CHANGES[what](config)
-    assert service_current.changed_after(moment, [str(config)]).startswith(str(config))
+    assert system.changed_after(moment, [str(config)]).startswith(str(config))
 
 
 def test_files_directories_and_globs_may_be_named(config):
     moment = after(config)
     (config / "conf.d/site.conf").write_text("y")
     for named in ("conf.d/site.conf", "conf.d", "conf.d/*.conf", "*"):
-        assert service_current.changed_after(moment, [str(config / named)]) == str(config / "conf.d/site.conf")
+        assert system.changed_after(moment, [str(config / named)]) == str(config / "conf.d/site.conf")
     for named in ("main.conf", "*.conf", "nowhere", "nowhere/*"):
-        assert service_current.changed_after(moment, [str(config / named)]) == ""
-    assert service_current.changed_after(moment, [str(config / "main.conf"), str(config / "conf.d")])
+        assert system.changed_after(moment, [str(config / named)]) == ""
+    assert system.changed_after(moment, [str(config / "main.conf"), str(config / "conf.d")])
 
 
 def test_a_file_that_goes_while_it_is_looked_at_does_no_harm(config, monkeypatch):
-    monkeypatch.setattr(service_current, "walk", lambda patterns: iter([str(config / "gone"), str(config)]))
-    assert service_current.changed_after(0.0, [str(config)]) == str(config)
+    monkeypatch.setattr(system, "walk", lambda patterns: iter([str(config / "gone"), str(config)]))
+    assert system.changed_after(0.0, [str(config)]) == str(config)
 
 
 def test_a_unit_that_runs_what_is_on_disk_is_left_alone(unit, config, current):

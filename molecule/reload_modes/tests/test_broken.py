@@ -107,9 +107,7 @@ def test_nothing_is_left_of_all_that(playbook, fleet, instances, running):
     for host in fleet:
         files = host.check_output("ls -A -I '*.limit' /etc/emperor/vassals").split()
         assert len(files) == len(MODES), "more than one file an app"
-        left = host.check_output(
-            "find /run/emperor /srv/flask_apps -name 'trial*' -o -name scratch -o -name '*.new'"
-        )
+        left = host.check_output("find /run/emperor /srv/flask_apps -name 'trial*' -o -name scratch -o -name '*.new'")
         assert left == ""
         for mode in MODES:
             assert list(instances(host, mode).values()) == [4]

@@ -36,23 +36,32 @@ def check_root(root: str, writable_paths: Collection[str]) -> None:
         )
 
 
-def check_relations(app: Mapping[str, Any], uwsgi: str, os_version: int, stop_timeout: int | None) -> None:
-    """Check one app.
+def check_stop_timeout(app: Mapping[str, Any], stop_timeout: int | None) -> None:
+    """See that systemd leaves the longest request of an app its time.
 
     :param app: completed by `complete_apps`, to be present.
-    :param uwsgi: which uWSGI runs the apps, ``pyuwsgi`` or ``distro``.
-    :param os_version: major version of the host's Debian.
     :param stop_timeout: seconds after which systemd ends everything, when the user set it. The role uwsgi derives it
         from the apps when it is None.
     :raises Refused: with one sentence that names the variable and the cure.
     """
-    where, longest = f"flask_apps[{app['name']}]", app["max_request_seconds"]
+    longest = app["max_request_seconds"]
     if stop_timeout is not None and longest + MARGIN > stop_timeout:
         fail(
-            f"{where}.max_request_seconds",
+            f"flask_apps[{app['name']}].max_request_seconds",
             f"is {longest}, but systemd ends everything {stop_timeout} s after a stop: set uwsgi_stop_timeout_seconds "
             f"to at least {longest + MARGIN}, or leave it out.",
         )
+
+
+def check_uwsgi(app: Mapping[str, Any], uwsgi: str, os_version: int) -> None:
+    """See that an app works with the uWSGI of its host.
+
+    :param app: completed by `complete_apps`, to be present.
+    :param uwsgi: which uWSGI runs the apps, ``pyuwsgi`` or ``distro``.
+    :param os_version: major version of the host's Debian.
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+    where = f"flask_apps[{app['name']}]"
     if uwsgi != "distro":
         return
     if not MODES[app["reload"]].distro:
