@@ -184,6 +184,8 @@ class ActionModule(ActionBase):
         answer["unlisted"] = [name for name in state["found"] if name not in listed]
         answer["services"] = {name: state["units"][name] for name in SERVICES}
         answer["machine"] = state["machine"]
+        # The interpreter that Ansible found for its first module on the host: so it need not look again.
+        answer["ansible_facts"] = state.get("ansible_facts", {})
         answer["nginx_outdated"] = state["nginx_outdated"]
         text = render(self, options["shared_template"], {**task_vars, "__flask_apps_plan": state})
         answer["host_differs"] = plan.host_differs(state, options["root"], options["shared"], text)

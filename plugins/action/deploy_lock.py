@@ -107,6 +107,8 @@ class ActionModule(ActionBase):
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        # The interpreter of this host: a task that runs once would tell it to all hosts as theirs.
+        answer.pop("ansible_facts", None)
         return answer
 
     def _wait(self, options: dict[str, Any], owner: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -327,6 +327,15 @@ def test_a_run_takes_and_frees_it_and_reports_no_change(play, path, me):
     assert not play("free")["failed"]
 
 
+def test_interpreter_of_this_host_is_not_told_to_others():
+    # Ansible takes what a task that runs once says of its host for facts of every host.
+    told = {"ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3.11"}}
+    task = mock.Mock(args={"state": "held"}, check_mode=False, async_val=0)
+    plugin = action.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    plugin._execute_module = lambda *_arguments, **_more: {"held": True, **told}
+    assert plugin.run(task_vars={"inventory_hostname": "web1"}) == {"held": True, "host": "web1"}
+
+
 def test_the_lock_of_a_dead_run_of_this_system_is_taken_over_at_once(play, shown, held_by, me, child, path):
     child.process.kill()
     child.process.wait()
