@@ -221,6 +221,8 @@ def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
         changed = app.trial.get("digest") != app.digest(config)
         return {"changed": changed, "size": app.trial.get("size") or {}, "tried": ""}
     done = alone(module, app, lambda: states.tried(app, config), [config.environment])
+    for warning in app.warnings:
+        module.warn(f"{app.name}: {warning}")
     return {"changed": bool(done), "size": app.trial["size"] or {}, "tried": done}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import RECYCLING
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 
 MODULES = "/usr/local/lib/emperor"  # where the role uwsgi installs what workers load
@@ -41,9 +40,10 @@ def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
     """What the wrapper that starts vassals needs to know."""
     mode, venv, run = MODES[app["reload"]], virtualenv(app, release), app["paths"]["run"]
     found = environment(app, release, venv)
+    found["EMPEROR_APP"] = app["app"]
     if mode.through_link:
         del found["RELEASE_ID"]
-        found |= {"EMPEROR_SERVING": f"{app['paths']['home']}/serving", "EMPEROR_APP": app["app"]}
+        found["EMPEROR_SERVING"] = f"{app['paths']['home']}/serving"
     return {
         "app": app["app"],
         "identifier": app["name"],
@@ -56,21 +56,27 @@ def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
     }
 
 
+def placeholder(name: str, value: Any) -> tuple[str, str]:
+    """What the loader of the app finds in uWSGI's options."""
+    return ("set-placeholder", f"emperor-{name}={value}")
+
+
 def loading(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi: str) -> Options:
     """How the app is found and loaded."""
     venv = virtualenv(app, release)
     options = [("strict", "true"), ("master", "true"), ("need-app", "true")]
     if uwsgi == "distro":
         options += [("need-plugin", "python3"), ("virtualenv", venv)]
-    if MODES[app["reload"]].through_link:
-        # Loads the app from the release that is current when a worker starts.
-        options += [("pythonpath", MODULES), ("module", "chain_loader:load()")]
-    else:
-        options += [("chdir", f"{app['paths']['releases']}/{release}/src"), ("module", app["app"])]
+    if not MODES[app["reload"]].through_link:  # there it is the release that is current when a worker starts
+        options.append(("chdir", f"{app['paths']['releases']}/{release}/src"))
+    options += [("pythonpath", MODULES), ("module", "emperor_loader:load()")]
     # Else the app finds the wrapper there, and what it starts with it fails.
     options += [("py-sys-executable", f"{venv}/bin/python"), ("single-interpreter", "true"), ("enable-threads", "true")]
+    options.append(placeholder("switch-interval", "0.002"))
     if not plan["lazy_apps"]:
-        options.append(("hook-post-app", f"{CODE} import gc; gc.collect(); gc.freeze()"))
+        options.append(placeholder("freeze", "true"))
+        if app["workers"]["import_threads"]:
+            options.append(placeholder("import-threads", "true"))
     return options
 
 
@@ -113,21 +119,12 @@ def turnover(app: Mapping[str, Any], plan: Mapping[str, Any], uwsgi: str) -> Opt
         options.append(("hook-post-fork", "unix_signal:28 gracefully_kill"))
     # For its memory, and when a request takes too long, a worker ends itself: reload-on-rss would read the memory after
     # every request, and has no delta; harakiri works only while no other thread ends a request.
-    limit = str(plan["recycle_rss"])
-    if plan["recycle_rss_delta"]:
-        limit += f" - {plan['recycle_rss_delta']} * (uwsgi.worker_id() - 1)"
-    watch = f"{{}}; exec(open('{MODULES}/worker_recycle.py').read(), recycle); "
-    watch += f"recycle['start']({limit}, {app['max_request_seconds']}, uwsgi.opt); del recycle"
-    interval = "import sys; sys.getswitchinterval() == 0.005 and sys.setswitchinterval(0.002)"
     return [
         *options,
         ("min-worker-lifetime", "10"),
-        ("hook-accepting", "call:PyGILState_Ensure"),
-        ("hook-accepting", RECYCLING + watch),
-        # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request. Now
-        # it is 2 ms, unless the app has set a time of its own.
-        ("hook-accepting", f"{CODE} {interval}"),
-        ("hook-accepting", "call:PyEval_SaveThread"),
+        placeholder("recycle-megabytes", plan["recycle_rss"]),
+        placeholder("recycle-delta", plan["recycle_rss_delta"]),
+        placeholder("recycle-seconds", app["max_request_seconds"]),
     ]
 
 

@@ -74,9 +74,9 @@ def test_line_break_is_refused(text):
 
 
 def test_reason_stands_before_the_first_option_of_its_name_only():
-    text = config(("hook-accepting", "a"), ("hook-accepting", "b")).render()
-    assert text.count("; Each worker ends itself") == 1
-    assert text.index("; Each worker ends itself") < text.index("hook-accepting = a")
+    text = config(("set-placeholder", "a"), ("set-placeholder", "b")).render()
+    assert text.count("; Read by the module emperor_loader") == 1
+    assert text.index("; Read by the module emperor_loader") < text.index("set-placeholder = a")
 
 
 # --- what is read of it
@@ -135,7 +135,7 @@ KEPT = [("socket-timeout", "4"), ("mime-file", "a\x85b\u2028c"), ("harakiri", "6
 
 def test_trial_uses_nothing_that_the_real_instance_has():
     real = [tuple(pair.split(" = ")) for pair in re.split(r",\s+", REAL)]
-    found = config(*real, ("hook-accepting", f"{RECYCLING}x")).trial("/run/emperor/shop")
+    found = config(*real, ("set-placeholder", f"{RECYCLING}x=1")).trial("/run/emperor/shop")
     assert found.options == (("module", "shop:app"), *OWN)
 
 
@@ -160,7 +160,7 @@ def test_trial_starts_the_release_and_not_where_the_link_leads():
 
 PLANNED = [("processes", "4"), ("cheaper", "2"), ("cheaper-algo", "busyness"), ("max-requests", "9"),
            ("max-requests-delta", "1"), ("max-worker-lifetime", "60"), ("max-worker-lifetime-delta", "6"),
-           ("min-worker-lifetime", "10"), ("hook-accepting", f"{RECYCLING}{{}}; exec()")]  # fmt: skip
+           ("min-worker-lifetime", "10"), ("set-placeholder", f"{RECYCLING}delta=3")]  # fmt: skip
 
 
 @pytest.mark.parametrize("option", PLANNED)

@@ -133,7 +133,7 @@ class Setting(NamedTuple):
     also: tuple[str, ...] = ()
 
 
-WATCH = "hook-accepting = callret:PyRun_SimpleString import uwsgi"
+WATCH = "set-placeholder = emperor-recycle-"
 STATIC = "static-map = /static=shop/static"
 # By the names of the tables.
 SETTINGS = {
@@ -146,7 +146,7 @@ SETTINGS = {
     "without harakiri": Setting(drop=("harakiri",)),
     "without a watch on memory and requests": Setting(drop=(WATCH,)),
     "reload-on-rss": Setting(drop=(WATCH,), add=("reload-on-rss = 1024",)),
-    SWITCH: Setting(drop=("hook-accepting = callret:PyRun_SimpleString import sys",)),
+    SWITCH: Setting(drop=("set-placeholder = emperor-switch-interval",)),
     "py-call-osafterfork": Setting(add=("py-call-osafterfork = true",)),
     "PYTHONOPTIMIZE=2": Setting(environment=(("PYTHONOPTIMIZE", "2"),)),
     "1 process": Setting(add=("processes = 1",), also=("wait",)),
@@ -156,8 +156,8 @@ SETTINGS = {
     "4 threads": Setting(add=("threads = 4",), also=("wait",)),
     "16 threads": Setting(add=("threads = 16",), also=("wait",)),
     "32 threads": Setting(add=("threads = 32",), also=("wait",)),
-    "lazy-apps": Setting(add=("lazy-apps = true",), drop=("hook-post-app",)),
-    "without gc.freeze": Setting(drop=("hook-post-app",)),
+    "lazy-apps": Setting(add=("lazy-apps = true",), drop=("set-placeholder = emperor-freeze",)),
+    "without gc.freeze": Setting(drop=("set-placeholder = emperor-freeze",)),
     "offload-threads": Setting(add=("offload-threads = 2",)),
     "static-map": Setting(add=(STATIC,), also=("static",)),
     "static-map, offload-threads": Setting(add=(STATIC, "offload-threads = 2"), also=("static",)),

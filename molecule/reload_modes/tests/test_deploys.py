@@ -68,7 +68,7 @@ def test_the_mode_changes_without_a_lost_request(apps, playbook, clients, fleet,
                 visited = host.file("/srv/flask_apps/zerg/upstream.sock").linked_to
                 assert (visited != "/run/emperor/zerg/app.sock") == (mode == "upstream")
                 vassal = host.check_output("cat /etc/emperor/vassals/zerg.*.ini")
-                assert ("chain_loader" in vassal) == (mode == "chain")
+                assert ("EMPEROR_SERVING" in vassal) == (mode == "chain")
                 one_instance(host, "zerg", instances)
     print(load.report)
     assert not load.report.failures, load.report

@@ -13,8 +13,8 @@ from typing import Any
 
 # The response header by which an instance tells its generation.
 HEADER = "X-Vassal"
-# How each worker watches its memory and its requests; the beginning of the value of `hook-accepting`.
-RECYCLING = "callret:PyRun_SimpleString import uwsgi; recycle = "
+# What each worker's watch on its memory and its requests needs; the beginning of such a placeholder's name.
+RECYCLING = "emperor-recycle-"
 
 # Options of the real instance that its trial start must not have: sockets, files, helpers and everything recurring.
 NOT_IN_TRIAL = re.compile(
@@ -27,15 +27,13 @@ FROM_SIZE = re.compile(r"processes|cheaper[a-z-]*|max-requests[a-z-]*|(max|min)-
 
 # Why an option is there, for a person who reads the file.
 WHY = {
-    "hook-post-app": "What is loaded before the fork stays shared: the collector would write to each object in every "
-    "worker.",
     "cheaper": "A second of work counts, half a minute without work counts.",
     "max-requests": "A worker is replaced after its requests. The deltas keep workers from ending together.",
     "max-worker-lifetime": "A worker is replaced after its requests. The deltas keep workers from ending together.",
     "hook-post-fork": "uWSGI ends an old or superfluous worker by SIGWINCH, which wakes only one of its threads: "
     "give it the handler that ends all of them.",
-    "hook-accepting": "Each worker ends itself for its memory or a late request; Python lets another thread wait 2 ms "
-    "instead of 5.",
+    "set-placeholder": "Read by the module emperor_loader, which loads the app: when a worker ends itself for its "
+    "memory or a late request, how long a thread waits for its turn (s), whether what is loaded stays shared.",
     "socket": "%n is the name of this file without .ini: two instances side by side have different sockets.",
     "no-orphans": "No worker goes on after its master.",
     "disable-logging": "nginx logs the requests; clients that leave early are no error.",
@@ -179,7 +177,7 @@ def is_generation(name: str, value: str) -> bool:
 
 def is_recycling(name: str, value: str) -> bool:
     """Whether an option lets a worker watch its memory and its requests."""
-    return name == "hook-accepting" and value.startswith(RECYCLING)
+    return name == "set-placeholder" and value.startswith(RECYCLING)
 
 
 def explained(options: Iterable[tuple[str, str]]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
 
 LOG_LINES = 25
+OURS = "emperor: "  # before what the loader of the app says
 
 # What uWSGI says of itself at every start, however well or badly the app does.
 CHATTER = re.compile(
@@ -27,6 +28,11 @@ CHATTER = re.compile(
 def excerpt(log: str) -> str:
     """The end of a log, without uWSGI's chatter."""
     return "\n".join([line for line in log.splitlines() if line.strip() and not CHATTER.match(line)][-LOG_LINES:])
+
+
+def warnings(log: str) -> list[str]:
+    """What our own programs say of the app in a log."""
+    return [line.removeprefix(OURS) for line in log.splitlines() if line.startswith(OURS)]
 
 
 def journal(name: str, since: float) -> str:

@@ -44,6 +44,7 @@ class App:
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
         self.name: str = params["name"]
+        self.warnings: list[str] = []  # what its trial start said
         self.slots = [Slot(self.name, slot, params["directory"], params["run"]) for slot in SLOTS]
         self.note = os.path.join(params["directory"], self.name + ".before")  # not "*.ini": no vassal
         self.limit = os.path.join(params["directory"], self.name + ".limit")

@@ -48,6 +48,8 @@ def start(app: App, config: Config) -> processes.Memory | None:
 
         try:
             health.wait(app, sock, config.generation, app.params["start_timeout"], hopeless)
+            output.seek(0)
+            app.warnings += journal.warnings(output.read())
             with contextlib.suppress(OSError):
                 return processes.memory(processes.of_file(file, user.pw_uid), user.pw_uid, user.pw_gid)
             return None

@@ -1,6 +1,6 @@
 """End a uWSGI worker, after its requests, when its memory has reached a limit, or one of its requests takes too long.
 
-Every worker runs this when it begins to accept requests (see `vassal.ini.j2`). uWSGI's own way for the memory,
+Every worker runs this after its fork (see `emperor_loader.py`). uWSGI's own way for the memory,
 `reload-on-rss`, reads it after every single request, and knows one limit for all workers. Its `harakiri` has one
 deadline for all threads of a worker: each of them sets it when a request begins, and takes it away when one ends
 (2.0.30, core/utils.c, `set_harakiri`). So it comes only where no other request ends meanwhile; and it kills the others.

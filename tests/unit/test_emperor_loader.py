@@ -1,4 +1,4 @@
-"""The loader of the reload mode chain: a worker becomes one of the release that is current when it starts."""
+"""The loader of apps: what it sets up in workers, and how a worker becomes one of the current release in a chain."""
 
 import json
 import os
@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pytest
 
-LOADER = Path(__file__).parents[2] / "roles/uwsgi/files/chain_loader.py"
+LOADER = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_loader.py"
 SITE = "lib/python{}.{}/site-packages".format(*sys.version_info)
 
 # What a master is: started in one release, with what it has from there. Then it loads, as a worker, and tells.
 WORKER = """
-import json, os, sys, time
+import gc, json, os, sys, threading, time, types
 time.sleep = lambda seconds: print("rests", seconds, flush=True)
 plan = json.loads(sys.argv[1])
 root = plan["root"]
 sys.path[:0] = [f"{root}/releases/r1/src", f"{root}/releases/r1/venv/{plan['site']}", plan["modules"]]
+uwsgi = sys.modules["uwsgi"] = types.ModuleType("uwsgi")
+uwsgi.opt = {name: value.encode() for name, value in plan.get("options", {}).items()}
+uwsgi.worker_id = lambda: 3
 exec(plan.get("master", ""))
-import chain_loader
+import emperor_loader
 if "link" in plan:
     os.symlink(plan["link"], f"{root}/new")
     os.replace(f"{root}/new", f"{root}/serving")
-app = chain_loader.load()
+app = emperor_loader.load().app
 names = ("PATH", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_SERVING", "EMPEROR_APP", "KEY")
 told = {name: os.environ.get(name) for name in names}
 told.update(app=app if isinstance(app, str) else "to be called: " + app(), cwd=os.getcwd(), path=sys.path)
@@ -127,7 +130,7 @@ def test_nothing_of_the_former_release_is_in_the_search_path(load, home):
     assert found["path"][0] == "."  # the source, where the app runs
     assert found["path"].count(".") == 1
     assert "" not in found["path"]
-    assert str(LOADER.parent) in found["path"]
+    assert str(LOADER.parent) not in found["path"]
 
 
 def test_modules_of_the_former_release_are_forgotten(load, home):
@@ -241,7 +244,7 @@ def test_a_worker_that_cannot_load_says_why_and_ends_alone(source, said, run, ho
     assert ended.stdout == "rests 1\n"  # so that its successors do not burn the processor
 
 
-@pytest.mark.parametrize("name", ["EMPEROR_SERVING", "EMPEROR_APP", "PATH"])
+@pytest.mark.parametrize("name", ["EMPEROR_APP", "PATH"])
 def test_a_worker_that_was_told_too_little_ends_too(name, run):
     ended = run(without=[name])
     assert ended.returncode == 1
@@ -253,3 +256,106 @@ def test_a_worker_whose_link_leads_nowhere_ends_too(run, home):
     ended = run()
     assert ended.returncode == 1
     assert "FileNotFoundError" in ended.stderr
+
+
+# --- where the master loads the app
+
+
+@pytest.fixture
+def once(run, home):
+    """Load an app in a master that was started in its release; returns what it tells, and what is in its log."""
+
+    def start(source="def create_app(): return 'the app'\n", **plan):
+        (home / "releases/r1/src/shop.py").write_text(source)
+        ended = run(without=["EMPEROR_SERVING"], **plan)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout), ended.stderr
+
+    return start
+
+
+def test_master_loads_the_app_of_its_own_release(once):
+    found, log = once()
+    assert (found["app"], found["EMPEROR_APP"], log) == ("the app", None, "")
+    assert str(LOADER.parent) not in found["path"]
+
+
+def test_app_that_cannot_be_loaded_is_uwsgis_to_tell(run, home):
+    (home / "releases/r1/src/shop.py").write_text("raise RuntimeError('no database')")
+    ended = run(without=["EMPEROR_SERVING"])
+    assert ended.returncode == 1
+    assert ended.stderr.count("RuntimeError: no database") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "interval"),
+    [
+        ({}, "", 0.005),
+        ({"emperor-switch-interval": "0.002"}, "", 0.002),
+        ({"emperor-switch-interval": "0.002"}, "import sys\nsys.setswitchinterval(0.05)\n", 0.05),
+    ],
+)
+def test_threads_get_their_turn_early_unless_the_app_has_set_when(options, source, interval, once):
+    source += "def create_app(): return 'the app'\n"
+    found, _log = once(source, options=options, tell="sys.getswitchinterval()")
+    assert found["extra"] == pytest.approx(interval)
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [({}, False), ({"emperor-freeze": "true"}, True), ({"emperor-freeze": "true", "lazy-apps": "true"}, False)],
+)
+def test_what_is_loaded_before_the_fork_stays_shared(options, frozen, once):
+    found, _log = once(options=options, tell="gc.get_freeze_count() > 0")
+    assert found["extra"] is frozen
+
+
+THREAD = """
+import threading, time
+threading.Thread(target=threading.Event().wait, name="scheduler", daemon=True).start()
+def create_app(): return "the app"
+"""
+
+
+def test_thread_that_starts_with_the_import_is_told_with_both_cures(once):
+    _found, log = once(THREAD)
+    assert log.startswith("emperor: threads that start while the app is imported (scheduler) do not run in its workers")
+    for word in ("workers.lazy_apps", "postfork", "workers.import_threads"):
+        assert word in log
+
+
+@pytest.mark.parametrize("options", [{"emperor-import-threads": "true"}, {"lazy-apps": "true"}])
+def test_intended_thread_and_one_that_runs_are_not_told(options, once):
+    assert once(THREAD, options=options)[1] == ""
+
+
+LIMITS = {"emperor-recycle-megabytes": "200", "emperor-recycle-delta": "16", "emperor-recycle-seconds": "50"}
+
+
+@pytest.fixture
+def watched(home):
+    """The program that watches workers."""
+    (home / "watch").mkdir()
+    code = "import builtins as b\ndef start(*limits): b.started = getattr(b, 'started', []) + [list(limits[:2])]\n"
+    (home / "watch/worker_recycle.py").write_text(code)
+    return "import builtins, emperor_loader; emperor_loader.HERE = root + '/watch'"
+
+
+FORKED = "[getattr(uwsgi, 'post_fork_hook', lambda: None)(), getattr(__import__('builtins'), 'started', [])][1]"
+
+
+@pytest.mark.parametrize("options", [LIMITS, LIMITS | {"lazy-apps": "true"}])
+def test_each_worker_is_watched_with_a_limit_of_its_own(options, once, watched):
+    # The third worker; the hook is not called again where each worker loads the app itself.
+    tell = FORKED if "lazy-apps" not in options else "__import__('builtins').started"
+    assert once(options=options, master=watched, tell=tell)[0]["extra"] == [[168, 50]]
+
+
+def test_worker_of_a_trial_start_is_not_watched(once, watched):
+    assert once(master=watched, tell=FORKED)[0]["extra"] == []
+
+
+def test_hook_of_the_app_is_called_too(once, watched):
+    source = "import uwsgi, builtins\nuwsgi.post_fork_hook = lambda: setattr(builtins, 'started', ['of the app'])\n"
+    source += "def create_app(): return 'the app'\n"
+    assert once(source, options=LIMITS, master=watched, tell=FORKED)[0]["extra"] == ["of the app", [168, 50]]

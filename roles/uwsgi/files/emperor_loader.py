@@ -1,0 +1,145 @@
+"""Load an app for uWSGI, and do in its workers what uWSGI does not do.
+
+Every vassal names `emperor_loader:load()` as its module. What it does is set in the vassal file, by placeholders whose
+names begin with `emperor-`.
+
+In the reload mode `chain` the master stays what it was while its workers go over to another release one by one. So it
+must not load the app, and what it inherited from its own start (search path, environment, directory) is set anew in
+every worker. A worker that cannot load the app ends at once: uWSGI's own `need-app` would end the healthy workers with
+it, and without that option a worker without an app would answer clients with errors.
+"""
+
+import gc
+import importlib
+import importlib.util
+import os
+import site
+import sys
+import threading
+import time
+import traceback
+
+import emperor_wsgi
+import uwsgi
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# From the vassal file. The second is there in the mode `chain` only: a link, which a deploy moves.
+APP, SERVING = "EMPEROR_APP", "EMPEROR_SERVING"
+DEFAULT_INTERVAL = 0.005  # seconds; Python's own
+
+
+def setting(name):
+    """A placeholder of the vassal file as text, empty when it is not there."""
+    return uwsgi.opt.get(f"emperor-{name}", b"").decode()
+
+
+def forget(former):
+    """Undo what the master imported from its own release: modules, and what finds them (of editable installs)."""
+
+    def places(module):
+        return [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+
+    gone = [
+        name
+        for name, module in list(sys.modules.items())
+        if any(isinstance(place, str) and os.path.realpath(place).startswith(former) for place in places(module))
+        and name != "__main__"  # uWSGI's start; multiprocessing asks for it
+    ]
+    for name in gone:
+        del sys.modules[name]
+    for finders in (sys.meta_path, sys.path_hooks):
+        finders[:] = [finder for finder in finders if getattr(finder, "__module__", None) not in gone]
+    # What it remembers of directories.
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+
+
+def enter(serving):
+    """Make this process one of the release to which the link leads now. Returns the release's directory."""
+    release = os.path.realpath(serving)
+    former, venv = os.path.dirname(release) + "/", os.path.join(release, "venv")
+    for name in ("PATH", "VIRTUAL_ENV"):
+        os.environ[name] = os.environ[name].replace(serving, release)
+    os.environ["RELEASE_ID"] = os.path.basename(release)
+    os.chdir(os.path.join(release, "src"))
+
+    sys.prefix = sys.exec_prefix = venv
+    sys.executable = os.path.join(venv, "bin/python")
+    sys.path[:] = [".", *(path for path in sys.path if not os.path.realpath(path).startswith(former))]
+    forget(former)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    site.addsitedir(os.path.join(venv, "lib", version, "site-packages"))
+    return release
+
+
+def imported(name):
+    """The app: a callable, or what a factory returns when the name ends with parentheses."""
+    module, _colon, attribute = name.partition(":")
+    found = getattr(importlib.import_module(module), attribute.removesuffix("()"))
+    return found() if attribute.endswith("()") else found
+
+
+def check_threads():
+    """Say that threads which were started before the fork do not run in the workers."""
+    names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+    if names and not setting("import-threads"):
+        print(
+            f"emperor: threads that start while the app is imported ({', '.join(names)}) do not run in its workers, "
+            "which are forked later: set workers.lazy_apps to true, or start them in each worker "
+            "(uwsgidecorators.postfork). If that is intended, set workers.import_threads to true.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def watch_worker():
+    """Let this worker end itself for its memory or a late request. The trial start has no such limits."""
+    if not setting("recycle-megabytes"):
+        return
+    limit = int(setting("recycle-megabytes")) - int(setting("recycle-delta")) * (uwsgi.worker_id() - 1)
+    specification = importlib.util.spec_from_file_location("emperor_recycle", os.path.join(HERE, "worker_recycle.py"))
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.start(limit, int(setting("recycle-seconds")), uwsgi.opt)
+
+
+def prepare(lazy):
+    """What comes after the import of the app, in the master or, where each worker imports it, in the worker."""
+    # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
+    if setting("switch-interval") and sys.getswitchinterval() == DEFAULT_INTERVAL:
+        sys.setswitchinterval(float(setting("switch-interval")))
+    if lazy:
+        watch_worker()
+        return
+    check_threads()
+    of_app = getattr(uwsgi, "post_fork_hook", None)  # uwsgidecorators has set it when the app uses that
+
+    def forked():
+        if of_app:
+            of_app()
+        watch_worker()
+
+    uwsgi.post_fork_hook = forked
+    if setting("freeze"):
+        # What is there now stays shared: else the collector would write to each object in every worker.
+        gc.collect()
+        gc.freeze()
+
+
+def load():
+    """The app, for uWSGI to call."""
+    serving, app = os.environ.pop(SERVING, None), os.environ.pop(APP)
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]  # the app finds nothing of ours there
+    try:
+        if serving:
+            enter(serving)
+        found = emperor_wsgi.Application(imported(app))
+        prepare(lazy=bool(serving) or "lazy-apps" in uwsgi.opt)
+        return found
+    except BaseException:
+        if not serving:
+            raise
+        traceback.print_exc()
+        sys.stderr.flush()
+        time.sleep(1)  # the master starts another one at once
+        os._exit(1)

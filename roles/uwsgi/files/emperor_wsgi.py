@@ -1,0 +1,124 @@
+"""What stands between uWSGI and an app: a WSGI application that calls it.
+
+uWSGI closes the connection as soon as an app has answered. Where the app did not read the request's body to its end,
+nginx is still sending it then, gets an error and tells the client 502. And an exception that leaves the app ends the
+request without a response or, after `start_response`, with that status and no body (2.0.30, `uwsgi_manage_exception`);
+SystemExit ends the whole worker, with the requests of its other threads.
+"""
+
+import contextlib
+import socket
+import sys
+import time
+import traceback
+from functools import partial
+
+LINGER = 10  # seconds that nginx has for closing a connection whose response is complete; it takes milliseconds
+PIECE = 65536  # bytes
+
+
+def unread(environ, body):
+    """How many bytes of the request's body nobody has read yet.
+
+    :param body: uWSGI's own `wsgi.input`.
+    """
+    length = environ.get("CONTENT_LENGTH")
+    return int(length) - body.tell() if length else 0
+
+
+def linger(descriptor):
+    """Say that the response is complete, and throw away what still comes in, until nginx closes the connection."""
+    with contextlib.suppress(OSError), socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        rest, end = bytearray(PIECE), time.monotonic() + LINGER
+        while (left := end - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not connection.recv_into(rest):
+                return
+
+
+def starter(start_response):
+    """What an app calls to start its response. uWSGI's own cannot take an exception (`py_uwsgi_spit`)."""
+
+    def start(status, headers, error=None):
+        try:
+            return start_response(status, headers)
+        except OSError:  # the response has begun already
+            if error:
+                raise error[1].with_traceback(error[2]) from None
+            raise
+        finally:
+            error = None  # its traceback refers to this frame
+
+    return start
+
+
+def failed(start_response):
+    """Answer for an app that raised the exception at hand, and log it.
+
+    :param start_response: made by `starter`.
+    :raises Exception: the same, which uWSGI logs, when the response has begun already.
+    """
+    kind, error, where = sys.exc_info()
+    if issubclass(kind, SystemExit):  # would end the worker
+        kind, error = RuntimeError, RuntimeError("the app called sys.exit() in a request; its worker goes on")
+    text = b"Internal Server Error\n"
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
+    start_response("500 Internal Server Error", headers, (kind, error, where))
+    traceback.print_exception(kind, error, where)
+    sys.stderr.flush()
+    return [text]
+
+
+class Response:
+    """The response of an app, piece by piece."""
+
+    __slots__ = ("body", "environ", "flushed", "pieces", "result", "start_response")
+
+    def __init__(self, result, environ, body, start_response):
+        self.result, self.environ, self.body, self.start_response = result, environ, body, start_response
+        self.pieces = iter(partial(result.read, PIECE), b"") if hasattr(result, "read") else iter(result)
+        self.flushed = False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return next(self.pieces)
+        except StopIteration:
+            if unread(self.environ, self.body) > 0:
+                if not self.flushed:
+                    self.flushed = True
+                    return b""  # lets uWSGI send the headers of a response without a body
+                linger(self.body.fileno())
+            raise
+        except BaseException:
+            self.pieces = iter(failed(self.start_response))
+        return next(self.pieces)
+
+    def close(self):
+        """What WSGI lets a server call at the end, however it comes."""
+        if hasattr(self.result, "close"):
+            try:
+                self.result.close()
+            except SystemExit as error:
+                raise RuntimeError("the app called sys.exit() at the end of a request") from error
+
+
+class Application:
+    """The app as uWSGI calls it."""
+
+    def __init__(self, app):
+        self.app = app
+
+    def __call__(self, environ, start_response):
+        body = environ["wsgi.input"]
+        start_response = starter(start_response)
+        try:
+            result = self.app(environ, start_response)
+            if hasattr(result, "read") and unread(environ, body) <= 0:
+                return result  # a file of `wsgi.file_wrapper`, which uWSGI must recognize
+            return Response([result] if isinstance(result, bytes) else result, environ, body, start_response)
+        except BaseException:
+            return Response(failed(start_response), environ, body, start_response)

@@ -1,0 +1,235 @@
+"""What stands between uWSGI and an app, with a server that behaves as uWSGI does."""
+
+import contextlib
+import importlib.util
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_wsgi.py"
+specification = importlib.util.spec_from_file_location("emperor_wsgi", PROGRAM)
+assert specification
+assert specification.loader
+emperor_wsgi = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(emperor_wsgi)
+
+
+class Body:
+    """uWSGI's `wsgi.input`: it counts what was read from the connection."""
+
+    def __init__(self, connection, length):
+        self.connection, self.length, self.read_so_far = connection, length, 0
+
+    def fileno(self):
+        return self.connection.fileno()
+
+    def tell(self):
+        return self.read_so_far
+
+    def read(self, size):
+        piece = self.connection.recv(min(size, self.length - self.read_so_far))
+        self.read_so_far += len(piece)
+        return piece
+
+
+class Server:
+    """uWSGI, as far as a response is concerned.
+
+    :ivar sent: what the client got: the status, then the pieces.
+    :ivar rest: bytes of the body that were read and thrown away until the client closed the connection.
+    """
+
+    def __init__(self, app):
+        self.app = emperor_wsgi.Application(app)
+        self.sent, self.status, self.begun = [], "", False
+
+    def start_response(self, *arguments):
+        assert len(arguments) == 2, "uWSGI's own cannot take an exception"
+        if self.begun:
+            raise OSError("headers already sent")
+        self.status = arguments[0]
+
+    def serve(self, size=0, length=None):
+        """Answer a request whose client sends a body of this size, and closes when the response is complete."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(10)
+
+        def client():
+            with theirs, contextlib.suppress(BrokenPipeError):
+                theirs.settimeout(10)
+                theirs.sendall(b"x" * size)
+                while theirs.recv(65536):
+                    pass
+
+        thread = threading.Thread(target=client)
+        with ours:
+            thread.start()
+            text = length if length is not None else str(size) if size else ""
+            environ = {"CONTENT_LENGTH": text, "wsgi.input": Body(ours, size)}
+            result = self.app(environ, self.start_response)
+            if hasattr(result, "read"):
+                self.sent += [self.status, result]
+            else:
+                for piece in result:
+                    if not self.begun:
+                        self.sent.append(self.status)
+                        self.begun = True
+                    self.sent.append(piece)
+                result.close()
+            unread = ours.recv(65536) if size and not hasattr(result, "read") else b""
+            assert unread == b""  # the end of the stream: nothing is left for the kernel to throw away
+            ours.shutdown(socket.SHUT_WR) if not size else None
+        thread.join(10)
+        assert not thread.is_alive()
+        return self.sent
+
+
+def answers(*pieces, status="200 OK"):
+    """An app with this response, which does not read the body."""
+
+    def app(_environ, start_response):
+        start_response(status, [])
+        return list(pieces)
+
+    return app
+
+
+@pytest.mark.parametrize("size", [1, 64_000, 3_000_000])
+def test_unread_body_is_thrown_away_after_the_response(size):
+    assert Server(answers(b"no")).serve(size) == ["200 OK", b"no", b""]
+
+
+def test_response_without_a_body_is_begun_before_that():
+    assert Server(answers(status="204 No Content")).serve(64_000) == ["204 No Content", b""]
+
+
+def test_rest_of_a_body_that_was_read_in_part_is_thrown_away():
+    def app(environ, start_response):
+        start_response("413 Content Too Large", [])
+        return [environ["wsgi.input"].read(10)]
+
+    assert Server(app).serve(500_000) == ["413 Content Too Large", b"x" * 10, b""]
+
+
+def test_request_without_a_body_or_with_one_that_was_read_waits_for_nothing():
+    assert Server(answers(b"a", b"b")).serve() == ["200 OK", b"a", b"b"]
+    assert Server(answers()).serve() == []
+
+
+def test_file_stays_recognizable_for_uwsgi(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    with open(tmp_path / "file", "rb") as file:
+
+        def app(_environ, start_response):
+            start_response("200 OK", [])
+            return file
+
+        assert Server(app).serve() == ["200 OK", file]
+
+
+def test_file_that_answers_an_unread_body_is_sent_in_pieces(tmp_path):
+    (tmp_path / "file").write_bytes(b"line\n" * 30_000)
+
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        return open(tmp_path / "file", "rb")
+
+    _status, *pieces = Server(app).serve(1000)
+    assert b"".join(pieces) == b"line\n" * 30_000
+    assert len(pieces) < 10
+
+
+def test_bytes_are_one_piece():
+    assert Server(lambda _environ, start_response: start_response("200 OK", []) or b"text").serve() == [
+        "200 OK",
+        b"text",
+    ]
+
+
+def throw(error):
+    raise error
+
+
+ERRORS = [ValueError("no such thing"), SystemExit("bye"), SystemExit(0), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("started", [False, True])
+def test_exception_of_the_app_is_a_500(started, error, capfd):
+    def app(_environ, start_response):
+        if started:
+            start_response("200 OK", [])
+        raise error
+
+    assert Server(app).serve() == ["500 Internal Server Error", b"Internal Server Error\n"]
+    told = "sys.exit" if isinstance(error, SystemExit) else type(error).__name__
+    assert told in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_exception_before_the_first_piece_is_a_500(error):
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+
+        return (throw(error) for _piece in [1])
+
+    assert Server(app).serve() == ["500 Internal Server Error", b"Internal Server Error\n"]
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ValueError("late"), ValueError), (SystemExit(1), RuntimeError)])
+def test_exception_after_the_first_piece_reaches_uwsgi_and_ends_no_worker(error, kind):
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        yield b"first"
+        raise error
+
+    server = Server(app)
+    with pytest.raises(kind):
+        server.serve()
+    assert server.sent == ["200 OK", b"first"]
+
+
+def test_result_that_is_no_response_is_a_500():
+    assert Server(lambda _environ, _start: None).serve() == ["500 Internal Server Error", b"Internal Server Error\n"]
+
+
+def test_app_may_start_anew_with_its_exception():
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        try:
+            raise ValueError
+        except ValueError as error:
+            start_response("503 Busy", [], (ValueError, error, error.__traceback__))
+        return [b"later"]
+
+    assert Server(app).serve() == ["503 Busy", b"later"]
+
+
+class Closing(list[bytes]):
+    """A response that is told of its end."""
+
+    closed = 0
+
+    def close(self):
+        self.closed += 1
+
+
+def test_response_is_closed_once_however_it_ends():
+    response = Closing([b"a"])
+    Server(lambda _environ, start_response: start_response("200 OK", []) or response).serve()
+    assert response.closed == 1
+    other = Closing([b"a"])
+    app = emperor_wsgi.Application(lambda _environ, start_response: start_response("200 OK", []) or other)
+    app({"wsgi.input": None}, lambda *_arguments: None).close()  # the client left before the first piece
+    assert other.closed == 1
+
+
+def test_client_that_never_closes_is_left_alone_in_the_end(monkeypatch):
+    monkeypatch.setattr(emperor_wsgi, "LINGER", 0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        emperor_wsgi.linger(ours.fileno())
+        assert theirs.recv(1) == b""
+        theirs.sendall(b"x")  # the connection itself is still open, for uWSGI to close
