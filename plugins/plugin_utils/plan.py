@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_uwsgi
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
@@ -120,12 +121,16 @@ def files(app: Mapping[str, Any], web_group: str) -> list[dict[str, str]]:
     def directory(path: str, mode: str, owner: str = "root", group: str = name) -> dict[str, str]:
         return {"path": path, "state": "directory", "owner": owner, "group": group, "mode": mode}
 
+    data = data_directories(app)
     return [
         # Passing through is open to nginx, for the static files; listing and reading is not.
         directory(paths["home"], "0751"),
         directory(paths["releases"], "0751"),
         directory(paths["static"], "0751"),
-        directory(paths["shared"], "0700", owner=name),
+        # Where nginx delivers files of the app's data, it may pass through, too.
+        directory(paths["shared"], "0710" if data else "0700", owner=name, group=web_group if data else name),
+        # Files made in these get nginx's group (set-group-id).
+        *(directory(f"{paths['shared']}/{one}", "2750", owner=name, group=web_group) for one in data),
         directory(f"{paths['home']}/cache", "0700", owner=name),
         # Files made in it get nginx's group (set-group-id), which the app itself is not in.
         directory(paths["run"], "2710", owner=name, group=web_group),

@@ -6,6 +6,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.flaskops.emperor.plugins.filter import apps as filter_plugin
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import apps, uwsgi_options
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,9 +34,15 @@ def test_a_short_entry_gets_every_default():
         "python": {"interpreter": "/usr/bin/python3", "requirements": "", "require_hashes": False},
         "environment": {},
         "domains": [],
+        "redirect_domains": [],
         "static": {},
+        "static_lifetimes": {},
+        "media": {},
+        "protected": {},
+        "streaming": [],
+        "limits": {"requests_per_second": 0, "burst": 0, "connections": 0},
         "profile": "web",
-        "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": False},
+        "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": False, "import_threads": False},
         "memory": {"limit": None, "worker_recycle": None},
         "reload": "zerg",
         "max_request_seconds": 60,
@@ -66,7 +73,12 @@ def test_options_that_are_null_are_as_good_as_not_given():
         domains=None,
         static=None,
         profile=None,
-        workers={**NOTHING_SET, "threads": None, "lazy_apps": None},
+        redirect_domains=None,
+        media=None,
+        protected=None,
+        streaming=None,
+        limits={"requests_per_second": None, "burst": None, "connections": None},
+        workers={**NOTHING_SET, "threads": None, "lazy_apps": None, "import_threads": None},
         memory={"limit": None, "worker_recycle": None},
         reload=None,
         max_request_seconds=None,
@@ -89,6 +101,7 @@ def test_what_is_given_is_kept():
             "processes": 3,
             "threads": 1,
             "lazy_apps": True,
+            "import_threads": True,
             "minimum": 2,
             "max_requests": 5000,
             "max_lifetime_seconds": 3600,
@@ -258,6 +271,31 @@ REFUSED = [
     ({"static": {"/a": "x/../../y"}}, "without '..'"),
     ({"static": {"/a": None}}, "is None, but must be a path inside"),
     ({"static": {"/a": "x", "/a/b": "y"}}, "static['/a'] holds another prefix of the same app"),
+    ({"static": {"/a": {"max_age": 1}}}, "static['/a'] must be a directory of the source, or a dict with directory,"),
+    ({"static": {"/a": {"directory": "x", "ttl": 1}}}, "static['/a'] must be a directory of the source, or a dict"),
+    (
+        {"static": {"/a": {"directory": "x", "max_age": -1}}},
+        "static['/a'].max_age is -1, but must be a whole number of",
+    ),
+    ({"static": {"/a": {"directory": "x", "immutable": "y"}}}, "static['/a'].immutable is 'y', but must be true or"),
+    ({"media": {"/a": "/etc"}}, "media['/a'] is '/etc', but must be a path inside the app's data"),
+    ({"media": {"/a": "../etc"}}, "without '..'"),
+    ({"protected": {"a": "x"}}, "protected['a'] must be a URL prefix like"),
+    ({"streaming": ["events"]}, "streaming must be a URL prefix like"),
+    ({"media": {"/a": "x"}, "static": {"/a": "x"}}, "media has /a, which static has too: remove it from one of them."),
+    ({"media": {"/a": "x"}, "streaming": ["/a/b"]}, "media['/a'] holds another prefix of the same app"),
+    (
+        {"limits": {"requests_per_second": "many"}},
+        "limits.requests_per_second is 'many', but must be a whole number of",
+    ),
+    ({"limits": {"burst": 5}}, "limits.burst does nothing without limits.requests_per_second: set that too."),
+    ({"redirect_domains": ["www.a.test"]}, "redirect_domains has nowhere to lead to: set domains"),
+    (
+        {"redirect_domains": ["www.a.test"], "domains": ["*.a.test"]},
+        "domains[0] is '*.a.test', but a redirect must lead to one name",
+    ),
+    ({"redirect_domains": ["a.test"], "domains": ["a.test"]}, "domains has a.test, which shop has too"),
+    ({"workers": {"import_threads": "no"}}, "workers.import_threads is 'no', but must be true or false."),
     ({"hooks": {"before_switch": "flask db upgrade"}}, "hooks.before_switch is 'flask db upgrade', but must"),
     ({"hooks": {"after_switch": [["flask", "warm"]]}}, "hooks.after_switch has ['flask', 'warm'], but"),
     ({"hooks": {"after_switch": [None]}}, "hooks.after_switch has None, but must be a list of commands"),
@@ -373,6 +411,26 @@ def test_two_apps_that_collide_are_refused(second, sentence):
     with pytest.raises(Refused) as refusal:
         apps.complete_apps([app(), second])
     assert sentence in str(refusal.value)
+
+
+def test_static_prefix_may_say_how_long_clients_keep_its_files():
+    directory = {"directory": "dist"}
+    found = one(static={"/a": "x", "/b": {**directory, "max_age": 60}, "/c": {**directory, "immutable": True},
+                        "/d": directory, "/e": {**directory, "max_age": 0}})  # fmt: skip
+    assert found["static"] == {"/a": "x", "/b": "dist", "/c": "dist", "/d": "dist", "/e": "dist"}
+    assert found["static_lifetimes"] == {
+        "/b": "public, max-age=60", "/c": "public, max-age=31536000, immutable", "/e": "public, max-age=0"}  # fmt: skip
+
+
+def test_directories_of_the_data_come_after_those_above_them():
+    assert data_directories(one(media={"/m": "a/b"}, protected={"/p": "a/c/d"})) == ["a", "a/b", "a/c", "a/c/d"]
+    assert data_directories(one()) == []
+
+
+def test_name_that_is_redirected_belongs_to_one_app():
+    first = app(domains=["a.test"], redirect_domains=["www.a.test"])
+    with pytest.raises(Refused, match=r"flask_apps\[blog\].domains has www.a.test, which shop has too"):
+        apps.complete_apps([first, app(name="blog", domains=["www.a.test"])])
 
 
 def test_a_domain_of_two_apps_is_refused():

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -46,9 +49,12 @@ def pieces(body):
 def send(host, addresses):
     """Send bytes to the host and return its response."""
 
-    def exchange(raw):
-        with socket.create_connection((addresses[host.backend.name], 80), timeout=30) as connection:
+    def exchange(raw, *later):
+        with socket.create_connection((addresses[host.backend.name], 80), timeout=60) as connection:
             connection.sendall(raw)
+            for number, piece in enumerate(later):
+                time.sleep(0.1 * (number > 0))
+                connection.sendall(piece)
             answer = b""
             while piece := connection.recv(65536):
                 answer += piece
@@ -138,6 +144,17 @@ def test_trusted_proxy_is_believed(host):
     assert "203.0.113.7" in host.check_output("tail -1 /var/log/nginx/access.log")
 
 
+def test_request_id_is_in_the_response_the_environment_and_the_log(get, host):
+    answer = get("/echo", "X-Request-ID: forged")
+    assert answer.headers["x-request-id"] == answer.told["HTTP_X_REQUEST_ID"] != "forged"
+    assert f"id={answer.told['HTTP_X_REQUEST_ID']}" in host.check_output("tail -1 /var/log/nginx/access.log")
+
+
+def test_request_id_of_a_trusted_proxy_is_kept(host):
+    headers = json.dumps({"Host": "echo.test", "X-Request-ID": "of-the-proxy.1"})
+    assert json.loads(host.check_output("python3 -c %s %s", READ, headers))["HTTP_X_REQUEST_ID"] == "of-the-proxy.1"
+
+
 @pytest.mark.parametrize("name", ["other.test", "10.0.0.1", "localhost"])
 def test_host_that_no_app_has_is_misdirected(name, get):
     assert get(host=name).status == 421
@@ -170,3 +187,167 @@ def test_static_file_has_its_type(name, get):
 def test_file_that_was_compressed_before_is_served(get):
     assert get("/static/script.js", "Accept-Encoding: gzip").headers["content-encoding"] == "gzip"
     assert get("/static/script.js").body == b"/* script.js */\n"
+
+
+def test_file_whose_name_changes_with_its_content_is_kept_by_clients(get):
+    assert get("/assets/app.3f2a.js").headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert "cache-control" not in get("/assets/none.js").headers
+    assert "cache-control" not in get("/static/script.js").headers
+
+
+@pytest.fixture
+def post(send):
+    """Send a POST request with a body of this many bytes, at once or in this many pieces with pauses between them."""
+
+    def ask(target, size, host="echo.test", raw=send, pieces=1):
+        head = [f"POST {target} HTTP/1.1", f"Host: {host}", "Connection: close", f"Content-Length: {size}", "", ""]
+        body = b"x" * size
+        step = size // pieces
+        return raw("\r\n".join(head).encode(), *(body[start : start + step] for start in range(0, size, step)))
+
+    return ask
+
+
+# Targets that answer before they have read the body, with the status and the start of the body.
+EARLY = {"/early": (401, b"early"), "/early?status=413%20Too%20large": (413, b"early"), "/empty": (204, b""),
+         "/unsized": (413, b"xxxxxxxxxx"), "/unsized?size=300000": (413, b"x" * 300_000),
+         "/file": (200, b'"""A WSGI app'), "/fail": (500, b"Internal Server Error")}  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "times"), [(64_000, 50), (1_000_000, 50), (16_000_000, 8)])
+@pytest.mark.parametrize("target", EARLY)
+def test_answer_before_the_body_is_read_reaches_the_client(target, size, times, post):
+    status, start = EARLY[target]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _number: post(target, size), range(times)))
+    assert [answer.status for answer in answers] == [status] * times
+    assert all(answer.body.startswith(start) for answer in answers)
+
+
+def test_answer_before_the_body_is_read_reaches_a_slow_client(post):
+    assert [post("/early", 1_000_000, pieces=10).status for _time in range(3)] == [401] * 3
+
+
+@pytest.mark.parametrize("target", ["/leave", "/leave_late", "/fail", "/fail?late=1"])
+def test_exception_in_the_app_is_a_500_and_ends_no_worker(target, get, host):
+    before = host.check_output("pgrep -u echo uwsgi")
+    answers = [get(target) for _time in range(8)]
+    assert [answer.status for answer in answers] == [500] * 8
+    assert all("x-late" not in answer.headers for answer in answers)
+    assert host.check_output("pgrep -u echo uwsgi") == before
+
+
+def test_crash_ends_at_most_two_workers(get, host):
+    before = set(host.check_output("pgrep -u echo uwsgi").split())
+    answer = get("/crash", "Accept: application/json")
+    assert answer.status == 502
+    assert answer.told == {"status": 502, "error": "The application ended without an answer.",
+                           "request_id": answer.headers["x-request-id"]}  # fmt: skip
+    deadline = time.monotonic() + 10
+    while len(after := set(host.check_output("pgrep -u echo uwsgi").split())) < len(before):
+        assert time.monotonic() < deadline
+    assert len(before - after) <= 2
+    assert get().status == 200
+
+
+def arrivals(address, target):
+    """At which second each piece of a response arrives."""
+    with socket.create_connection((address, 80), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: echo.test\r\nConnection: close\r\n\r\n".encode())
+        began = time.monotonic()
+        while piece := connection.recv(65536):
+            for number in re.findall(rb"data: (\d)", piece):
+                yield int(number), time.monotonic() - began
+
+
+@pytest.mark.parametrize("target", ["/events", "/events?type=application/json"])
+def test_stream_arrives_piece_by_piece(target, host, addresses):
+    found = dict(arrivals(addresses[host.backend.name], target))
+    assert found[2] - found[0] > 1.5
+
+
+def test_uploaded_file_is_served_and_cannot_run(post, get):
+    assert post("/upload?name=page.html", 100).status == 201
+    answer = get("/media/page.html")
+    assert (answer.status, answer.body) == (200, b"x" * 100)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_link_and_hidden_file_among_uploads_are_not_served(post, get):
+    assert get("/link").status == 200
+    assert get("/media/link.txt").status == 403
+    assert post("/upload?name=.hidden", 10).status == 201
+    assert get("/media/.hidden").status == 404
+
+
+def test_file_of_the_data_is_delivered_only_when_the_app_says_so(get):
+    answer = get("/private?file=/private-files/report.txt")
+    assert (answer.status, answer.body) == (200, b"for you alone\n")
+    assert get("/private-files/report.txt").status == 404
+
+
+def test_data_stays_closed_to_other_accounts(host):
+    assert (
+        host.run("setpriv --reuid=limited --regid=limited --clear-groups cat /srv/flask_apps/echo/shared/media").rc != 0
+    )
+    assert host.run("setpriv --reuid=www-data --regid=www-data --clear-groups ls /srv/flask_apps/echo/shared").rc != 0
+
+
+@pytest.mark.parametrize("name", ["www.echo.test", "old.echo.test:8121"])
+def test_other_names_are_redirected_with_path_and_query(name, get):
+    answer = get("/a//b?c=%20d", host=name)
+    port = ":8121" if ":" in name else ""
+    assert (answer.status, answer.headers["location"]) == (308, f"http://echo.test{port}/a//b?c=%20d")
+
+
+def test_client_beyond_its_rate_gets_429(get):
+    time.sleep(4)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _number: get("/worker", host="limited.test"), range(12)))
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(200) in (2, 3, 4, 5)
+    refused = [answer for answer in answers if answer.status == 429]
+    assert len(refused) == 12 - statuses.count(200)
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+
+
+def test_client_beyond_its_requests_at_a_time_gets_429(get):
+    time.sleep(4)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _number: get("/worker?seconds=1", host="limited.test"), range(4)))
+    assert sorted(answer.status for answer in answers) == [200, 200, 429, 429]
+
+
+def test_request_that_takes_too_long_is_a_504_or_502_with_its_request_id(get):
+    time.sleep(4)
+    answer = get("/worker?seconds=25", host="limited.test")
+    assert answer.status in (502, 504)
+    assert answer.headers["x-request-id"].encode() in answer.body
+
+
+def test_body_beyond_the_limit_is_refused_in_plain_words(post):
+    answer = post("/echo", 18_000_000)
+    assert answer.status == 413
+    assert b"The request body is too large." in answer.body
+
+
+def test_client_that_leaves_during_an_upload_leaves_no_file(host, addresses):
+    def kept():
+        return host.run("ls -l /proc/*/fd | grep -c /var/lib/nginx/body").stdout.strip()
+
+    with socket.create_connection((addresses[host.backend.name], 80), timeout=30) as connection:
+        connection.sendall(
+            b"POST /echo HTTP/1.1\r\nHost: echo.test\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 5_000_000
+        )
+        time.sleep(1)
+        assert kept() == "1"
+    time.sleep(1)
+    assert kept() == "0"
+
+
+def test_journal_of_the_app_has_no_words_of_our_own_hooks(host):
+    words = host.check_output("journalctl --identifier=echo --output=cat")
+    assert "spawned uWSGI worker 1" in words
+    assert "callret" not in words
+    assert "hook" not in words

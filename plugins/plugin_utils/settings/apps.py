@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
@@ -26,9 +27,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers 
 # Linux user names have at most 32 bytes (useradd(8)); the first letter rules out what systemd and nginx would misread.
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?\Z")
-DOMAIN = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*\Z")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+\Z")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -49,7 +48,7 @@ SOURCES = ("path", "git", "archive", "package")
 
 MOMENTS = ("before_switch", "after_switch")
 
-WORKERS = ("processes", "threads", "lazy_apps", "minimum", "max_requests", "max_lifetime_seconds")
+WORKERS = ("processes", "threads", "lazy_apps", "import_threads", "minimum", "max_requests", "max_lifetime_seconds")
 
 
 def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -96,19 +95,6 @@ def _environment(values: Mapping[str, Any], where: str) -> dict[str, str]:
     return result
 
 
-def _static(values: Mapping[str, Any], where: str) -> dict[str, str]:
-    result = {}
-    for prefix, directory in values.items():
-        here = f"{where}.static[{prefix!r}]"
-        if not isinstance(prefix, str) or not URL_PREFIX.match(prefix) or {".", ".."} & set(prefix.split("/")):
-            fail(here, "must be a URL prefix like '/static': a leading slash, no slash at the end, no '..'.")
-        result[prefix] = relative(directory, here)
-    for prefix in result:
-        if any(other.startswith(prefix + "/") for other in result):
-            fail(f"{where}.static[{prefix!r}]", "holds another prefix of the same app: give each a path of its own.")
-    return result
-
-
 def _hooks(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
     """The commands of every moment, each of which can be split into words."""
     result: dict[str, list[str]] = {}
@@ -130,14 +116,6 @@ def _hooks(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
     return result
 
 
-def _domains(values: Iterable[Any], where: str) -> list[str]:
-    result = []
-    for value in values:
-        require(DOMAIN, value, f"{where}.domains", "must be a host name in lower case, like shop.example.com")
-        result.append(str(value))
-    return result
-
-
 def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> dict[str, Any]:
     """What the user set about the workers; None is what the filter `worker_plan` computes, or what is not limited."""
     value = app.get("workers")
@@ -154,6 +132,9 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
     lazy_apps = chosen.get("lazy_apps", mode.lazy_apps)
     if not isinstance(lazy_apps, bool):
         fail(f"{where}.workers.lazy_apps", f"is {lazy_apps!r}, but must be true or false.")
+    import_threads = chosen.get("import_threads", False)
+    if not isinstance(import_threads, bool):
+        fail(f"{where}.workers.import_threads", f"is {import_threads!r}, but must be true or false.")
     if mode.lazy_apps and not lazy_apps:
         sentence = f"is false, but with reload: {reload} every worker loads the app: remove it, or choose another mode."
         fail(f"{where}.workers.lazy_apps", sentence)
@@ -178,7 +159,8 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
         kind: bounded(chosen[kind], 1, 10**9, f"{where}.workers.{kind}", unit) if kind in chosen else None
         for kind, unit in (("max_requests", "requests"), ("max_lifetime_seconds", "seconds"))
     }
-    return {**counted, "threads": counted["threads"] or PROFILES[profile].threads, "lazy_apps": lazy_apps, **limits}
+    threads = counted["threads"] or PROFILES[profile].threads
+    return {**counted, "threads": threads, "lazy_apps": lazy_apps, "import_threads": import_threads, **limits}
 
 
 def _memory(values: Mapping[str, Any], where: str) -> dict[str, int | None]:
@@ -268,8 +250,7 @@ def _one(app: Mapping[str, Any], root: str, run: str) -> dict[str, Any]:
         source=source,
         python=_python(app, source, where),
         environment=_environment(app.get("environment") or {}, where),
-        domains=_domains(app.get("domains") or [], where),
-        static=_static(app.get("static") or {}, where),
+        **site_settings(app, where),
         profile=profile,
         workers=_workers(app, where, profile, reload),
         memory=_memory(app.get("memory") or {}, where),
@@ -294,7 +275,7 @@ def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
         if app["state"] == "absent":
             continue
         # An empty list makes the app the host's default server, of which nginx takes one.
-        for domain in app["domains"] or [""]:
+        for domain in [*(app["domains"] or [""]), *app["redirect_domains"]]:
             if domain in owners and not domain:
                 fail(
                     f"flask_apps[{name}].domains",
@@ -302,8 +283,9 @@ def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
                     "name the domains of the other.",
                 )
             if domain in owners:
+                kind = "domains" if domain in app["domains"] else "redirect_domains"
                 sentence = f"has {domain}, which {owners[domain]} has too: remove it from one of them."
-                fail(f"flask_apps[{name}].domains", sentence)
+                fail(f"flask_apps[{name}].{kind}", sentence)
             owners[domain] = name
 
 

@@ -40,11 +40,11 @@ def given(values: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (values or {}).items() if value not in (None, "")}
 
 
-def relative(value: Any, where: str) -> str:
+def relative(value: Any, where: str, inside: str = "source") -> str:
     if not isinstance(value, str) or not RELATIVE_PATH.match(value) or ".." in value.split("/"):
         fail(
             where,
-            f"is {value!r}, but must be a path inside the app's source: relative, without '..', "
+            f"is {value!r}, but must be a path inside the app's {inside}: relative, without '..', "
             "made of letters, digits and . _ + @ - /.",
         )
     return str(value)

@@ -1,0 +1,127 @@
+"""What nginx does for an app besides passing requests on: names, static files, downloads, streams and limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
+    bounded,
+    fail,
+    given,
+    relative,
+    require,
+)
+
+DOMAIN = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+LIMITS = {"requests_per_second": "requests per second", "burst": "requests", "connections": "connections"}
+YEAR = 365 * 24 * 3600
+# Settings that give URL prefixes to something else than the app as usual.
+PREFIXES = ("static", "media", "protected", "streaming")
+
+
+def _prefix(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not URL_PREFIX.match(value) or {".", ".."} & set(value.split("/")):
+        fail(where, "must be a URL prefix like '/static': a leading slash, no slash at the end, no '..'.")
+    return str(value)
+
+
+def _static(values: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The directory of the source for each URL prefix, and the value of Cache-Control for those that have one."""
+    directories, lifetimes = {}, {}
+    for prefix, value in values.items():
+        here = f"{where}.static[{prefix!r}]"
+        _prefix(prefix, here)
+        options = given(value) if isinstance(value, Mapping) else {"directory": value}
+        unknown = set(options) - {"directory", "max_age", "immutable"}
+        if unknown or "directory" not in options:
+            fail(here, "must be a directory of the source, or a dict with directory, max_age and immutable.")
+        directories[prefix] = relative(options["directory"], here)
+        immutable = options.get("immutable", False)
+        if not isinstance(immutable, bool):
+            fail(f"{here}.immutable", f"is {immutable!r}, but must be true or false.")
+        if immutable or "max_age" in options:
+            age = bounded(options.get("max_age", YEAR), 0, 10 * YEAR, f"{here}.max_age", "seconds")
+            lifetimes[prefix] = f"public, max-age={age}{', immutable' if immutable else ''}"
+    return directories, lifetimes
+
+
+def _of_data(values: Mapping[str, Any], where: str, kind: str) -> dict[str, str]:
+    """Directories of the app's data by URL prefix."""
+    result = {}
+    for prefix, directory in values.items():
+        here = f"{where}.{kind}[{prefix!r}]"
+        result[_prefix(prefix, here)] = relative(directory, here, "data")
+    return result
+
+
+def _names(values: Iterable[Any], where: str, wildcards: bool = True) -> list[str]:
+    result = []
+    for value in values:
+        require(DOMAIN, value, where, "must be a host name in lower case, like shop.example.com")
+        if not wildcards and str(value).startswith("*"):
+            fail(where, f"is {value!r}, but a redirect must lead to one name: write a name without '*'.")
+        result.append(str(value))
+    return result
+
+
+def _limits(values: Mapping[str, Any], where: str) -> dict[str, int]:
+    """Limits for one client address; 0 for none."""
+    found = {
+        kind: bounded(given(values)[kind], 0, 10**6, f"{where}.limits.{kind}", unit) if kind in given(values) else 0
+        for kind, unit in LIMITS.items()
+    }
+    if found["burst"] and not found["requests_per_second"]:
+        fail(f"{where}.limits.burst", "does nothing without limits.requests_per_second: set that too.")
+    return found
+
+
+def site_settings(app: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Complete and check what concerns the site of an app.
+
+    :param app: as the user wrote it.
+    :param where: the app in messages.
+    :raises Refused: with one sentence naming the variable and the cure.
+    """
+    static, lifetimes = _static(app.get("static") or {}, where)
+    found: dict[str, Any] = {
+        "domains": _names(app.get("domains") or [], f"{where}.domains"),
+        "redirect_domains": _names(app.get("redirect_domains") or [], f"{where}.redirect_domains"),
+        "static": static,
+        "static_lifetimes": lifetimes,
+        "media": _of_data(app.get("media") or {}, where, "media"),
+        "protected": _of_data(app.get("protected") or {}, where, "protected"),
+        "streaming": [_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
+        "limits": _limits(app.get("limits") or {}, where),
+    }
+    if found["redirect_domains"]:
+        if not found["domains"]:
+            fail(f"{where}.redirect_domains", "has nowhere to lead to: set domains, whose first one they lead to.")
+        _names(found["domains"][:1], f"{where}.domains[0]", wildcards=False)
+    owners: dict[str, str] = {}
+    for kind in PREFIXES:
+        for prefix in found[kind]:
+            if prefix in owners:
+                fail(f"{where}.{kind}", f"has {prefix}, which {owners[prefix]} has too: remove it from one of them.")
+            owners[prefix] = kind
+    for kind in ("static", "media", "protected"):
+        for prefix in found[kind]:
+            if any(other.startswith(prefix + "/") for other in owners):
+                fail(
+                    f"{where}.{kind}[{prefix!r}]", "holds another prefix of the same app: give each a path of its own."
+                )
+    return found
+
+
+def data_directories(app: Mapping[str, Any]) -> list[str]:
+    """Directories of the app's data from which nginx delivers files, those above them first.
+
+    :param app: completed by `complete_apps`.
+    """
+    found = set()
+    for directory in [*app["media"].values(), *app["protected"].values()]:
+        parts = directory.split("/")
+        found |= {"/".join(parts[: count + 1]) for count in range(len(parts))}
+    return sorted(found)
