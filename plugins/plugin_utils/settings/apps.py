@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
@@ -209,6 +210,11 @@ def _python(app: Mapping[str, Any], source: Mapping[str, Any], where: str) -> di
 def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     health = {"path": "/", "status": 200, **given(values)}
     require(URL_PATH, health["path"], f"{where}.health.path", "must be a path like '/healthz'")
+    bare = health["path"].partition("?")[0]
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%00", bare) or {".", ".."} & set(unquote(bare).split("/")):
+        fail(
+            f"{where}.health.path", f"is {health['path']!r}, but must have no '.' or '..' and no broken escapes in it."
+        )
     status = bounded(health["status"], 100, 599, f"{where}.health.status", "an HTTP status")
     return {"path": health["path"], "status": status}
 
