@@ -232,3 +232,24 @@ def test_no_value_is_in_a_diff(environment):
 
 def test_diff_of_no_file_is_empty():
     assert shown(None) == ""
+
+
+EDITED = [
+    '; environment = {"KEY": "s3cret"}',
+    "# s3cret",
+    "[env s3cret]",
+    "env = KEY=s3cret",
+    "  KEY: s3cret",
+    "s3cret",
+    "Key = s3cret",
+]
+
+
+@pytest.mark.parametrize("line", EDITED)
+@pytest.mark.parametrize("section", ["[launch]\n", "[uwsgi]\n"])
+def test_line_of_another_hand_is_not_shown_but_its_change_is(section, line):
+    text = config().render()
+    found = shown(text.replace(section, f"{section}{line}\n"))
+    assert "s3cret" not in found
+    assert found != shown(text)
+    assert found != shown(text.replace(section, f"{section}{line} more\n"))

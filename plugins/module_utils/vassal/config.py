@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,10 @@ WHY = {
     "no-orphans": "No worker goes on after its master.",
     "disable-logging": "nginx logs the requests; clients that leave early are no error.",
 }
+TOP = ["; Ansible managed", "[launch]", "; Read by the program that starts vassals, not by uWSGI."]
+# What a diff may show: our own comments, and settings of the launch section.
+COMMENTS = frozenset([*TOP, *(f"; {why}" for why in WHY.values())])
+SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients"))
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,8 @@ class Config:
     def body(self) -> str:
         """The file without the header of its generation."""
         launch = {**self.launch, "environment": json.dumps(self.launch.get("environment", {}), sort_keys=True)}
-        lines = ["; Ansible managed", "[launch]", "; Read by the program that starts vassals, not by uWSGI."]
-        lines += [f"{key} = {launch[key]}" for key in sorted(launch)]
-        lines += ["", "[uwsgi]", *explained(self.options)]
-        return "\n".join([*lines, ""])
+        settings = [f"{key} = {launch[key]}" for key in sorted(launch)]
+        return "\n".join([*TOP, *settings, "", "[uwsgi]", *explained(self.options), ""])
 
     def render(self) -> str:
         """The file."""
@@ -192,17 +195,43 @@ def explained(options: Iterable[tuple[str, str]]) -> list[str]:
     return lines
 
 
+def is_harmless(line: str, section: str) -> bool:
+    """Whether a diff may show a line: one as `Config` writes it, that is not the environment."""
+    name, sign, _value = line.partition(" = ")
+    if not sign or line.startswith(";"):
+        return line in COMMENTS or bool(re.fullmatch(r"(\[[a-z]+\])?", line))
+    if section == "uwsgi":
+        return bool(re.fullmatch(r"(?!env)[a-z0-9-]+", name))
+    return name in SHOWN
+
+
 def shown(text: str | None) -> str:
-    """A vassal file as a diff may show it: of the environment only the names, and whether values changed."""
+    """A vassal file as a diff may show it: of the environment only the names, and whether values changed.
 
-    def names(match: re.Match[str]) -> str:
-        try:
-            listed = ", ".join(sorted(dict(json.loads(match.group(1)))))
-        except (TypeError, ValueError):  # edited by hand
-            listed = "unreadable"
-        digest = hashlib.sha256(match.group(1).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        return f"environment = {listed} (values: {digest})"
+    A person may have edited the file. Of lines that are not as `Config` writes them, the diff shows only a digest: they
+    may hold the environment in a notation of their own, such as a comment.
+    """
+    names = ", ".join(sorted(Config.parse(text or "").environment)) or "unreadable"
+    marked: list[tuple[bool, str]] = []
+    section = ""
+    for line in (text or "").split("\n"):
+        if line.startswith("["):
+            section = line[1:-1]
+        inside = not line and bool(marked) and not marked[-1][0]  # a blank line of a value over several lines
+        marked.append((is_harmless(line, section) and not inside, line))
+    result: list[str] = []
+    for harmless, block in itertools.groupby(marked, key=lambda mark: mark[0]):
+        lines = [line for _harmless, line in block]
+        result += lines if harmless else [summary("\n".join(lines), names)]
+    return "\n".join(result)
 
-    # As generously as the wrapper's parser: a person may have written it over several lines.
-    setting = r"^[ \t]*environment[ \t]*=[ \t]*(.*(?:\n+[ \t].*)*)$"
-    return re.sub(setting, names, text or "", flags=re.MULTILINE | re.IGNORECASE)
+
+def summary(hidden: str, names: str) -> str:
+    """What a diff shows in place of hidden lines.
+
+    :param names: those of the variables in the environment.
+    """
+    digest = hashlib.sha256(hidden.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    if re.search(r"^\s*environment\s*=", hidden, re.MULTILINE | re.IGNORECASE):
+        return f"environment = {names} (values: {digest})"
+    return f"; edited by hand, not shown ({digest})"
