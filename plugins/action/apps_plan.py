@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,16 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
     check_root,
     check_stop_timeout,
 )
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_acme
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sources import bundles
 
@@ -28,6 +30,9 @@ SERVICES = ("nginx.service", "emperor.service")
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+    "tls": {"type": "dict", "default": {}, "no_log": True},
+    "acme": {"type": "dict", "default": {}, "no_log": True},
+    "hook": {"type": "str", "default": ""},
     "only": {"type": "list", "elements": "str", "default": []},
     "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look"], "default": "deploy"},
     "release": {"type": "str", "default": ""},
@@ -50,9 +55,61 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep": {"type": "int", "required": True},
     "pip_arguments": {"type": "list", "elements": "str", "default": []},
     "port": {"type": "int", "required": True},
+    "https_port": {"type": "int", "required": True},
     "writable_paths": {"type": "list", "elements": "str", "required": True},
     "stop_timeout": {"type": "int"},
 }
+
+
+class Certificates:
+    """The certificates of the apps at work: the settings, checked, and what they mean for the host.
+
+    :param chosen: completed by `complete_apps`.
+    :param options: of this plugin.
+    :param read: reads a file of this machine.
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+
+    def __init__(self, chosen: list[Mapping[str, Any]], options: Mapping[str, Any], read: Callable[[str], str]) -> None:
+        self.acme: dict[str, Any] = {}
+        self.host_files: list[dict[str, str]] = []
+        self.location: list[dict[str, str]] = []
+        # To look at a host, no file of this machine is needed.
+        works = options["purpose"] != "look"
+        self.texts = {app["name"]: provided(app, options["base"], read) for app in chosen if works}
+        if works and any(certificate_plan.https(app) and app["tls"]["mode"] == "acme" for app in chosen):
+            self.acme = complete_acme(options["acme"])
+            ca = ca_text(self.acme, options["base"], read)
+            self.host_files = certificate_plan.host_files(options["hook"], ca)
+            self.location = [certificate_plan.location(os.path.dirname(options["sites"]))]
+
+    def paths(self) -> list[str]:
+        """The files of the host to look at."""
+        return [entry["path"] for entry in (*self.host_files, *self.location)]
+
+    def compare(self, wanted: list[Wanted], host: Host, state: dict[str, Any]) -> dict[str, Any]:
+        """What is to be done, without a secret; also notes it for the plan, and for the templates in `state`."""
+        found = state["certificates"]
+        for one in wanted:
+            if one.tls and self.texts:
+                text = self.texts[one.name]
+                one.certificate = certificate_plan.todo(one.app, found.get(one.name), text, self.acme)
+        state["redirected"] = [
+            app["name"] for app in host.apps if certificate_plan.redirected(app, found.get(app["name"]))
+        ]
+        state["https"] = bool(found) or any(certificate_plan.https(app) for app in host.apps)
+        entries = [*self.host_files, *self.location]
+        return {
+            "todo": [one.name for one in wanted if one.certificate],
+            "acme": bool(self.acme),
+            "files": self.host_files,
+            "location": self.location,
+            "files_differ": not all(certificate_plan.right(entry, state["files"][entry["path"]]) for entry in entries),
+            "missing": [one.name for one in wanted if one.tls and not found.get(one.name, {}).get("there")],
+            "unused": certificate_plan.unused([one.app for one in wanted], found),
+            "found": list(found),
+            "lines": certificate_plan.lines([one.app for one in wanted], found),
+        }
 
 
 class ActionModule(ActionBase):
@@ -65,11 +122,12 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         try:
             host = self._settings(options)
+            chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]
+            certificates = Certificates(chosen, options, self._loader.get_text_file_contents)
             if options["purpose"] == "check":
                 return {"changed": False}
-            chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]
             wanted = self._wanted(chosen, host, options)
-            state = self._look(wanted, host, options, task_vars)
+            state = self._look(wanted, host, options, certificates, task_vars)
             if state.get("failed") or state.get("unreachable"):
                 return state
             host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
@@ -77,7 +135,8 @@ class ActionModule(ActionBase):
             plan.check_host(host, wanted, state)
             if options["purpose"] == "rollback":
                 wanted = [self._target(one, state["apps"][one.name]["releases"], options["release"]) for one in wanted]
-            return self._compare(wanted, host, state, options, task_vars)
+            answer = {"certificates": certificates.compare(wanted, host, state)}
+            return answer | self._compare(wanted, host, state, options, task_vars)
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
 
@@ -86,13 +145,13 @@ class ActionModule(ActionBase):
 
         :raises Refused: with one sentence that names the variable and the cure.
         """
-        apps = complete_apps(options["apps"], root=options["root"], run=options["run"])
+        apps = complete_apps(options["apps"], root=options["root"], run=options["run"], tls=options["tls"])
         check_only(options["only"], apps)
         check_root(options["root"], options["writable_paths"])
         host = Host(
             apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],
             backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"], sites=options["sites"],
-            pip_arguments=options["pip_arguments"],
+            port=options["port"], https_port=options["https_port"], pip_arguments=options["pip_arguments"],
         )  # fmt: skip
         for app in apps:
             if app["state"] == "present":
@@ -123,7 +182,12 @@ class ActionModule(ActionBase):
         ]
 
     def _look(
-        self, wanted: list[Wanted], host: Host, options: Mapping[str, Any], task_vars: dict[str, Any]
+        self,
+        wanted: list[Wanted],
+        host: Host,
+        options: Mapping[str, Any],
+        certificates: Certificates,
+        task_vars: dict[str, Any],
     ) -> dict[str, Any]:
         """Look at the host, for all apps at once."""
         units = [*SERVICES, *(one.socket_unit for one in wanted if one.app["state"] == "present")]
@@ -131,10 +195,9 @@ class ActionModule(ActionBase):
             "apps": [plan.question(one, host, rollback=options["purpose"] != "deploy") for one in wanted],
             "directory": options["directory"],
             "root": options["root"],
-            "files": [*plan.paths_of(wanted, host), options["root"], options["shared"]],
+            "files": [*plan.paths_of(wanted, host), options["root"], options["shared"], *certificates.paths()],
             "nginx": os.path.dirname(options["sites"]),
             "units": units,
-            "port": options["port"],
         }
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         return answer
@@ -157,8 +220,9 @@ class ActionModule(ActionBase):
         return Wanted(one.app, release=target, label=label)
 
     def _site(self, one: Wanted, template: str, task_vars: dict[str, Any]) -> str:
-        """The text of nginx's site of an app. Its environment is out of the template's reach."""
+        """The text of nginx's site of an app. Its environment and its key are out of the template's reach."""
         shown = {key: value for key, value in one.app.items() if key != "environment"}
+        shown["tls"] = {key: value for key, value in one.app["tls"].items() if key != "key"}
         return render(self, template, {**task_vars, "__flask_apps_app": shown})
 
     def _compare(
@@ -183,9 +247,9 @@ class ActionModule(ActionBase):
         answer["found"] = state["found"]
         answer["unlisted"] = [name for name in state["found"] if name not in listed]
         answer["services"] = {name: state["units"][name] for name in SERVICES}
-        answer["machine"] = state["machine"]
         # The interpreter that Ansible found for its first module on the host: so it need not look again.
         answer["ansible_facts"] = state.get("ansible_facts", {})
+        answer |= {name: state[name] for name in ("machine", "https", "redirected")}
         answer["nginx_outdated"] = state["nginx_outdated"]
         text = render(self, options["shared_template"], {**task_vars, "__flask_apps_plan": state})
         answer["host_differs"] = plan.host_differs(state, options["root"], options["shared"], text)
@@ -198,7 +262,7 @@ class ActionModule(ActionBase):
     def _facts(self, one: Wanted, host: Host, state: dict[str, Any]) -> dict[str, Any]:
         """What the tasks of an app need to know of it."""
         if one.app["state"] == "absent":
-            return {"differs": list(one.differs)}
+            return {"differs": list(one.differs), "health": "", "certificate_problem": ""}
         found = state["apps"][one.name]
         releases = found["releases"]
         known = [release["id"] for release in releases["releases"]]
@@ -220,5 +284,8 @@ class ActionModule(ActionBase):
             "site": one.site,
             "site_path": plan.site_path(one.name, host),
             "health_host": one.health_host,
+            "port": host.https_port if one.tls else host.port,
+            "tls": one.tls,
+            "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
             "health": found["health"],
         }

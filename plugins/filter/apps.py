@@ -31,6 +31,10 @@ options:
     description: Directory under which every app gets a directory for its sockets.
     type: str
     default: /run/emperor
+  tls:
+    description: The value of C(flask_apps_tls).
+    type: dict
+    default: {}
 author:
   - flaskops maintainers (@flaskops)
 """
@@ -49,7 +53,7 @@ _value:
 """
 
 
-def apps(entries: Iterable[Mapping[str, Any]], **options: str) -> list[dict[str, Any]]:
+def apps(entries: Iterable[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]:
     """Complete and check a list of apps, see `complete_apps`.
 
     :raises AnsibleFilterError: with one sentence naming the variable and the cure.

@@ -51,6 +51,15 @@ def missing(packages: Collection[str]) -> list[str]:
     return [name for name in packages if name not in installed]
 
 
+def output(command: list[str]) -> str:
+    """What a program says, on either channel; empty when it is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout + done.stderr
+
+
 def parse_time(text: str) -> float:
     """Seconds since 1970 of a systemd timestamp like ``Sun 2026-11-22 11:56:50.123456 UTC``; 0 for none."""
     words = text.split()

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
+import ssl
 
 
-def check(port: int, host: str, path: str, status: int, generation: str = "", patience: float = 60) -> str:
+def encrypted(port: int, host: str, patience: float) -> ssl.SSLSocket:
+    """A TLS connection to nginx by the name of a site. Its certificate is not judged: that is not the app's health."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), patience), server_hostname=host)
+
+
+def check(
+    port: int, host: str, path: str, status: int, generation: str = "", patience: float = 60, tls: bool = False
+) -> str:
     """Send one health check.
 
     :param port: port of nginx on this host.
@@ -15,10 +27,13 @@ def check(port: int, host: str, path: str, status: int, generation: str = "", pa
     :param status: status that the app must answer.
     :param generation: what the instance must answer in the header X-Vassal; anything when empty.
     :param patience: seconds for the connection and for each read.
+    :param tls: whether to send it by HTTPS.
     :returns: what clients get instead; empty when the answer is right.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
+        if tls:
+            connection.sock = encrypted(port, host, patience)
         connection.request("GET", path, headers={"Host": host, "Connection": "close"})
         answer = connection.getresponse()
         body = answer.read(300)

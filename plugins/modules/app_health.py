@@ -22,6 +22,10 @@ options:
     description: Port of nginx.
     type: int
     default: 80
+  tls:
+    description: Whether to send it by HTTPS. The certificate is not judged.
+    type: bool
+    default: false
   host:
     description: Host header of the request.
     type: str
@@ -80,6 +84,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "port": {"type": "int", "default": 80},
+            "tls": {"type": "bool", "default": False},
             "host": {"type": "str", "required": True},
             "path": {"type": "str", "default": "/"},
             "status": {"type": "int", "default": 200},

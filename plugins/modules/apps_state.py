@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.observe import observe
 
@@ -31,7 +31,8 @@ options:
     description:
       - The apps. Each has C(name), C(home), C(static), C(keep), the ID of the wanted C(release), what the module
         M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
-        C(health_status), C(health_host)), and C(patience), seconds to wait for its answers.
+        C(health_status), C(health_host)), C(patience), seconds to wait for its answers, and the C(port) of nginx to
+        which its health check goes, by HTTPS if C(tls).
     type: list
     elements: dict
     required: true
@@ -57,10 +58,6 @@ options:
     description: Directory of nginx's configuration.
     type: path
     default: /etc/nginx
-  port:
-    description: Port of nginx, to which health checks go.
-    type: int
-    default: 80
 attributes:
   check_mode:
     description: Only reads.
@@ -103,10 +100,15 @@ nginx_outdated:
   description: Whether nginx does not run, or its configuration changed after it last read it.
   type: bool
   returned: always
+certificates:
+  description: For every app that has a certificate what is known of it.
+  type: dict
+  returned: always
 machine:
   description:
     - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
-      C(ipv6) addresses, and whether the kernel can limit the memory of apps (C(limits), control groups of version 2).
+      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits), control groups of version 2), and
+        the version of C(nginx), of which there may be none yet.
   type: dict
   returned: always
 """
@@ -114,7 +116,7 @@ machine:
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 AT_ONCE = 8  # health checks at a time
 DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200, "health_host": "localhost",
-            "patience": 10}  # fmt: skip
+            "patience": 10, "port": 80, "tls": False}  # fmt: skip
 
 
 def name_of(number: int, database: Any) -> str:
@@ -164,6 +166,7 @@ def machine() -> dict[str, Any]:
     with contextlib.suppress(OSError), open("/proc/net/if_inet6", encoding="ascii") as file:
         ipv6 = any(line.split()[-1] != "lo" for line in file)
     name, version = system.distribution()
+    told = system.output(["nginx", "-v"])
     return {
         "distribution": name,
         "version": version,
@@ -171,6 +174,7 @@ def machine() -> dict[str, Any]:
         "memory": int(total[1]) // 1024 if total else 0,
         "ipv6": ipv6,
         "limits": os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+        "nginx": [int(number) for number in re.findall(r"[0-9]+", told)[:2]],
     }
 
 
@@ -181,12 +185,13 @@ def on_host(directory: str, root: str) -> list[str]:
     return sorted(names)
 
 
-def look(app: dict[str, Any], directory: str, port: int) -> dict[str, Any]:
+def look(app: dict[str, Any], directory: str) -> dict[str, Any]:
     """Everything about one app."""
     app = {**DEFAULTS, "directory": directory, **app}
     health = ""
     if app.get("check", True):
-        health = web.check(port, app["health_host"], app["health_path"], app["health_status"], patience=app["patience"])
+        asked = (app["port"], app["health_host"], app["health_path"], app["health_status"])
+        health = web.check(*asked, patience=app["patience"], tls=app["tls"])
     return {
         "account": account(app["name"]),
         "releases": observation.observe(
@@ -207,19 +212,19 @@ def main() -> None:
             "files": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "nginx": {"type": "path", "default": "/etc/nginx"},
-            "port": {"type": "int", "default": 80},
         },
         supports_check_mode=True,
     )
     params = module.params
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda app: look(app, params["directory"], params["port"]), params["apps"]))
+        found = list(pool.map(lambda app: look(app, params["directory"]), params["apps"]))
     module.exit_json(
         changed=False,
         apps={app["name"]: state for app, state in zip(params["apps"], found)},
         files={path: describe(path) for path in params["files"]},
         units=system.units(params["units"]),
         found=on_host(params["directory"], params["root"]),
+        certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
         machine=machine(),
         nginx_outdated=system.outdated("nginx.service", [params["nginx"]]),
     )

@@ -34,6 +34,8 @@ class Host:
     :ivar pip_arguments: for every installation.
     :ivar keep: releases that stay.
     :ivar sites: directory of nginx's sites.
+    :ivar port: of nginx, for HTTP.
+    :ivar https_port: of nginx, for HTTPS.
     :ivar cpus: processors, known once the host was looked at.
     :ivar memory: MiB, like that.
     """
@@ -46,6 +48,8 @@ class Host:
     web_group: str
     keep: int
     sites: str
+    port: int = 80
+    https_port: int = 443
     pip_arguments: Sequence[str] = ()
     cpus: int = 0
     memory: int = 0
@@ -64,6 +68,7 @@ class Wanted:
     :ivar bundle: archive of its source on the controller; empty for a package and for a rollback.
     :ivar packages: what pip installs besides the requirements.
     :ivar site: text of nginx's site.
+    :ivar certificate: what is to be done about its certificate, as a phrase for a person.
     :ivar differs: what is not as it should be, each with a phrase for a person, which may be empty.
     """
 
@@ -73,6 +78,7 @@ class Wanted:
     bundle: str = ""
     packages: Sequence[str] = ()
     site: str = ""
+    certificate: str = ""
     differs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -87,6 +93,11 @@ class Wanted:
     def socket_unit(self) -> str:
         """The unit by which systemd holds the app's listening socket."""
         return f"emperor@{self.name}.socket"
+
+    @property
+    def tls(self) -> bool:
+        """Whether it is to be served by HTTPS."""
+        return bool(self.app["state"] == "present" and self.app["tls"]["mode"] != "off")
 
     @property
     def health_host(self) -> str:
@@ -174,6 +185,8 @@ def question(wanted: Wanted, host: Host, rollback: bool = False) -> dict[str, An
         "health_status": app["health"]["status"],
         "health_host": wanted.health_host,
         "patience": min(app["max_start_seconds"], PATIENCE),
+        "port": host.https_port if wanted.tls else host.port,
+        "tls": wanted.tls,
     }
 
 
@@ -340,7 +353,7 @@ def table(wanted: Sequence[Wanted], unlisted: Sequence[str]) -> list[str]:
     width = max([len(one.name) for one in wanted], default=0)
     lines = []
     for one in wanted:
-        said = ", ".join(phrase for phrase in one.differs.values() if phrase)
+        said = ", ".join(phrase for phrase in (*one.differs.values(), one.certificate) if phrase)
         lines.append(f"{one.name.ljust(width)}  {said or 'unchanged'}")
     if unlisted:
         lines.append(

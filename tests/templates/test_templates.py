@@ -24,7 +24,8 @@ ROLES = Path(__file__).parents[2] / "roles"
 SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
 OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
 RELEASE = "3f2a9c01d4e5"
-MACHINE = {"cpus": 2, "memory": 8000, "ipv6": True, "limits": True}
+MACHINE = {"cpus": 2, "memory": 8000, "ipv6": True, "limits": True, "nginx": [1, 26]}
+PLAN = {"apps": {"shop": {"release": RELEASE}}, "redirected": [], "https": False}
 SIZE = {"total": 40 << 20, "private": 10 << 20, "rss": 35 << 20}  # bytes
 
 
@@ -39,7 +40,7 @@ def variables(app, changes, loader):
         flask_apps=[OTHER, {**SHOP, **app}],
         role_path=str(ROLES / "uwsgi"),
         __flask_apps_name="shop",
-        __flask_apps_plan={"apps": {"shop": {"release": RELEASE}}, "machine": MACHINE},
+        __flask_apps_plan={**PLAN, "machine": MACHINE},
         __flask_apps_size=SIZE,
     )
     found.update(changes)
@@ -283,7 +284,7 @@ def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
         text = (ROLES / "flask_apps/tasks" / file).read_text()
         return re.findall(r"include_tasks: (\S+)", text)
 
-    assert tasks("apply.yml") == ["absent.yml", "build.yml", "switch.yml"]
+    assert tasks("apply.yml") == ["absent.yml", "certificates.yml", "build.yml", "switch.yml"]
     assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()
     assert "switch.yml" not in (ROLES / "flask_apps/tasks/build.yml").read_text()
     assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()
@@ -599,7 +600,9 @@ def test_the_default_server_is_exactly_the_app_without_domains():
 
 def test_a_host_without_ipv6_listens_without_it():
     # nginx would not start there with such an address.
-    text = render("site.conf.j2", __flask_apps_plan={"machine": {**MACHINE, "ipv6": False}}, flask_apps_http_port=8080)
+    text = render(
+        "site.conf.j2", __flask_apps_plan={**PLAN, "machine": {**MACHINE, "ipv6": False}}, flask_apps_http_port=8080
+    )
     assert directives(nginx(text), "server", "listen") == [["8080", "default_server"]]
 
 
@@ -648,12 +651,94 @@ def test_request_that_no_instance_took_gets_retry_after():
 
 def test_a_host_name_that_no_app_has_is_misdirected_by_the_first_server():
     shared = nginx(render("flask_apps.conf.j2"))
-    assert directives(shared, "server", "return") == [["421"]]
+    assert directives(shared, "server", "location /", "return") == [["421"]]
     assert directives(shared, "server", "listen") == [["80"], ["[::]:80"]]  # not default_server: another one may be it
     # nginx reads a request by these settings of its default server.
     site = nginx(render("site.conf.j2"))
     for name in ("merge_slashes", "client_header_buffer_size", "large_client_header_buffers", "lingering_close"):
         assert directives(shared, "server", name) == directives(site, "server", name) != []
+
+
+TLS = {"domains": ["shop.example.com"], "tls": {"mode": "acme", "hsts_seconds": 300}}
+
+
+def planned(nginx_version=(1, 26), redirected=("shop",), **machine):
+    """What the templates know of a host that serves the shop by HTTPS."""
+    machine = {**MACHINE, "nginx": list(nginx_version), **machine}
+    return {**PLAN, "machine": machine, "redirected": list(redirected), "https": True}
+
+
+def servers(text):
+    return [block[-1] for block in nginx(text) if block[0] == "server"]
+
+
+@pytest.mark.parametrize(
+    ("version", "parameters", "directive"),
+    [((1, 22), ["ssl", "http2"], []), ((1, 26), ["ssl"], [["on"]]), ((), ["ssl"], [["on"]])],
+)
+def test_http_2_is_written_as_each_nginx_reads_it(version, parameters, directive):
+    for template in ("site.conf.j2", "flask_apps.conf.j2"):
+        (server, *_redirect) = servers(render(template, TLS, __flask_apps_plan=planned(version)))
+        listen = [one for one in directives(server, "listen") if "ssl" in one]
+        assert listen == [["443", *parameters], ["[::]:443", *parameters]]
+        assert directives(server, "http2") == directive
+
+
+def test_site_with_a_certificate_is_served_by_https_and_http_is_redirected_except_for_the_ca():
+    server, redirect = servers(render("site.conf.j2", TLS, __flask_apps_plan=planned()))
+    assert directives(server, "listen") == [["443", "ssl"], ["[::]:443", "ssl"]]
+    assert directives(server, "ssl_certificate") == directives(server, "ssl_certificate_key") != []
+    assert directives(redirect, "listen") == [["80"], ["[::]:80"]]
+    assert directives(redirect, "server_name") == directives(server, "server_name") == [["shop.example.com"]]
+    assert directives(redirect, "include") == [["certificates/*.location"]]
+    assert directives(redirect, "location /", "return") == [["308", "https://$host$request_uri"]]
+    # A request that is too large for the app is not told so before, but by the app's own server.
+    for name in ("client_max_body_size", "large_client_header_buffers"):
+        assert directives(redirect, name) == directives(server, name) != []
+
+
+def test_redirect_names_a_port_that_is_not_the_usual_one():
+    _server, redirect = servers(render("site.conf.j2", TLS, __flask_apps_plan=planned(), flask_apps_https_port=8443))
+    assert directives(redirect, "location /", "return") == [["308", "https://$host:8443$request_uri"]]
+
+
+def test_site_without_a_certificate_of_the_ca_yet_is_served_both_ways_and_promises_nothing():
+    (server,) = servers(render("site.conf.j2", TLS, __flask_apps_plan=planned(redirected=())))
+    assert [one[0] for one in directives(server, "listen")] == ["80", "[::]:80", "443", "[::]:443"]
+    assert directives(server, "include") == [["certificates/*.location"]]
+    assert "Strict-Transport-Security" not in str(server)
+
+
+def test_site_by_http_has_no_word_of_tls():
+    (server,) = servers(render("site.conf.j2"))
+    assert [one[0] for one in directives(server, "listen")] == ["80", "[::]:80"]
+    assert not re.search("ssl|443|Strict-Transport", render("site.conf.j2"))
+    assert not re.search("ssl|443", render("flask_apps.conf.j2"))
+
+
+def test_hsts_is_sent_wherever_a_location_has_headers_of_its_own_and_not_by_the_app():
+    app = {**TLS, "static": {"/s": {"directory": "s", "max_age": 9}}, "media": {"/m": "m"}}
+    server, redirect = servers(render("site.conf.j2", app, __flask_apps_plan=planned()))
+    places = [server, *(one[-1] for one in server if one[0] == "location" and directives(one[-1], "add_header"))]
+    assert len(places) == 8
+    for place in places:
+        assert ["Strict-Transport-Security", '"max-age=300"', "always"] in directives(place, "add_header")
+    assert ["Strict-Transport-Security"] in directives(server, "uwsgi_hide_header")
+    assert "Strict-Transport-Security" not in str(redirect)
+
+
+def test_handshake_for_a_name_that_no_app_has_is_refused_by_the_first_server():
+    (server,) = servers(render("flask_apps.conf.j2", TLS, __flask_apps_plan=planned()))
+    assert directives(server, "ssl_reject_handshake") == [["on"]]
+
+
+def test_tls_is_mozillas_intermediate():
+    (http,) = [block[-1] for block in nginx(render("nginx.conf.j2")) if block[0] == "http"]
+    assert directives(http, "ssl_protocols") == [["TLSv1.2", "TLSv1.3"]]
+    assert directives(http, "ssl_session_tickets") == directives(http, "ssl_prefer_server_ciphers") == [["off"]]
+    ((ciphers,),) = directives(http, "ssl_ciphers")
+    assert all(re.fullmatch("ECDHE-(ECDSA|RSA)-(AES(128|256)-GCM|CHACHA20).*", one) for one in ciphers.split(":"))
+    assert directives(http, "ssl_stapling") == []
 
 
 @pytest.mark.parametrize("trusted", [[], ["192.0.2.1", "10.0.0.0/8"]])

@@ -35,6 +35,7 @@ def test_a_short_entry_gets_every_default():
         "environment": {},
         "domains": [],
         "redirect_domains": [],
+        "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": ""},
         "static": {},
         "static_lifetimes": {},
         "media": {},

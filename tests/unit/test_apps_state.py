@@ -10,7 +10,11 @@ from ansible_collections.flaskops.emperor.plugins.modules import apps_state
 @pytest.fixture
 def look(run_module, tmp_path, monkeypatch):
     """Look at a host that is below tmp_path."""
-    monkeypatch.setattr(web, "check", lambda port, host, path, status, patience: f"get {port} {host}{path} {status}")
+
+    def check(port, host, path, status, patience, tls):
+        return f"get {port} {host}{path} {status}{' by HTTPS' if tls else ''}"
+
+    monkeypatch.setattr(web, "check", check)
     monkeypatch.setattr(system, "units", lambda names: dict.fromkeys(names, "told"))
 
     def run(*apps, **more):
@@ -31,14 +35,17 @@ def app(tmp_path, name="shop", **more):
 
 
 def test_bare_host_is_looked_at_without_a_failure(look, tmp_path):
-    one = app(tmp_path, name="no-such-user", health_host="shop.test", health_path="/healthz", health_status=204)
-    answer = look(one, files=[f"{tmp_path}/nowhere"], units=["nginx.service"], port=8080, check=True)
+    health = {"health_host": "shop.test", "health_path": "/healthz", "health_status": 204, "port": 8443, "tls": True}
+    one = app(tmp_path, name="no-such-user", **health)
+    nowhere = {"files": [f"{tmp_path}/nowhere"], "nginx": f"{tmp_path}/nowhere"}
+    answer = look(one, units=["nginx.service"], check=True, **nowhere)
     assert not answer["failed"]
     assert not answer["changed"]
     found = answer["apps"]["no-such-user"]
     assert found["account"] is None
     assert found["releases"]["releases"] == found["vassal"]["slots"] == []
-    assert found["health"] == "get 8080 shop.test/healthz 204"
+    assert found["health"] == "get 8443 shop.test/healthz 204 by HTTPS"
+    assert answer["certificates"] == {}
     assert answer["files"] == {f"{tmp_path}/nowhere": None}
     assert answer["units"] == {"nginx.service": "told"}
     assert answer["found"] == []

@@ -52,6 +52,14 @@ CASES = {
     "no callable": (apps(shop(app=None)), ["flask_apps[shop].app", "module:callable"]),
     "callable without module": (apps(shop(app="create_app()")), ["flask_apps[shop].app", "module:callable"]),
     "callable with arguments": (apps(shop(app="shop:create_app('x')")), ["flask_apps[shop].app"]),
+    "HTTPS by a CA without a name": (
+        apps(shop(tls={"mode": "acme"})),
+        ["flask_apps[shop].domains", "names to certify"],
+    ),
+    "certificate that is not there": (
+        apps(shop(tls={"mode": "provided", "certificate": "none.pem", "key": "none.key"})),
+        ["flask_apps[shop].tls.certificate", "none.pem", "is no file"],
+    ),
     "no source": (apps(shop(source=None)), ["flask_apps[shop].source", "exactly one"]),
     "two sources": (apps(shop(source__package="shop==1")), ["flask_apps[shop].source", "path and package"]),
     "source that is not there": (

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
@@ -219,7 +220,7 @@ def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     return {"path": health["path"], "status": status}
 
 
-def _one(app: Mapping[str, Any], root: str, run: str) -> dict[str, Any]:
+def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | None) -> dict[str, Any]:
     name = app.get("name")
     require(
         NAME,
@@ -251,12 +252,14 @@ def _one(app: Mapping[str, Any], root: str, run: str) -> dict[str, Any]:
     }
     max_body_size = app.get("max_body_size") or "16m"
     require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
+    site = site_settings(app, where)
     complete.update(
         app=app["app"],
         source=source,
         python=_python(app, source, where),
         environment=_environment(app.get("environment") or {}, where),
-        **site_settings(app, where),
+        **site,
+        tls=complete_tls(app.get("tls"), tls, [*site["domains"], *site["redirect_domains"]], where),
         profile=profile,
         workers=_workers(app, where, profile, reload),
         memory=_memory(app.get("memory") or {}, where),
@@ -296,15 +299,19 @@ def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
 
 
 def complete_apps(
-    apps: Iterable[Mapping[str, Any]], root: str = "/srv/flask_apps", run: str = "/run/emperor"
+    apps: Iterable[Mapping[str, Any]],
+    root: str = "/srv/flask_apps",
+    run: str = "/run/emperor",
+    tls: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Fill in and check every app of the list.
 
     :param apps: the value of ``flask_apps``, types already checked by the role's argument specification.
     :param root: directory that holds one directory per app.
     :param run: directory that holds one directory of sockets per app.
+    :param tls: the value of ``flask_apps_tls``: HTTPS of all apps, as far as they do not set their own.
     :raises Refused: with one sentence naming the variable and the cure.
     """
-    result = [_one(app, root.rstrip("/"), run.rstrip("/")) for app in apps]
+    result = [_one(app, root.rstrip("/"), run.rstrip("/"), tls) for app in apps]
     _unique(result)
     return result

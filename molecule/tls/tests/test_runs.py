@@ -1,0 +1,174 @@
+"""What runs and renewals do to certificates, one after the other, while clients come."""
+
+import os
+import ssl
+from pathlib import Path
+
+import pytest
+from conftest import Traffic, ask, certificate, root_of
+from cryptography import x509
+
+FILES = Path(os.environ["TLS_FILES"])
+SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+
+
+def provided(name):
+    return {"mode": "provided", "certificate": str(FILES / f"{name}.pem"), "key": str(FILES / f"{name}.key")}
+
+
+def with_tls(apps, **changes):
+    """The scenario's apps, some of them with other settings."""
+    return [{**app, **changes.get(name, {})} for name, app in apps.items()]
+
+
+def master(host):
+    return host.check_output("systemctl show --property=MainPID --value nginx")
+
+
+@pytest.fixture(autouse=True)
+def nginx_is_never_restarted(fleet, request):
+    before = [master(host) for host in fleet]
+    yield
+    if "removal" not in request.node.name:
+        assert [master(host) for host in fleet] == before
+
+
+@pytest.fixture
+def targets(addresses):
+    return [(address, name) for address in addresses.values() for name in ("shop.test", "bought.test")]
+
+
+def test_app_without_its_certificate_fails_validate_which_tells_the_days_of_the_others(playbook):
+    run = playbook("validate")
+    assert run.failed
+    assert "The app later has no certificate of the CA yet: run playbooks/site.yml" in run.error
+    assert "shop: certificate, 18" in run.output
+    assert "bought: certificate, 89 days left" in run.output
+    assert "inside: self-signed certificate, 819 days left" in run.output
+
+
+def test_renewal_by_the_timers_command_loses_no_request(fleet, addresses, targets):
+    before = {address: certificate(address, "shop.test") for address in addresses.values()}
+    with Traffic(targets) as traffic:
+        for host in fleet:
+            conf = "/etc/letsencrypt/renewal/flask_apps-shop.conf"
+            host.check_output(f"sed -i '1i renew_before_expiry = 4000 days' {conf}")
+            host.check_output("systemctl start certbot.service")
+            host.check_output(f"sed -i 1d {conf}")
+    assert not traffic.failures
+    assert traffic.sent > 50
+    for address, old in before.items():
+        assert certificate(address, "shop.test") != old
+    for host in fleet:
+        answer, _body = ask(addresses[host.backend.name], "shop.test", context=ssl.create_default_context(
+            cadata=root_of(host)))  # fmt: skip
+        assert answer.status == 200
+
+
+def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_request(
+    fleet, addresses, apps, targets, playbook
+):
+    for host in fleet:
+        host.check_output("echo 127.0.0.1 later.test >> /etc/hosts")
+    changed = with_tls(apps, bought={"tls": {**provided("renewed"), "hsts_seconds": 300}})
+    with Traffic([*targets, *((address, "later.test") for address in addresses.values())]) as traffic:
+        run = playbook("deploy", "-vvv", "--diff", "-e", "app=later,bought", variables={"flask_apps": changed})
+    assert not run.failed, run.error
+    assert not traffic.failures
+    assert traffic.sent > 50
+    for host in fleet:
+        address = addresses[host.backend.name]
+        answer, _body = ask(address, "later.test", context=ssl.create_default_context(cadata=root_of(host)))
+        assert answer.status == 200
+        assert ask(address, "later.test", tls=False)[0].status == 308
+        assert x509.load_der_x509_certificate(certificate(address, "bought.test")) == x509.load_pem_x509_certificate(
+            (FILES / "renewed.pem").read_bytes()
+        )
+    assert SECRET not in run.output
+    for line in (FILES / "renewed.key").read_text().splitlines()[1:-1]:
+        assert line not in run.output
+
+
+def test_second_run_changes_nothing_and_asks_no_ca(apps, playbook):
+    changed = with_tls(apps, bought={"tls": {**provided("renewed"), "hsts_seconds": 300}})
+    run = playbook("deploy", "-e", "app=later,bought,shop,inside", variables={"flask_apps": changed})
+    assert not run.failed, run.error
+    assert run.changed == 0
+    assert "Get the certificates]" in run.output
+    assert "flaskops.emperor.certificates : " not in run.output
+
+
+def test_wrong_key_is_refused_before_anything_changes(fleet, apps, playbook):
+    before = [host.check_output("sha256sum /etc/nginx/certificates/*") for host in fleet]
+    wrong = {**provided("renewed"), "key": str(FILES / "bought.key")}
+    run = playbook("site", variables={"flask_apps": with_tls(apps, bought={"tls": wrong})})
+    assert run.failed
+    assert run.changed == 0
+    assert "flask_apps[bought].tls.key does not fit the certificate: use the key with which that one was" in run.error
+    assert [host.check_output("sha256sum /etc/nginx/certificates/*") for host in fleet] == before
+
+
+def test_app_without_https_and_an_absent_one_leave_no_certificate_behind(fleet, addresses, apps, playbook):
+    changed = with_tls(apps, shop={"tls": {"mode": "off"}}, later={"state": "absent"})
+    run = playbook("deploy", "-e", "app=shop,later", variables={"flask_apps": changed})
+    assert not run.failed, run.error
+    for host in fleet:
+        left = host.check_output("ls /etc/nginx/certificates /etc/letsencrypt/renewal")
+        assert "shop" not in left
+        assert "later" not in left
+        address = addresses[host.backend.name]
+        assert ask(address, "shop.test", tls=False)[0].status == 200
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            ask(address, "shop.test")
+
+
+def test_app_that_is_served_by_http_goes_over_to_https_in_one_run_without_a_failed_request(
+    fleet, addresses, apps, playbook
+):
+    with Traffic([(address, "shop.test") for address in addresses.values()], tls=False) as traffic:
+        run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": with_tls(apps)})
+    assert not run.failed, run.error
+    assert not traffic.failures
+    assert traffic.sent > 50
+    for host in fleet:
+        address = addresses[host.backend.name]
+        answer, _body = ask(address, "shop.test", context=ssl.create_default_context(cadata=root_of(host)))
+        assert answer.status == 200
+        assert ask(address, "shop.test", tls=False)[0].status == 308
+
+
+@pytest.fixture
+def ca_that_is_down(fleet):
+    for host in fleet:
+        host.check_output("systemctl stop pebble")
+    yield
+    for host in fleet:
+        host.check_output("systemctl start pebble")
+
+
+@pytest.mark.usefixtures("ca_that_is_down")
+def test_ca_that_is_down_fails_no_run_and_a_certificate_about_to_end_fails_validate(addresses, apps, playbook):
+    tls = {"inside": {"tls": {"mode": "acme"}}, "bought": {"tls": provided("soon")}}
+    changed = {"flask_apps": with_tls(apps, later={"state": "absent"}, **tls)}
+    run = playbook("deploy", "-e", "app=inside,bought", variables=changed)
+    assert not run.failed, run.error
+    output = " ".join(run.output.split())
+    assert "The CA signed no certificate for inside, which gets a self-signed certificate and no redirect" in output
+    assert "Connection refused" in output
+    for address in addresses.values():
+        assert ask(address, "inside.test")[0].status == 200
+    run = playbook("validate", variables=changed)
+    assert run.failed
+    assert "The certificate of bought ends in 10 days: set flask_apps[bought].tls.certificate and key to" in run.error
+    assert "The app inside has no certificate of the CA yet" in run.error
+
+
+def test_removal_of_everything_leaves_neither_certbot_nor_keys(fleet, playbook):
+    run = playbook("remove", "-e", "confirm=yes")
+    assert not run.failed, run.error
+    for host in fleet:
+        assert not host.package("certbot").is_installed
+        left = host.check_output(
+            "find /etc /var/lib -name '*flask_apps*' -o -path '*nginx/certificates*' -o -path '*letsencrypt*pem'"
+        )
+        assert left == ""

@@ -1,0 +1,55 @@
+"""Action plugin: read the certificates that the user provides, then let the module bring all of them to the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import provided
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_acme
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+
+MODULE = "flaskops.emperor.certificates"
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "apps": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+    "tls": {"type": "dict", "default": {}, "no_log": True},
+    "acme": {"type": "dict", "default": {}, "no_log": True},
+    "only": {"type": "list", "elements": "str", "default": []},
+    "base": {"type": "str", "default": "."},
+    "directory": {"type": "str", "required": True},
+    "forget": {"type": "dict", "default": {}},
+}
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Complete the settings of the apps in `only`, then run the module once."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(OPTIONS)
+        read, base = self._loader.get_text_file_contents, options["base"]
+        try:
+            apps = [app for app in complete_apps(options["apps"], tls=options["tls"]) if app["name"] in options["only"]]
+            acme = complete_acme(options["acme"])
+            contents = {app["name"]: provided(app, base, read) for app in apps if app["tls"]["mode"] == "provided"}
+        except Refused as refusal:
+            return {"failed": True, "changed": False, "msg": str(refusal)}
+        arguments = {
+            "apps": [
+                {"name": app["name"], "mode": app["tls"]["mode"], "names": certificate_plan.names_of(app)}
+                for app in apps
+            ],
+            "contents": contents,
+            "forget": options["forget"],
+            "acme": {key: acme[key] for key in ("server", "email", "key_type", "eab_kid")},
+            "eab_hmac_key": acme["eab_hmac_key"],
+            "webroot": certificate_plan.WEBROOT,
+            "ca": certificate_plan.CA if acme["ca"] else None,
+            "directory": options["directory"],
+        }
+        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        return answer

@@ -1,0 +1,239 @@
+#!/usr/bin/python
+"""Ansible module: bring the certificates of a host's apps to where nginx reads them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils import certificate
+
+DOCUMENTATION = r"""
+module: certificates
+short_description: Bring the certificates of apps to where nginx reads them
+version_added: 1.0.0
+description:
+  - Writes a certificate that the user provides, makes a self-signed one, or requests one from a CA with certbot, which
+    answers the CA's questions through nginx.
+  - When the CA does not sign, the app keeps the certificate it has, or gets a self-signed one, and RV(told) says what
+    is missing. The module does not fail then.
+  - Does not reload nginx.
+options:
+  apps:
+    description:
+      - The apps. Each has a C(name), a C(mode) (V(provided), V(selfsigned) or V(acme)) and the C(names) of its
+        certificate.
+    type: list
+    elements: dict
+    default: []
+  contents:
+    description: For V(provided), certificate and key by the app's name.
+    type: dict
+    default: {}
+  forget:
+    description: Names of apps, with V(true) where the file of nginx is to be removed, too, besides certbot's.
+    type: dict
+    default: {}
+  acme:
+    description: The CA. Its C(server), the C(email) of the account, the C(key_type) and C(eab_kid).
+    type: dict
+    default: {}
+  eab_hmac_key:
+    description: The secret that goes with C(eab_kid).
+    type: str
+    default: ""
+  webroot:
+    description: Directory in which nginx finds the answers to the CA's questions.
+    type: path
+  ca:
+    description: File with the CA's own certificate, when it is not a public one.
+    type: path
+  directory:
+    description: Directory with a file for each app.
+    type: path
+    default: /etc/nginx/certificates
+attributes:
+  check_mode:
+    description: Says what would be done, and asks no CA.
+    support: full
+  diff_mode:
+    description: Shows names and days of the certificates, never a key.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Request a certificate
+  flaskops.emperor.certificates:
+    apps: [{name: shop, mode: acme, names: [shop.example.com]}]
+    acme: {server: https://acme-v02.api.letsencrypt.org/directory, email: ops@example.com, key_type: ecdsa}
+    webroot: /var/lib/flask_apps_acme
+"""
+
+RETURN = r"""
+written:
+  description: Names of the apps that have another certificate now.
+  type: list
+  elements: str
+  returned: always
+told:
+  description: What the CA has against each certificate that it did not sign, a sentence each.
+  type: list
+  elements: str
+  returned: always
+"""
+
+SELF_SIGNED_DAYS = 820  # browsers believe no certificate for longer, even if the user trusts it
+REQUEST_SECONDS = 300
+# What certbot prints around the reason
+DETAIL = re.compile(r"^\s*Detail: (.+)$", re.MULTILINE)
+NOISE = re.compile(
+    r"^(Saving debug log|Ask for help|See the logfile|Requesting|Renewing|Some challenges|Hint:|Account reg)"
+)
+
+
+def settings(params: dict[str, Any]) -> str:
+    """certbot's configuration file: in a command, everyone on the host could see the secret."""
+    acme = params["acme"]
+    values = {
+        "non-interactive": "true",
+        "agree-tos": "true",
+        "max-log-backups": "10",
+        "authenticator": "webroot",
+        "webroot-path": params["webroot"],
+        "server": acme["server"],
+        "key-type": acme["key_type"],
+        "email": acme["email"],
+        "register-unsafely-without-email": "" if acme["email"] else "true",
+        "eab-kid": acme["eab_kid"],
+        "eab-hmac-key": params["eab_hmac_key"],
+    }
+    return "".join(f"{name} = {value}\n" for name, value in values.items() if value)
+
+
+def reason(output: str) -> str:
+    """Why certbot failed, as far as it says so in one line."""
+    if details := DETAIL.findall(output):
+        return str(details[0]).strip().rstrip(".")
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not NOISE.match(line.strip())]
+    # The last line of an exception is the one that says what happened.
+    told = lines[-1] if lines else "it gave no reason"
+    return told[:400].rstrip(".")
+
+
+def request(app: dict[str, Any], params: dict[str, Any], scratch: str) -> str:
+    """Let the CA sign; returns what it has against that, which is empty when it did."""
+    file = os.path.join(scratch, "certbot.ini")
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
+        opened.write(settings(params))
+    command = ["certbot", "certonly", "--config", file, "--cert-name", certificate.PREFIX + app["name"]]
+    # The plan asks only when there is a reason to, of which certbot knows nothing (another CA, for one).
+    command += ["--force-renewal", "--renew-with-new-domains", "--domains", ",".join(app["names"])]
+    environment = {**os.environ, **({"REQUESTS_CA_BUNDLE": params["ca"]} if params["ca"] else {})}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=REQUEST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {REQUEST_SECONDS} s"
+    return "" if done.returncode == 0 else reason(done.stdout + done.stderr)
+
+
+def sentence(app: dict[str, Any], why: str, keeps: bool) -> str:
+    """What is missing, for a person."""
+    serves = "keeps the certificate it has" if keeps else "gets a self-signed certificate and no redirect"
+    names = ", ".join(app["names"])
+    return (
+        f"The CA signed no certificate for {app['name']}, which {serves}: {why}. See that {names} leads to this host's "
+        "port 80 and that this host reaches the CA, then run again."
+    )
+
+
+def wanted(app: dict[str, Any], params: dict[str, Any], told: list[str], scratch: str) -> bytes:
+    """The file that an app is to have; empty when it keeps the one it has."""
+    name, path = app["name"], os.path.join(params["directory"], f"{app['name']}.pem")
+    if app["mode"] == "provided":
+        return str(params["contents"][name]).encode()
+    if app["mode"] == "selfsigned":
+        return certificate.self_signed(name, app["names"], SELF_SIGNED_DAYS)
+    found = certificate.describe(path, name)
+    # What certbot renewed without its hook getting to its end needs no CA.
+    fits = found["lineage"] and not found["installed"] and found["server"] == params["acme"]["server"]
+    why = "" if fits else request(app, params, scratch)
+    if not why:
+        return certificate.lineage(name)
+    fitting = found["there"] and found["names"] == sorted(app["names"])
+    told.append(sentence(app, why, found["there"] and not found["self_signed"]))
+    if fitting or (found["there"] and not found["self_signed"]):
+        return b""
+    return certificate.self_signed(name, app["names"], SELF_SIGNED_DAYS)
+
+
+def shown(path: str, name: str) -> str:
+    """A certificate as a diff shows it."""
+    found = certificate.describe(path, name)
+    if not found["there"]:
+        return ""
+    kind = "self-signed" if found["self_signed"] else "signed"
+    return f"{kind}, for {', '.join(found['names'])}, {found['days']} days left\n"
+
+
+def forget(module: AnsibleModule, name: str, file: bool) -> bool:
+    """Take away what an app no longer needs; returns whether there was something."""
+    path = os.path.join(module.params["directory"], f"{name}.pem")
+    conf = os.path.join(certificate.LETSENCRYPT, "renewal", f"{certificate.PREFIX}{name}.conf")
+    there = [one for one in ([path] if file else []) + [conf] if os.path.lexists(one)]
+    if module.check_mode:
+        return bool(there)
+    if conf in there:
+        command = ["certbot", "delete", "--non-interactive", "--cert-name", certificate.PREFIX + name]
+        module.run_command(command, check_rc=True)
+    if path in there:
+        os.unlink(path)
+    return bool(there)
+
+
+def main() -> None:
+    """Get each certificate, write it."""
+    module = AnsibleModule(
+        argument_spec={
+            "apps": {"type": "list", "elements": "dict", "default": []},
+            "contents": {"type": "dict", "default": {}, "no_log": True},
+            "forget": {"type": "dict", "default": {}},
+            "acme": {"type": "dict", "default": {}},
+            "eab_hmac_key": {"type": "str", "default": "", "no_log": True},
+            "webroot": {"type": "path"},
+            "ca": {"type": "path"},
+            "directory": {"type": "path", "default": "/etc/nginx/certificates"},
+        },
+        supports_check_mode=True,
+    )
+    params, written, diff = module.params, [], []
+    told: list[str] = []
+    with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
+        for app in params["apps"]:
+            path = os.path.join(params["directory"], f"{app['name']}.pem")
+            header = {"before_header": path, "after_header": path, "before": shown(path, app["name"])}
+            if module.check_mode:
+                written.append(app["name"])
+                diff.append({**header, "after": f"{app['mode']}, for {', '.join(app['names'])}\n"})
+                continue
+            try:
+                content = wanted(app, params, told, scratch)
+            except (OSError, RuntimeError) as error:
+                module.fail_json(msg=f"There is no certificate for {app['name']}: {error}", written=written)
+            if content and content != certificate.read(path):
+                certificate.install(path, content)
+                written.append(app["name"])
+                diff.append({**header, "after": shown(path, app["name"])})
+    gone = [name for name, file in params["forget"].items() if forget(module, name, bool(file))]
+    module.exit_json(changed=bool(written or gone), written=written, told=told, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
