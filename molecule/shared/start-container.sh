@@ -40,6 +40,13 @@ elif [ "$(podman container inspect --format '{{.State.Running}}' "$name")" != tr
   echo "started $name"
 fi
 
+# A bridge takes the lowest address among its ports, and so another one whenever a host comes or goes. Until the hosts have
+# learned it, their answers are lost, for up to two minutes. Its own address stays.
+bridge=/sys/class/net/podman0
+if [ "$(cat $bridge/addr_assign_type 2>/dev/null)" = 1 ]; then
+  ip link set podman0 address "$(cat $bridge/address)"
+fi
+
 state=unreachable
 for _ in $(seq 60); do
   state=$(podman exec "$name" systemctl is-system-running 2>/dev/null) || true

@@ -1,7 +1,7 @@
 """Every Molecule scenario is one test: fresh hosts, converge, idempotence, testinfra, destroy.
 
-Scenarios with a single host leave a processor idle, and reload_modes waits for requests to end half of its time: of
-these, two run side by side. The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
+Most of them wait half of their time, so three run side by side; those that need the machine to themselves come last.
+The whole output goes to .cache/scenarios/NAME.log; a failure shows the part that matters.
 """
 
 import os
@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".cache/scenarios"
 # Not those with commands of their own: vm is slow without KVM (make test-vm), bench tests nothing (make bench).
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
-PLATFORMS = {name: yaml.safe_load(ROOT.joinpath(f"molecule/{name}/molecule.yml").read_text()).get("platforms")
-             for name in SCENARIOS}  # fmt: skip
-PAIRED = ["reload_modes", *(name for name in SCENARIOS if PLATFORMS[name] and len(PLATFORMS[name]) == 1)]
-ALONE = [name for name in SCENARIOS if name not in PAIRED]
+# Those that put their hosts under load; reload_modes does, too, but mostly waits for requests to end.
+ALONE = [name for name in SCENARIOS if name in ("faults", "requests", "workers")]
+LONG = [name for name in ("reload_modes", "doctor") if name in SCENARIOS]
+BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*ALONE, *LONG])]
+LANES = 3
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
 
@@ -69,20 +69,20 @@ def what_failed(lines):
 
 @pytest.fixture(scope="session")
 def running(request):
-    """Those of PAIRED that were chosen, on their way, by name; what they say is in the queue."""
+    """Those of BESIDE that were chosen, on their way, by name; what they say is in the queue."""
     tests = [item for item in request.session.items if item.path == Path(__file__)]
     chosen = {item.callspec.params["scenario"] for item in tests}
     said: queue.Queue[str] = queue.Queue()
-    with ThreadPoolExecutor(2) as pool:
-        yield said, pool, {name: pool.submit(run, name, said.put) for name in PAIRED if name in chosen}
+    with ThreadPoolExecutor(LANES) as pool:
+        yield said, pool, {name: pool.submit(run, name, said.put) for name in BESIDE if name in chosen}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("scenario", [*PAIRED, *ALONE])
+@pytest.mark.parametrize("scenario", [*BESIDE, *ALONE])
 def test_scenario(scenario, running, capfd):
-    said, pool, paired = running
+    said, pool, beside = running
     # The others come when all of these have ended.
-    outcome = paired.get(scenario) or pool.submit(run, scenario, said.put)
+    outcome = beside.get(scenario) or pool.submit(run, scenario, said.put)
     while not (outcome.done() and said.empty()):
         try:
             text = said.get(timeout=0.5)
