@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "acme": {"type": "dict", "default": {}, "no_log": True},
     "hook": {"type": "str", "default": ""},
     "only": {"type": "list", "elements": "str", "default": []},
-    "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look"], "default": "deploy"},
+    "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look", "checkup"], "default": "deploy"},
     "release": {"type": "str", "default": ""},
     "show": {"type": "bool", "default": False},
     "root": {"type": "str", "required": True},
@@ -75,7 +75,7 @@ class Certificates:
         self.host_files: list[dict[str, str]] = []
         self.location: list[dict[str, str]] = []
         # To look at a host, no file of this machine is needed.
-        works = options["purpose"] != "look"
+        works = options["purpose"] not in ("look", "checkup")
         self.texts = {app["name"]: provided(app, options["base"], read) for app in chosen if works}
         if works and any(certificate_plan.https(app) and app["tls"]["mode"] == "acme" for app in chosen):
             self.acme = complete_acme(options["acme"])
@@ -135,6 +135,8 @@ class ActionModule(ActionBase):
             plan.check_host(host, wanted, state)
             if options["purpose"] == "rollback":
                 wanted = [self._target(one, state["apps"][one.name]["releases"], options["release"]) for one in wanted]
+            if options["purpose"] == "checkup":
+                wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
             return answer | self._compare(wanted, host, state, options, task_vars)
         except Refused as refusal:
@@ -191,8 +193,10 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         """Look at the host, for all apps at once."""
         units = [*SERVICES, *(one.socket_unit for one in wanted if one.app["state"] == "present")]
+        patience = plan.PATIENCE if options["purpose"] != "checkup" else plan.BRIEF
+        rollback = options["purpose"] != "deploy"
         arguments = {
-            "apps": [plan.question(one, host, rollback=options["purpose"] != "deploy") for one in wanted],
+            "apps": [plan.question(one, host, rollback=rollback, patience=patience) for one in wanted],
             "directory": options["directory"],
             "root": options["root"],
             "files": [*plan.paths_of(wanted, host), options["root"], options["shared"], *certificates.paths()],
@@ -218,6 +222,13 @@ class ActionModule(ActionBase):
             raise Refused(f"The app {one.name} has no release {target} on this host: choose from {', '.join(known)}.")
         label = next(release["label"] for release in releases["releases"] if release["id"] == target)
         return Wanted(one.app, release=target, label=label)
+
+    def _current(self, one: Wanted, releases: Mapping[str, Any]) -> Wanted:
+        """An app as its settings want it, in the release that is the current one."""
+        if one.app["state"] == "absent":
+            return one
+        label = next((release["label"] for release in releases["releases"] if release["id"] == releases["current"]), "")
+        return Wanted(one.app, release=releases["current"], label=label)
 
     def _site(self, one: Wanted, template: str, task_vars: dict[str, Any]) -> str:
         """The text of nginx's site of an app. Its environment and its key are out of the template's reach."""
@@ -288,4 +299,9 @@ class ActionModule(ActionBase):
             "tls": one.tls,
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
             "health": found["health"],
+            "said": dict(one.differs),
+            "home": one.home,
+            "run": one.app["paths"]["run"],
+            "vassal": plan.vassal_shown(one, host, found) if one.release else {},
+            **{key: one.app[key] for key in ("domains", "max_request_seconds", "max_body_size")},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 TREE = Path("/sys/fs/cgroup")
 
@@ -23,3 +24,31 @@ def killed(group: Path) -> int:
     """How many processes of a group the kernel killed at the limit, since the Emperor started."""
     found = re.search(r"^oom_kill (\d+)$", group.joinpath("memory.events").read_text(), re.MULTILINE)
     return int(found[1]) if found else 0
+
+
+FILES = (("memory.max", "memory.events"), ("memory.limit_in_bytes", "memory.oom_control"))  # of version 2, of version 1
+
+
+def limits(name: str) -> dict[str, Any]:
+    """The memory limit at which the kernel kills processes of an app: of its own group, or of the Emperor's unit.
+
+    :returns: the ``limit`` in bytes (0 for none), how many processes the kernel ``killed`` there, and whether it is the
+        group of the ``unit``, as where the kernel has control groups of version 1.
+    """
+    command = ["systemctl", "show", "--property=ControlGroup", "--value", "emperor.service"]
+    unit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().lstrip("/")
+    groups = ((TREE / unit / f"app-{name}", False), (TREE / unit, True), (TREE / "memory" / unit, True)) if unit else ()
+    found = [one for group, whole in groups if (one := _limit(group, whole))]
+    return next((one for one in found if one["killed"]), found[0] if found else {"limit": 0, "killed": 0, "unit": True})
+
+
+def _limit(group: Path, whole: bool) -> dict[str, Any] | None:
+    for limit, events in FILES:
+        try:
+            told, counted = group.joinpath(limit).read_text().strip(), group.joinpath(events).read_text()
+        except OSError:
+            continue
+        killed = re.search(r"^oom_kill (\d+)$", counted, re.MULTILINE)
+        if told.isdigit() and int(told) < 1 << 60:  # version 1 says "none" by a huge number
+            return {"limit": int(told), "killed": int(killed[1]) if killed else 0, "unit": whole}
+    return None

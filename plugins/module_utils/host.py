@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -100,7 +101,11 @@ def statistics(path: str, timeout: float) -> dict[str, Any]:
     :raises OSError: when nothing listens, or no answer comes in time, or too long a one.
     :raises ValueError: when the answer is no JSON.
     """
-    document: dict[str, Any] = json.loads(exchange(path, b"", timeout, STATISTICS).decode("utf-8", "replace"))
+    told = exchange(path, b"", timeout, STATISTICS).decode("utf-8", "replace")
+    # Of a directory that is gone uWSGI tells any bytes, which are no JSON.
+    document: dict[str, Any] = json.loads(
+        re.sub(r'^\t"cwd":".*",\n(?=\t"locks")', "", told, count=1, flags=re.M | re.S)
+    )
     return document
 
 

@@ -11,14 +11,15 @@ from datetime import datetime, timezone
 PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestamp"
 
 
-def show(names: Collection[str]) -> dict[str, dict[str, str]]:
+def show(names: Collection[str], properties: str = PROPERTIES) -> dict[str, dict[str, str]]:
     """The properties of units by name, see systemctl(1).
 
     :param names: of units; a pattern stands for all loaded units that it matches.
+    :param properties: their names, with commas between them; ``Id`` is one of them.
     """
     if not names:
         return {}
-    command = ["systemctl", "show", "--timestamp=us+utc", f"--property={PROPERTIES}", "--", *names]
+    command = ["systemctl", "show", "--timestamp=us+utc", f"--property={properties}", "--", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     blocks = [
         dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in done.stdout.split("\n\n")

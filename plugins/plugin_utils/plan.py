@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
@@ -19,6 +19,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options im
 MIB = 1024 * 1024
 SHORT = 12  # digits of a release ID
 PATIENCE = 10  # seconds that a look waits for a health check; an app that is slower is looked at again by its own tasks
+BRIEF = 3  # seconds like that of a look that only reports
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def as_wanted(entry: Mapping[str, str], found: Mapping[str, Any] | None) -> bool
     return bool(found["kind"] == "file" and found["digest"] == digest(entry["content"]))
 
 
-def question(wanted: Wanted, host: Host, rollback: bool = False) -> dict[str, Any]:
+def question(wanted: Wanted, host: Host, rollback: bool = False, patience: int = PATIENCE) -> dict[str, Any]:
     """What the module `apps_state` needs to know of an app."""
     app = wanted.app
     asked: dict[str, Any] = {"name": wanted.name, "home": wanted.home, "run": app["paths"]["run"]}
@@ -184,7 +185,7 @@ def question(wanted: Wanted, host: Host, rollback: bool = False) -> dict[str, An
         "health_path": app["health"]["path"],
         "health_status": app["health"]["status"],
         "health_host": wanted.health_host,
-        "patience": min(app["max_start_seconds"], PATIENCE),
+        "patience": min(app["max_start_seconds"], patience),
         "port": host.https_port if wanted.tls else host.port,
         "tls": wanted.tls,
     }
@@ -293,6 +294,23 @@ def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
     return differs
 
 
+def vassal_of(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> tuple[dict[str, Any], Config]:
+    """The workers of an app and its vassal, as the settings want them.
+
+    :param state: what `apps_state` says of the app.
+    """
+    workers = host.workers(wanted.name, size_of(wanted.release, state))
+    return workers, Config.of(
+        vassal_config(wanted.app, workers, wanted.release, uwsgi=host.uwsgi, backlog=host.backlog)
+    )
+
+
+def vassal_shown(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
+    """The wanted vassal file: its ``digest``, and its ``text`` as it may be shown."""
+    text = vassal_of(wanted, host, state)[1].render()
+    return {"digest": digest(text), "text": shown(text)}
+
+
 def vassal_differs(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
     """What differs in the instance of an app.
 
@@ -302,8 +320,7 @@ def vassal_differs(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict
     if not found["slots"]:
         return {"instance": "not running"}
     new = state["releases"]["current"] != wanted.release  # its file and link are others then
-    workers = host.workers(wanted.name, size_of(wanted.release, state))
-    config = Config.of(vassal_config(app, workers, wanted.release, uwsgi=host.uwsgi, backlog=host.backlog))
+    workers, config = vassal_of(wanted, host, state)
     newest, differs = found["slots"][-1], {}
     if newest["digest"] != digest(config.render()) and not new:
         differs["settings"] = "settings changed"

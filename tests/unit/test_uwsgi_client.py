@@ -7,7 +7,7 @@ import struct
 import threading
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, uwsgi_client
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,3 +122,10 @@ def test_statistics_that_are_none_are_a_value_error(answer, serve):
     path, _received = serve([answer], reads=False)
     with pytest.raises(ValueError, match="Expecting"):
         uwsgi_client.statistics(path, 5)
+
+
+def test_directory_that_is_gone_does_not_spoil_statistics(monkeypatch):
+    """uWSGI tells any bytes of it."""
+    told = b'{\n\t"pid":7,\n\t"cwd":"\x91\x02",\n",\n\t"locks":[],\n\t"workers":[]\n}'
+    monkeypatch.setattr(host, "exchange", lambda *_arguments: told)
+    assert host.statistics("x", 1) == {"pid": 7, "locks": [], "workers": []}

@@ -1,0 +1,23 @@
+"""A WSGI app with all that can break: a module and a variable it needs, data it writes, requests that wait or grow."""
+
+import os
+import time
+from urllib.parse import parse_qs
+
+from drawer import put
+
+KEY = os.environ["DESK_KEY"]
+GROWN = []
+
+
+def application(environ, start_response):
+    """Wait (/slow?ms=), keep memory (/grow?mb=), write data (/note) or only answer: with the release."""
+    path, query = environ["PATH_INFO"], parse_qs(environ.get("QUERY_STRING", ""))
+    if path == "/slow":
+        time.sleep(int(query["ms"][0]) / 1000)
+    elif path == "/grow":
+        GROWN.append(b"x" * (int(query["mb"][0]) << 20))
+    elif path == "/note":
+        put(os.path.join(os.environ["HOME"], "note"), KEY)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [os.environ["RELEASE_ID"].encode()]

@@ -1,0 +1,238 @@
+"""Faults, as operators meet them: doctor.yml names each of them in one run, and the cure that it prints works.
+
+Faults that do not hide each other are injected together.
+"""
+
+import json
+import time
+
+import pytest
+from conftest import run, told
+
+DESK, SHELF = "/srv/flask_apps/desk", "/srv/flask_apps/shelf"
+SITES, VASSALS = "/etc/nginx/sites-enabled", "/etc/emperor/vassals"
+
+# Sends requests without waiting for the answers to end.
+SEND = """
+import http.client, sys, threading
+def ask():
+    connection = http.client.HTTPConnection("127.0.0.1", timeout=60)
+    try:
+        body = b"x" * int(sys.argv[4]) if len(sys.argv) > 4 else None
+        connection.request("POST" if body else "GET", sys.argv[1], body, headers={"Host": sys.argv[2]})
+        connection.getresponse().read()
+    except OSError:
+        pass
+several = [threading.Thread(target=ask) for _ in range(int(sys.argv[3]))]
+for one in several: one.start()
+for one in several: one.join()
+"""
+
+RELEASE = "$(readlink -f %s/current)"
+# Name of a fault: the command that injects it, and what a problem must say of it.
+FAULTS = {
+    "site edited by hand": (
+        f"sed -i 's/client_max_body_size .*/client_max_body_size 1k;/' {SITES}/flask_apps-desk.conf",
+        "flask_apps-desk.conf differs", "client_max_body_size 1k",
+    ),
+    "data directory with a wrong owner": (f"chown root:root {DESK}/shared", "desk may not use its data", "root:root"),
+    "current link on another release": (
+        f"cp -a {RELEASE % SHELF} {SHELF}/releases/0123456789ab; ln -sfn releases/0123456789ab {SHELF}/current",
+        "current names another release of shelf", "0123456789ab",
+    ),
+    "socket directory 0700": (
+        "chmod 0700 /run/emperor/desk", "nginx may not use the socket of desk",
+                "/run/emperor/desk is desk:www-data 2700",
+    ),
+    "missing environment variable": (
+        f"sed -i 's/\"DESK_KEY\": \"[^\"]*\"/\"DESK_GONE\": \"\"/' {VASSALS}/shelf.*.ini",
+        "shelf cannot start without the environment variable DESK_KEY", "desk.py",
+    ),
+    "import error after a restart": (
+
+                       f"mv {RELEASE % DESK}/src/drawer.py /root/ && rm -r {RELEASE % DESK}/src/__pycache__"
+        " && systemctl restart emperor",
+        "desk cannot start: ModuleNotFoundError: No module named 'drawer'", "changed since the release was built",
+    ),
+    "vassal file edited by hand": (
+        f"sed -i 's/^threads = 2/threads = 3/' {VASSALS}/shelf.*.ini", ".ini differs", "-threads = 3",
+    ),
+    "broken file beside ours in nginx": (
+        f"echo 'server {{ lisen 80; }}' > {SITES}/other.conf", "nginx refuses its configuration", "lisen",
+    ),
+    "virtualenv's Python gone": (
+        f"ln -sfn /usr/bin/python3.99 {RELEASE % DESK}/venv/bin/python3", "The Python of desk's virtualenv is gone",
+        "python3.99",
+    ),
+    "data that belongs to somebody else": (
+        f"rm -f {SHELF}/shared/note; (umask 077; echo x > {SHELF}/shared/note)",
+                "shelf may not change some of its data",
+        "shared/note is root:root 0600",
+    ),
+    "nginx stopped": ("systemctl stop nginx", "nginx does not run", "inactive"),
+    "Emperor stopped": ("systemctl stop emperor", "emperor does not run", "inactive"),
+    "somebody else on port 80": (
+        "systemctl stop nginx && systemd-run --unit=intruder --collect python3 -m http.server 80",
+        "Another program listens on port 80", "intruder.service",
+    ),
+    "Emperor masked": (
+        "systemctl stop emperor && ln -sfn /dev/null /etc/systemd/system/emperor.service && systemctl daemon-reload",
+        "emperor is masked", "masked",
+    ),
+    "all threads busy with slow requests": (
+        f"nohup python3 -c '{SEND}' '/slow?ms=28000&token=secret' desk.test 4 >/dev/null 2>&1 & sleep 2",
+        "All 4 threads of desk are busy", "GET /slow: 4 at work",
+    ),
+    "bodies larger than the limit": (
+        f"python3 -c '{SEND}' /note shelf.test 1 3000000", "larger bodies than max_body_size (1m)", "3000000 bytes",
+    ),
+    "release disk full": (
+        f"mkdir -p {SHELF}/cache/http && dd if=/dev/zero of={SHELF}/cache/http/x bs=1M status=none; true",
+        f"The disk {SHELF} is full", "cache/http/x",
+    ),
+    "release disk unwritable": (
+        f"mount -o remount,ro {SHELF}", f"The disk {SHELF} cannot be written", "read-only",
+    ),
+    "workers killed at a memory limit": (
+        "systemctl set-property --runtime emperor.service MemoryMax=300M; "
+        f"python3 -c '{SEND}' '/grow?mb=400' desk.test 1",
+        "The kernel kills workers of desk at a memory limit of 300 MiB", "50-MemoryMax.conf",
+    ),
+    "broken site of ours and a stopped nginx": (
+        f"sed -i 's/server_name/server_nam/' {SITES}/flask_apps-shelf.conf; systemctl stop nginx",
+        "nginx refuses its configuration", "flask_apps-shelf.conf",
+    ),
+    "listening socket not held": (
+        "systemctl disable --now emperor@desk.socket", "systemd does not hold the listening socket of desk",
+                "emperor@desk",
+    ),
+    "program of the Emperor changed": (
+        "echo '# mine' >> /usr/local/libexec/emperor-wrapper", "emperor-wrapper differs", "-# mine",
+    ),
+    "nginx does not start at boot": ("systemctl disable nginx", "nginx does not start at boot", "disabled"),
+    "site not read yet": (
+        f"touch {SITES}/flask_apps-desk.conf", "nginx has not read its configuration", "flask_apps-desk.conf",
+    ),
+}  # fmt: skip
+TOGETHER = [
+    ("site edited by hand", "data directory with a wrong owner", "current link on another release"),
+    ("socket directory 0700", "missing environment variable", "nginx does not start at boot"),
+    ("import error after a restart", "vassal file edited by hand", "program of the Emperor changed"),
+    ("broken file beside ours in nginx", "virtualenv's Python gone", "data that belongs to somebody else"),
+    ("nginx stopped", "Emperor stopped"),
+    ("somebody else on port 80", "Emperor masked"),
+    ("release disk unwritable", "workers killed at a memory limit", "site not read yet"),
+    ("broken site of ours and a stopped nginx",),
+    ("listening socket not held",),
+    ("release disk full",),
+]
+
+
+def names(problem, fault):
+    """Whether a problem is about a fault."""
+    _command, what, evidence = FAULTS[fault]
+    return what in problem["what"] and any(evidence in line for line in problem["evidence"])
+
+
+def inject(machines, faults):
+    for host in machines.values():
+        for fault in faults:
+            host.check_output(FAULTS[fault][0])
+
+
+def missed(found, machines, faults):
+    """The faults that no problem names, by host."""
+    return [
+        (host, fault)
+        for host in machines
+        for fault in faults
+        if not any(name == host and names(problem, fault) for name, problem in found)
+    ]
+
+
+def examine(machines, faults, doctor):
+    """Inject faults; return what a run finds that names all of them. An app takes its time to fail: so twice more."""
+    inject(machines, faults)
+    for _turn in range(3):
+        time.sleep(3)
+        found = doctor()
+        if not missed(found, machines, faults):
+            break
+    assert not missed(found, machines, faults), (missed(found, machines, faults), json.dumps(found, indent=1))
+    return found
+
+
+def test_healthy_host_has_nothing_wrong(doctor):
+    assert doctor() == []
+
+
+@pytest.mark.parametrize("faults", TOGETHER, ids=", ".join)
+def test_faults_are_named_together_and_their_cures_work(faults, machines, doctor, cure, well):
+    found = examine(machines, faults, doctor)
+    cure(found)
+    well()
+
+
+def test_settings_that_are_too_tight_are_named_with_those_to_set(machines, doctor, cure, well, apps, playbook):
+    """All threads are busy, and a client sends too much: the cure begins with a change of the inventory."""
+    faults = ("bodies larger than the limit", "all threads busy with slow requests")
+    found = examine(machines, faults, doctor)
+    assert "secret" not in json.dumps(found), "a query is nobody's business"
+    firsts = [problem["before"] for _host, problem in found]
+    assert any("workers: {processes: 2, threads: 4}" in one for one in firsts), firsts
+    assert any("max_body_size of shelf" in one for one in firsts), firsts
+    apps["desk"]["workers"] = {"processes": 2, "threads": 4}
+    apps["shelf"]["max_body_size"] = "4m"
+    cure(found, flask_apps=list(apps.values()))
+    assert doctor(flask_apps=list(apps.values())) == []
+    assert not playbook("site").failed
+    well()
+
+
+def test_mixed_fleet_is_named_and_cured(machines, variant, apps, playbook, cure, well, doctor):
+    first = next(iter(machines))
+    new = variant(apps["desk"], {"drawer.py": "def put(path, text):\n    pass\n"})
+    assert not playbook("deploy", "-e", "app=desk", "--limit", first, variables={"flask_apps": [new]}).failed
+    found = doctor()
+    (mixed,) = (problem for host, problem in found if not host)
+    assert "different releases of desk" in mixed["what"]
+    assert any(first in line for line in mixed["evidence"])
+    code, answer = run("playbooks/status.yml")
+    assert code != 0
+    assert mixed["what"] in [problem["what"] for _host, problem in told(answer)]
+    cure([("", mixed)])
+    well()
+
+
+def test_status_marks_an_app_that_is_down(machines, playbook, cure, doctor, well):
+    inject(machines, ["Emperor stopped"])
+    shown = playbook("status")
+    assert shown.failed
+    assert "DOWN" in shown.output
+    assert "! emperor-debian" in shown.output
+    code, answer = run("playbooks/status.yml")
+    assert code != 0
+    assert all(not app["running"] for one in answer["hosts"].values() for app in one["apps"].values())
+    cure(doctor())
+    well()
+
+
+def test_drift_lists_every_file_that_differs(machines, playbook):
+    faults = ("site edited by hand", "vassal file edited by hand", "program of the Emperor changed")
+    assert not playbook("validate", "-e", "drift=1").failed
+    inject(machines, faults)
+    shown = playbook("validate", "-e", "drift=1")
+    assert shown.failed
+    for _command, what, evidence in (FAULTS[fault] for fault in faults):
+        assert shown.output.count(what) == len(machines), shown.output
+        assert evidence in shown.output
+    assert "a key that nobody may read" not in shown.output
+    assert not playbook("site").failed
+    assert not playbook("validate", "-e", "drift=1").failed
+
+
+def test_unknown_name_is_told(doctor):
+    found = doctor(domain="nobody.test")
+    assert found
+    assert all("No app has the name nobody.test: clients get 421." in problem["what"] for _host, problem in found)
+    assert doctor(domain="desk.test") == []

@@ -1,0 +1,92 @@
+"""Action plugin: look at a host with the module of the same name, and say what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible import context
+from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import app as app_checks
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import host as host_checks
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import Case
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import Commands, Problem
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.status import row
+
+MODULE = "flaskops.emperor.checkup"
+UNITS = ("nginx.service", "emperor.service", "emperor-memory-guard.service")
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plan": {"type": "dict", "required": True},
+    "drift": {"type": "dict", "default": {}},
+    "only_drift": {"type": "bool", "default": False},
+    "directory": {"type": "str", "required": True},
+    "root": {"type": "str", "required": True},
+    "nginx": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "domain": {"type": "str", "default": ""},
+}
+
+
+def commands(task_vars: Mapping[str, Any], host: str) -> Commands:
+    """The commands of cures, with the names by which this run knows inventory and playbooks."""
+    inventories = context.CLIARGS.get("inventory") or ()
+    playbooks = str(task_vars.get("playbook_dir", "playbooks"))
+    near = os.path.relpath(playbooks)
+    return Commands(host, tuple(inventories), near if not near.startswith("..") else playbooks)
+
+
+def diagnose(options: Mapping[str, Any], found: Mapping[str, Any], cures: Commands) -> list[Problem]:
+    """All that is wrong with a host."""
+    planned = {name: one for name, one in options["plan"]["apps"].items() if "workers" in one}
+    host, port = found["host"], options["port"]
+    problems = host_checks.diagnose(host, planned, cures, drift.managed(options["drift"]), port, options["root"])
+    if options["domain"]:
+        problems += host_checks.name_unknown(options["domain"], planned, cures)
+    emperor = host["units"]["emperor.service"]["active"]
+    for name, one in planned.items():
+        problems += app_checks.diagnose(Case(name, found["apps"][name], one, host, cures, emperor), problems)
+    # A drop-in by which the kernel's limit came is named with the killed workers.
+    named = [problem for problem in problems if problem.app]
+    problems = [one for one in problems if one.app or not set(one.evidence) & {p for n in named for p in n.explains}]
+    return [*problems, *drift.problems(options["drift"], cures, problems)]
+
+
+def differences(options: Mapping[str, Any], found: Mapping[str, Any], cures: Commands) -> list[Problem]:
+    """The files of a host that are not as the inventory says, and what else a run of site.yml would change."""
+    problems = list(drift.problems(options["drift"], cures))
+    for name, one in options["plan"]["apps"].items():
+        if "workers" in one and not found["apps"][name]["missing"]:
+            case = Case(name, found["apps"][name], one, found["host"], cures)
+            problems += [*app_checks.settings(case), *app_checks.others(case, health=False)]
+    return problems
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Look, diagnose."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(OPTIONS)
+        task_vars = task_vars or {}
+        planned = {name: one for name, one in options["plan"]["apps"].items() if "workers" in one}
+        arguments = {
+            "apps": [{"name": name, "home": one["home"], "run": one["run"]} for name, one in planned.items()],
+            "units": [*UNITS, *(f"emperor@{name}.socket" for name in planned)],
+            **{key: options[key] for key in ("directory", "root", "nginx", "port")},
+        }
+        found: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        if found.get("failed") or found.get("unreachable"):
+            return found
+        cures = commands(task_vars, task_vars.get("inventory_hostname", ""))
+        problems = (differences if options["only_drift"] else diagnose)(options, found, cures)
+        return {
+            "changed": False,
+            "problems": [problem.data() for problem in problems],
+            "lines": [problem.lines() for problem in problems],
+            "apps": {name: row(one, found["apps"][name]) for name, one in planned.items()},
+            "serving": {name: found["apps"][name].get("release", {}).get("serving", "") for name in planned},
+        }

@@ -1,0 +1,67 @@
+"""Callback: Ansible's own output, except that with `-e format=json` only the JSON of a report is printed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ansible import context
+from ansible.parsing.splitter import parse_kv
+from ansible.plugins.callback.default import CallbackModule as Default
+
+DOCUMENTATION = r"""
+name: quiet
+type: stdout
+short_description: Ansible's own output, or only JSON
+version_added: 1.0.0
+description:
+  - With C(-e format=json) nothing but the report of status.yml or doctor.yml goes to the standard output. Errors go to
+    the standard error.
+  - In all other runs it is the callback C(default).
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+
+def json_only() -> bool:
+    """Whether this run was asked for JSON on its command line."""
+    given = context.CLIARGS.get("extra_vars") or ()
+    return any(parse_kv(one).get("format") == "json" for one in given if not one.startswith(("@", "{", "[")))
+
+
+class Silence:
+    """Takes the place of the display: what is an error goes to the standard error, the rest nowhere."""
+
+    def __init__(self, display: Any) -> None:
+        self._own = display
+
+    def display(self, text: str, *_rest: Any, stderr: bool = False, color: str | None = None, **_more: Any) -> None:
+        """Print errors only."""
+        if stderr or text.startswith(("fatal:", "failed:")):
+            print(text, file=sys.stderr)
+
+    def _error(self, *rest: Any, **more: Any) -> None:
+        """Print an error that a task ended with."""
+        self._own._error(*rest, **{**more, "stderr": True})
+
+    def banner(self, *_rest: Any, **_more: Any) -> None:
+        """Print nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+class CallbackModule(Default):
+    """Ansible's entry point."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "flaskops.emperor.quiet"
+
+    def __init__(self) -> None:
+        super().__init__()
+        if json_only():
+            self._display: Any = Silence(self._display)

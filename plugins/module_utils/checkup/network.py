@@ -1,0 +1,71 @@
+"""Who listens on a port, and who waits for a Unix socket. Straight from /proc: a minimal host has no program for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+LISTEN, WAITS = "0A", "02"  # states in /proc/net/tcp, and in /proc/net/unix of a connection that nobody accepted yet
+
+
+def sockets(port: int, proc: str = "/proc") -> set[str]:
+    """The inodes of the sockets that listen on a TCP port."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), open(f"{proc}/net/{name}", encoding="ascii") as file:
+            for line in file:
+                words = line.split()
+                if len(words) > 9 and words[3] == LISTEN and words[1].endswith(f":{port:04X}"):
+                    found.add(words[9])
+    return found
+
+
+def holders(inodes: set[str], proc: str = "/proc") -> Iterator[int]:
+    """The processes that have one of these sockets open."""
+    links = {f"socket:[{inode}]" for inode in inodes}
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        with contextlib.suppress(OSError):
+            names = os.listdir(f"{proc}/{pid}/fd")
+            if any(readable(f"{proc}/{pid}/fd/{name}") in links for name in names):
+                yield int(pid)
+
+
+def readable(link: str) -> str:
+    """Where a link of /proc leads; empty when it is gone or not for us."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def unit_of(pid: int, proc: str = "/proc") -> str:
+    """The unit of systemd to which a process belongs; empty when there is none."""
+    with contextlib.suppress(OSError), open(f"{proc}/{pid}/cgroup", encoding="utf-8") as file:
+        if found := re.search(r"/([^/\n]+\.(?:service|scope|socket))(?:/|$)", file.read(), re.MULTILINE):
+            return found[1]
+    return ""
+
+
+def listeners(port: int, proc: str = "/proc") -> list[dict[str, Any]]:
+    """Who listens on a TCP port: ``pid``, ``program`` and ``unit`` of each process."""
+    inodes = sockets(port, proc)
+    found = []
+    for pid in sorted(holders(inodes, proc)) if inodes else ():
+        program = ""
+        with contextlib.suppress(OSError), open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            program = file.read().strip()
+        found.append({"pid": pid, "program": program, "unit": unit_of(pid, proc)})
+    return found
+
+
+def waiting(path: str, proc: str = "/proc") -> int:
+    """How many connections wait to be accepted on a Unix socket."""
+    count = 0
+    with open(f"{proc}/net/unix", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            words = line.split(maxsplit=7)
+            count += len(words) == 8 and words[5] == WAITS and words[7].rstrip("\n") == path
+    return count

@@ -1,0 +1,137 @@
+"""What the module `checkup` looks at: rights on the way to a path, ports, queues, disks, releases and requests."""
+
+import os
+import pwd
+import socket
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, instance, network, storage
+
+OTHER = 54321  # a user that has nothing
+
+
+@pytest.fixture
+def way(tmp_path, monkeypatch):
+    """A path to look at, as if everybody might pass the directories above the test's own."""
+    (tmp_path / "run/shop").mkdir(parents=True)
+    (tmp_path / "run/shop/app.sock").touch()
+    (tmp_path / "run/shop/app.sock").chmod(0o666)
+    every = access.steps
+    monkeypatch.setattr(access, "steps", lambda path: (one for one in every(path) if one.startswith(f"{tmp_path}/")))
+    return tmp_path / "run/shop"
+
+
+def test_open_way_has_no_barrier(way):
+    assert access.barrier(str(way / "app.sock"), OTHER, [], access.WRITE) is None
+
+
+def test_closed_directory_is_named_with_its_rights(way):
+    way.chmod(0o700)
+    found = access.barrier(str(way / "app.sock"), OTHER, [], access.WRITE)
+    assert found
+    assert (found["path"], found["mode"], found["why"]) == (str(way), "0700", "closed")
+
+
+def test_links_are_followed_and_missing_targets_are_named(way):
+    (way / "upstream").symlink_to("app.sock")
+    assert access.barrier(str(way / "upstream"), OTHER, [], access.WRITE) is None
+    (way / "app.sock").unlink()
+    found = access.barrier(str(way / "upstream"), OTHER, [], access.WRITE)
+    assert found
+    assert (found["path"], found["why"]) == (str(way / "app.sock"), "missing")
+
+
+def test_links_in_a_circle_end(way):
+    (way / "a").symlink_to("b")
+    (way / "b").symlink_to("a")
+    found = access.barrier(str(way / "a"), OTHER, [], access.WRITE)
+    assert found
+    assert "circle" in found["why"]
+
+
+@pytest.mark.parametrize(("uid", "gids", "allowed"), [(1, [], True), (9, [2], False), (9, [], False), (0, [], True)])
+def test_owner_group_and_others_have_their_own_rights(uid, gids, allowed):
+    found = os.stat_result((0o100600, 0, 0, 1, 1, 2, 0, 0, 0, 0))
+    assert access.may(found, uid, gids, access.READ | access.WRITE) is allowed
+
+
+def test_data_of_somebody_else_is_out_of_reach(tmp_path):
+    (tmp_path / "note").touch(mode=0o600)
+    (tmp_path / "open").touch()
+    (tmp_path / "open").chmod(0o666)
+    user = pwd.struct_passwd(("nobody", "x", OTHER, OTHER, "", "/", ""))
+    assert [one["path"] for one in access.out_of_reach(str(tmp_path), user)] == [str(tmp_path / "note")]
+
+
+def test_who_listens_on_a_port_is_found():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        assert network.listeners(port) == []
+        listener.listen()
+        assert os.getpid() in [one["pid"] for one in network.listeners(port)]
+
+
+def test_connections_that_nobody_accepted_are_counted(tmp_path):
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        assert network.waiting(path) == 0
+        client.connect(path)
+        assert network.waiting(path) == 1
+        listener.accept()[0].close()
+        assert network.waiting(path) == 0
+
+
+def test_disks_are_told_once_and_the_largest_file_of_a_short_one(tmp_path, monkeypatch):
+    (tmp_path / "small").write_bytes(b"x" * 5000)
+    (tmp_path / "large").write_bytes(b"x" * 50000)
+    (one,) = storage.disks([str(tmp_path), str(tmp_path / "large"), "/no/such"], [str(tmp_path)])
+    assert len(one["paths"]) == 2
+    monkeypatch.setattr(storage, "short", lambda disk: True)
+    (one,) = storage.disks([str(tmp_path)], [str(tmp_path)])
+    assert [os.path.basename(file["path"]) for file in one["largest"]] == ["large", "small"]
+
+
+@pytest.mark.parametrize(
+    ("size", "free", "short"), [(200, 9, True), (200, 11, False), (9000, 99, True), (9000, 101, False)]
+)
+def test_disk_is_short_below_5_percent_and_100_mib(size, free, short):
+    assert storage.short({"size": size << 20, "free": free << 20}) is short
+
+
+def test_requests_have_no_query_and_the_oldest_comes_first():
+    def core(began, uri):
+        return {"in_request": 1, "vars": ["REQUEST_METHOD=GET", f"REQUEST_URI={uri}", "HTTP_COOKIE=secret"],
+                "req_info": {"request_start": began}}  # fmt: skip
+
+    stats = {"workers": [{"id": 1, "cores": [core(95, "/b"), core(90, "/a?token=secret"), {"in_request": 0}]}]}
+    found = instance.requests(stats, 100)
+    assert [(one["seconds"], one["path"]) for one in found] == [(10, "/a"), (5, "/b")]
+    assert "secret" not in str(found)
+
+
+def test_changed_code_is_found_and_compiled_files_do_not_count(tmp_path):
+    (tmp_path / "src/__pycache__").mkdir(parents=True)
+    (tmp_path / "src/shop.py").touch()
+    now = os.stat(tmp_path / "src/shop.py").st_ctime
+    assert instance.changed(str(tmp_path), now + 5) == []
+    assert instance.changed(str(tmp_path), now - 5) == [str(tmp_path / "src/shop.py")]
+
+
+def test_limit_of_the_unit_counts_where_the_app_has_no_group(tmp_path, monkeypatch, program):
+    program("systemctl", "echo /system.slice/emperor.service\n")
+    monkeypatch.setattr(control_group, "TREE", tmp_path)
+    assert control_group.limits("shop") == {"limit": 0, "killed": 0, "unit": True}
+    group = tmp_path / "memory/system.slice/emperor.service"
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text("1000\n")
+    (group / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 3\n")
+    assert control_group.limits("shop") == {"limit": 1000, "killed": 3, "unit": True}
+    own = tmp_path / "system.slice/emperor.service/app-shop"
+    own.mkdir(parents=True)
+    (own / "memory.max").write_text("500\n")
+    (own / "memory.events").write_text("oom 1\noom_kill 2\n")
+    assert control_group.limits("shop") == {"limit": 500, "killed": 2, "unit": False}
