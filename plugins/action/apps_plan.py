@@ -303,5 +303,6 @@ class ActionModule(ActionBase):
             "home": one.home,
             "run": one.app["paths"]["run"],
             "vassal": plan.vassal_shown(one, host, found) if one.release else {},
-            **{key: one.app[key] for key in ("domains", "max_request_seconds", "max_body_size")},
+            "domains": [*one.app["domains"], *one.app["redirect_domains"]],
+            **{key: one.app[key] for key in ("max_request_seconds", "max_body_size")},
         }
