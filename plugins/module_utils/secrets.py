@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # Variables that every app has; their values are no secret and stand in every traceback.
-OPEN_VARIABLES = frozenset(("PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID"))
+OPEN_VARIABLES = frozenset((
+    "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING"
+))  # fmt: skip
 
 
 def censor(text: str, environment: Mapping[str, str]) -> str:

@@ -25,3 +25,9 @@ def test_what_every_app_has_stays(name):
 def test_no_hidden_value_is_left(environment):
     message = secrets.censor(" ".join(environment.values()), environment)
     assert not [value for value in environment.values() if value in message]
+
+
+def test_what_the_roles_set_themselves_is_no_secret():
+    environment = {"EMPEROR_APP": "shop:create_app()", "EMPEROR_SERVING": "/srv/flask_apps/shop/serving"}
+    message = "shop:create_app() in /srv/flask_apps/shop/serving would not start"
+    assert secrets.censor(message, environment) == message
