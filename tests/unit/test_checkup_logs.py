@@ -50,7 +50,7 @@ def test_last_of_several_exceptions_is_told_without_secrets():
 
 
 def test_chain_worker_that_cannot_load_is_told():
-    lines = ["Traceback (most recent call last):", '  File "/usr/local/lib/emperor/chain_loader.py", line 1', "E: x"]
+    lines = ["Traceback (most recent call last):", '  File "/usr/local/lib/emperor/emperor_loader.py", line 1', "E: x"]
     assert logs.of_app(log(*lines), [])["exception"]["loading"] is True
 
 

@@ -102,7 +102,7 @@ def of_app(log: list[Entry], environments: Iterable[Mapping[str, str]]) -> dict[
             "where": last["where"],
             "variable": missing_variable(last),
             "loading": any(NOT_LOADED.search(text) for text in after)
-            or any("chain_loader" in x for x in last["lines"]),
+            or any("emperor_loader" in x for x in last["lines"]),
         }
     return found
 
