@@ -212,7 +212,7 @@ def test_wrong_setting_is_refused_with_its_name_and_changes_nothing(case, refusa
 def test_dry_run_succeeds_on_bare_hosts_and_shows_what_would_come(playbook):
     run = playbook("site", "--check", "--diff", variables=apps(shop(environment={"SHOP_SECRET": "correct horse"})))
     assert not run.failed, run.error
-    assert "+module = shop:create_app()" in run.output
+    assert "+app = shop:create_app()" in run.output
     assert "server unix:/srv/flask_apps/shop/upstream.sock max_fails=0;" in run.output
     assert "correct horse" not in run.output
 
