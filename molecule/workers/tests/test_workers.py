@@ -27,7 +27,8 @@ while not select.select([sys.stdin], [], [], 0.05)[0]:
     now = {}
     for one in told["workers"]:
         if one["pid"] and one["accepting"]:
-            now[one["pid"]] = one["id"], resident(one["pid"]) or last.get(one["pid"], (0, 0))[1]
+            # What it had at most: a process that ends gives its memory back piece by piece.
+            now[one["pid"]] = one["id"], max(resident(one["pid"]), last.get(one["pid"], (0, 0))[1])
     running.setdefault(len(now), round(time.monotonic() - begin, 1))
     ended += [last[pid] for pid in last if pid not in now]
     last = now
