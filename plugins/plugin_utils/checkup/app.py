@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup.logs import WINDOW
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import WINDOW, Case, clock
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import Case, clock
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import Problem, explained, rights
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.requests import busy, killed, late, refused
 
@@ -18,92 +20,69 @@ def down(case: Case) -> Iterator[Problem]:
     """An app none of whose workers accepts requests."""
     if not case.emperor or case.facts["workers"]["accept"] > 0:
         return
-    name, release, log = case.name, case.release, case.facts["log"]
-    raised = log["exception"]
-    throttled = case.facts["throttled"]
-    loop = f"it was started {len(log['starts'])} times since {clock(case.facts['since'])}" if log["starts"] else ""
-    held = "the Emperor waits before it starts it again (throttled)" if throttled else ""
-    state = "no process of it runs" if not case.facts["running"] else "none of its workers accepts requests"
-    rest = ("health", "upstream", "barrier", "limit")
-    what = f"{name} does not run: clients wait, then get 502 to 504."
-    if not release["python_runs"]:
-        yield case.problem(
-            "instance",
-            f"{name} cannot start, as the Python of its virtualenv is gone: clients wait, then get 502 to 504.",
-            case.rebuild,
-            f"{release['python']} leads to {release['python_leads_to']}",
-            state,
-            loop,
-            held,
-            explains=(*rest, "python", "changed"),
-        )
+    log, raised = case.facts["log"], case.facts["log"]["exception"]
+    now = (
+        "no process of it runs" if not case.facts["running"] else "none of its workers accepts requests",
+        f"it was started {len(log['starts'])} times since {clock(case.facts['since'])}" if log["starts"] else "",
+        "the Emperor waits before it starts it again (throttled)" if case.facts["throttled"] else "",
+    )
+    if not case.release["python_runs"]:
+        what = f"{case.name} cannot start, as the Python of its virtualenv is gone: clients wait, then get 502 to 504."
+        yield instance(case, what, case.rebuild, *python_gone(case), *now, explains=("python", "changed"))
     elif raised and raised["loading"] and raised["variable"]:
-        variable = raised["variable"]
-        missing = f"{name} cannot start without the environment variable {variable}: clients wait, then get 502 to 504."
-        said = (raised["line"], raised["where"], state, loop, held)
-        if case.edited:
-            yield case.problem(
-                "instance", missing, case.commands.site("apps"), *said, *difference(case), explains=(*rest, "settings")
-            )
-        else:
-            yield case.problem(
-                "instance",
-                missing,
-                case.commands.deploy(name),
-                *said,
-                explains=rest,
-                before=f"add {variable} to the environment of {name} in flask_apps.",
-            )
+        yield lacks_variable_to_start(case, raised, now)
     elif raised and raised["loading"]:
-        what = f"{name} cannot start: {raised['line']}. Clients wait, then get 502 to 504."
-        changed = [f"changed since the release was built: {path}" for path in release["changed"]]
-        said = (raised["where"], *changed, state, loop, held)
-        if changed:
-            yield case.problem("instance", what, case.rebuild, *said, explains=(*rest, "changed"))
-        elif case.edited:
-            yield case.problem(
-                "instance", what, case.commands.site("apps"), *said, *difference(case), explains=(*rest, "settings")
-            )
-        elif release["previous"]:
-            yield case.problem(
-                "instance", what, case.commands.playbook("rollback", "-e", f"app={name}"), *said, explains=rest
-            )
-        else:
-            yield case.problem(
-                "instance",
-                what,
-                case.commands.deploy(name),
-                *said,
-                explains=rest,
-                before=f"correct the code of {name}.",
-            )
-    elif case.edited:
-        yield case.problem(
-            "instance",
-            what,
-            case.commands.site("apps"),
-            state,
-            loop,
-            held,
-            *difference(case),
-            explains=(*rest, "settings"),
-        )
-    elif release["changed"]:
-        changed = [f"changed since the release was built: {path}" for path in release["changed"]]
-        yield case.problem("instance", what, case.rebuild, state, loop, held, *changed, explains=(*rest, "changed"))
+        yield cannot_load(case, raised, now)
     else:
-        # uWSGI itself was killed, or is still loading the app: start it again.
-        yield case.problem(
-            "instance",
-            what,
-            "systemctl restart emperor.service",
-            state,
-            loop,
-            held,
-            here=False,
-            explains=rest,
-            before=f"`journalctl -t {name}` tells more.",
-        )
+        yield does_not_run(case, now)
+
+
+def instance(case: Case, what: str, cure: str, *evidence: str, explains: Iterable[str] = (), **more: Any) -> Problem:
+    """A problem of an app that is down, which accounts for all that follows from that."""
+    consequences = ("health", "upstream", "barrier", "limit")
+    return case.problem("instance", what, cure, *evidence, explains=(*consequences, *explains), **more)
+
+
+def edited(case: Case, what: str, *evidence: str) -> Problem:
+    """An app that is down with a vassal file that somebody edited."""
+    return instance(case, what, case.commands.site("apps"), *evidence, *difference(case), explains=("settings",))
+
+
+def lacks_variable_to_start(case: Case, raised: Mapping[str, Any], now: Iterable[str]) -> Problem:
+    """An app that ends for want of an environment variable."""
+    name, variable = case.name, raised["variable"]
+    what = f"{name} cannot start without the environment variable {variable}: clients wait, then get 502 to 504."
+    said = (raised["line"], raised["where"], *now)
+    if case.edited:
+        return edited(case, what, *said)
+    before = f"add {variable} to the environment of {name} in flask_apps."
+    return instance(case, what, case.commands.deploy(name), *said, before=before)
+
+
+def cannot_load(case: Case, raised: Mapping[str, Any], now: Iterable[str]) -> Problem:
+    """An app that ends with an exception."""
+    name, changed = case.name, changes(case)
+    what = f"{name} cannot start: {raised['line']}. Clients wait, then get 502 to 504."
+    said = (raised["where"], *changed, *now)
+    if changed:
+        return instance(case, what, case.rebuild, *said, explains=("changed",))
+    if case.edited:
+        return edited(case, what, *said)
+    if case.release["previous"]:
+        return instance(case, what, case.commands.playbook("rollback", "-e", f"app={name}"), *said)
+    return instance(case, what, case.commands.deploy(name), *said, before=f"correct the code of {name}.")
+
+
+def does_not_run(case: Case, now: Iterable[str]) -> Problem:
+    """An app that is down, and says nothing of it."""
+    what, changed = f"{case.name} does not run: clients wait, then get 502 to 504.", changes(case)
+    if case.edited:
+        return edited(case, what, *now)
+    if changed:
+        return instance(case, what, case.rebuild, *now, *changed, explains=("changed",))
+    # uWSGI itself was killed, or is still loading the app: start it again.
+    cure, before = "systemctl restart emperor.service", f"`journalctl -t {case.name}` tells more."
+    return instance(case, what, cure, *now, here=False, before=before)
 
 
 def difference(case: Case) -> tuple[str, ...]:
@@ -114,6 +93,21 @@ def difference(case: Case) -> tuple[str, ...]:
     )
 
 
+def changes(case: Case) -> list[str]:
+    """What of the release is not as it was built."""
+    return [f"changed since the release was built: {path}" for path in case.release["changed"]]
+
+
+def python_gone(case: Case) -> tuple[str]:
+    """Where the Python of the virtualenv leads."""
+    return (f"{case.release['python']} leads to {case.release['python_leads_to']}",)
+
+
+def owned(found: Mapping[str, str]) -> str:
+    """A path with its owner and mode."""
+    return f"{found['path']} is {found['owner']}:{found['group']} {found['mode']}"
+
+
 def release(case: Case) -> Iterator[Problem]:
     """A release that was changed, whose Python is gone, or which is not the current one."""
     name, found = case.name, case.release
@@ -122,14 +116,14 @@ def release(case: Case) -> Iterator[Problem]:
             "python",
             f"The Python of {name}'s virtualenv is gone: it will not start again.",
             case.rebuild,
-            f"{found['python']} leads to {found['python_leads_to']}",
+            *python_gone(case),
         )
     if found["changed"]:
         yield case.problem(
             "changed",
             f"The code of {name} was changed on the host: it is not what was deployed.",
             case.rebuild,
-            *(f"changed since the release was built: {path}" for path in found["changed"]),
+            *changes(case),
         )
     if found["serving"] and found["current"] != found["serving"]:
         home = case.planned["home"]
@@ -164,12 +158,11 @@ def reach(case: Case) -> Iterator[Problem]:
     """What keeps nginx from the app's socket, or the app from its data."""
     files, found = case.planned["files"], case.facts["barrier"]
     if found and found["why"] == "closed":
-        told = f"{found['path']} is {found['owner']}:{found['group']} {found['mode']}"
         yield case.problem(
             found["path"],
             f"nginx may not use the socket of {case.name}: clients get 502 or 503.",
             rights(found, files),
-            told,
+            owned(found),
             here=False,
             explains=("barrier", "health"),
         )
@@ -183,11 +176,7 @@ def reach(case: Case) -> Iterator[Problem]:
         )
     data = case.facts["data"]
     if closed := data["closed"]:
-        told = (
-            f"{closed['path']} is {closed['owner']}:{closed['group']} {closed['mode']}"
-            if closed["owner"]
-            else closed["why"]
-        )
+        told = owned(closed) if closed["owner"] else closed["why"]
         cure = rights(closed, files) if closed["owner"] else case.commands.site("apps")
         yield case.problem(
             closed["path"],
@@ -202,7 +191,7 @@ def reach(case: Case) -> Iterator[Problem]:
             "data",
             f"{case.name} may not change some of its data: what it stores fails.",
             f"chown -R {case.name}:{case.name} {shlex.quote(data['path'])}",
-            *(f"{one['path']} is {one['owner']}:{one['group']} {one['mode']}" for one in data["out_of_reach"]),
+            *map(owned, data["out_of_reach"]),
             here=False,
             explains=paths,
         )
@@ -215,7 +204,7 @@ def settings(case: Case) -> Iterator[Problem]:
             "settings",
             f"{case.facts['file']} differs from the inventory.",
             case.commands.site("apps"),
-            *drift.shown(case.facts["vassal"], case.planned["vassal"]["text"]),
+            *difference(case)[1:],
         )
 
 

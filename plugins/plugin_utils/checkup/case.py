@@ -10,7 +10,6 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import HERE, Commands, Problem
 
 MIB = 1 << 20
-WINDOW = 600  # seconds for which a fault that is over still counts
 
 
 def clock(moment: float) -> str:

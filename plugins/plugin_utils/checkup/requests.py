@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import MIB, WINDOW, Case, clock
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup.logs import WINDOW
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import MIB, Case, clock
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import Problem
 
 BUSY = 1  # seconds that the oldest request must have taken before busy threads are a problem

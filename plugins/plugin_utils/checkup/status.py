@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import MIB
+
 HEAD = ("host", "app", "release", "live since", "reload", "busy threads", "queue", "oldest request",
         "memory of its share", "restarts", "rollback to")  # fmt: skip
-MIB = 1 << 20
 
 
 def named(release: str, label: str) -> str:
