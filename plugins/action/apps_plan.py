@@ -77,7 +77,7 @@ class Certificates:
         # To look at a host, no file of this machine is needed.
         works = options["purpose"] not in ("look", "checkup")
         self.texts = {app["name"]: provided(app, options["base"], read) for app in chosen if works}
-        if works and any(certificate_plan.https(app) and app["tls"]["mode"] == "acme" for app in chosen):
+        if works and any(plan.https(app) and app["tls"]["mode"] == "acme" for app in chosen):
             self.acme = complete_acme(options["acme"])
             ca = ca_text(self.acme, options["base"], read)
             self.host_files = certificate_plan.host_files(options["hook"], ca)
@@ -97,7 +97,7 @@ class Certificates:
         state["redirected"] = [
             app["name"] for app in host.apps if certificate_plan.redirected(app, found.get(app["name"]))
         ]
-        state["https"] = bool(found) or any(certificate_plan.https(app) for app in host.apps)
+        state["https"] = bool(found) or any(plan.https(app) for app in host.apps)
         entries = [*self.host_files, *self.location]
         return {
             "todo": [one.name for one in wanted if one.certificate],
@@ -295,7 +295,7 @@ class ActionModule(ActionBase):
             "site": one.site,
             "site_path": plan.site_path(one.name, host),
             "health_host": one.health_host,
-            "port": host.https_port if one.tls else host.port,
+            "port": host.port_of(one.app),
             "tls": one.tls,
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
             "health": found["health"],

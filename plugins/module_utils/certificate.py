@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+
 LETSENCRYPT = "/etc/letsencrypt"
 # What certbot calls the certificate of an app. An administrator may have others; those are left alone.
 PREFIX = "flask_apps-"
@@ -122,10 +124,4 @@ def install(path: str, content: bytes) -> None:
     """Put chain and key where nginx reads them, in one step, for root's eyes only."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.chmod(os.path.dirname(path), 0o700)
-    new = f"{path}.new"
-    if os.path.lexists(new):  # of a killed run
-        os.unlink(new)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    os.replace(new, path)
+    host.write(path, content.decode("utf-8", "surrogateescape"), os.geteuid(), os.getegid(), 0o600)

@@ -20,9 +20,13 @@ def of_app(name: str) -> Path | None:
     return group if unit and group.joinpath("memory.max").exists() else None
 
 
-def killed(group: Path) -> int:
-    """How many processes of a group the kernel killed at the limit, since the Emperor started."""
-    found = re.search(r"^oom_kill (\d+)$", group.joinpath("memory.events").read_text(), re.MULTILINE)
+def killed(group: Path, events: str = "memory.events") -> int:
+    """How many processes of a group the kernel killed at the limit, since the Emperor started.
+
+    :param events: the file that tells; control groups of version 1 have another one.
+    :raises OSError: when it is not there.
+    """
+    found = re.search(r"^oom_kill (\d+)$", group.joinpath(events).read_text(), re.MULTILINE)
     return int(found[1]) if found else 0
 
 
@@ -45,10 +49,9 @@ def limits(name: str) -> dict[str, Any]:
 def _limit(group: Path, whole: bool) -> dict[str, Any] | None:
     for limit, events in FILES:
         try:
-            told, counted = group.joinpath(limit).read_text().strip(), group.joinpath(events).read_text()
+            told, dead = group.joinpath(limit).read_text().strip(), killed(group, events)
         except OSError:
             continue
-        killed = re.search(r"^oom_kill (\d+)$", counted, re.MULTILINE)
         if told.isdigit() and int(told) < 1 << 60:  # version 1 says "none" by a huge number
-            return {"limit": int(told), "killed": int(killed[1]) if killed else 0, "unit": whole}
+            return {"limit": int(told), "killed": dead, "unit": whole}
     return None

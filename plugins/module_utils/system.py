@@ -1,12 +1,13 @@
-"""What Debian and systemd say of packages and units."""
+"""What Debian and systemd say of packages, units and accounts."""
 
 from __future__ import annotations
 
 import glob
 import os
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestamp"
 
@@ -40,6 +41,17 @@ def units(names: Collection[str]) -> dict[str, dict[str, bool]]:
         }
         for name in [*wanted, *(one for one in found if one not in wanted)]
     }
+
+
+def name_of(number: int, database: Callable[[int], Sequence[Any]]) -> str:
+    """The name of a user or group; its number where there is none.
+
+    :param database: ``pwd.getpwuid`` or ``grp.getgrgid``.
+    """
+    try:
+        return str(database(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def missing(packages: Collection[str]) -> list[str]:

@@ -119,14 +119,6 @@ DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200
             "patience": 10, "port": 80, "tls": False}  # fmt: skip
 
 
-def name_of(number: int, database: Any) -> str:
-    """The name of a user or group; its number where there is none."""
-    try:
-        return str(database(number)[0])
-    except KeyError:
-        return str(number)
-
-
 def describe(path: str) -> dict[str, Any] | None:
     """Kind, owner, group, mode and content of a path, without following a link; None when it is not there."""
     try:
@@ -140,8 +132,8 @@ def describe(path: str) -> dict[str, Any] | None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "kind": kind,
-        "owner": name_of(found.st_uid, pwd.getpwuid),
-        "group": name_of(found.st_gid, grp.getgrgid),
+        "owner": system.name_of(found.st_uid, pwd.getpwuid),
+        "group": system.name_of(found.st_gid, grp.getgrgid),
         "mode": f"{stat.S_IMODE(found.st_mode):04o}",
         "digest": digest,
         "target": os.readlink(path) if kind == "link" else "",
@@ -155,7 +147,7 @@ def account(name: str) -> dict[str, str] | None:
         found = pwd.getpwnam(name)
     except KeyError:
         return None
-    return {"home": found.pw_dir, "shell": found.pw_shell, "group": name_of(found.pw_gid, grp.getgrgid)}
+    return {"home": found.pw_dir, "shell": found.pw_shell, "group": system.name_of(found.pw_gid, grp.getgrgid)}
 
 
 def machine() -> dict[str, Any]:

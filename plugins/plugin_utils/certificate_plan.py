@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.certificate import late
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import as_wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import as_wanted, https
 
 RENEW_SELF_SIGNED = 30  # days before its end; nothing else renews it
 
@@ -23,11 +23,6 @@ MANAGED = "# Ansible managed\n"
 def names_of(app: Mapping[str, Any]) -> list[str]:
     """The names that the app's certificate must have."""
     return [*app["domains"], *app["redirect_domains"]] or ["localhost"]
-
-
-def https(app: Mapping[str, Any]) -> bool:
-    """Whether the app is to be served by HTTPS."""
-    return bool(app["state"] == "present" and app["tls"]["mode"] != "off")
 
 
 def todo(app: Mapping[str, Any], found: Mapping[str, Any] | None, text: str, acme: Mapping[str, Any]) -> str:

@@ -22,6 +22,11 @@ PATIENCE = 10  # seconds that a look waits for a health check; an app that is sl
 BRIEF = 3  # seconds like that of a look that only reports
 
 
+def https(app: Mapping[str, Any]) -> bool:
+    """Whether an app is to be served by HTTPS."""
+    return bool(app["state"] == "present" and app["tls"]["mode"] != "off")
+
+
 @dataclass(frozen=True)
 class Host:
     """What the roles' settings say of a host and its apps.
@@ -54,6 +59,10 @@ class Host:
     pip_arguments: Sequence[str] = ()
     cpus: int = 0
     memory: int = 0
+
+    def port_of(self, app: Mapping[str, Any]) -> int:
+        """The port to which clients of an app come."""
+        return self.https_port if https(app) else self.port
 
     def workers(self, name: str, size: Mapping[str, int] | None) -> dict[str, Any]:
         """The workers of an app, see `worker_plan`. The memory is rounded: kernels leave some MiB more or less."""
@@ -98,7 +107,7 @@ class Wanted:
     @property
     def tls(self) -> bool:
         """Whether it is to be served by HTTPS."""
-        return bool(self.app["state"] == "present" and self.app["tls"]["mode"] != "off")
+        return https(self.app)
 
     @property
     def health_host(self) -> str:
@@ -186,7 +195,7 @@ def question(wanted: Wanted, host: Host, rollback: bool = False, patience: int =
         "health_status": app["health"]["status"],
         "health_host": wanted.health_host,
         "patience": min(app["max_start_seconds"], patience),
-        "port": host.https_port if wanted.tls else host.port,
+        "port": host.port_of(wanted.app),
         "tls": wanted.tls,
     }
 

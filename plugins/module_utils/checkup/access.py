@@ -7,7 +7,8 @@ import os
 import pwd
 import stat
 from collections.abc import Collection, Iterator
-from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.system import name_of
 
 READ, WRITE, PASS = 4, 2, 1
 ENTRIES = 2000  # of a data directory that are looked at
@@ -28,17 +29,10 @@ def may(found: os.stat_result, uid: int, gids: Collection[int], rights: int) -> 
 
 def told(path: str, found: os.stat_result) -> dict[str, str]:
     """A path with its owner and mode, for a person."""
-
-    def name(number: int, database: Any) -> str:
-        try:
-            return str(database(number)[0])
-        except KeyError:
-            return str(number)
-
     return {
         "path": path,
-        "owner": name(found.st_uid, pwd.getpwuid),
-        "group": name(found.st_gid, grp.getgrgid),
+        "owner": name_of(found.st_uid, pwd.getpwuid),
+        "group": name_of(found.st_gid, grp.getgrgid),
         "mode": f"{stat.S_IMODE(found.st_mode):04o}",
     }
 

@@ -57,21 +57,19 @@ def _of_data(values: Mapping[str, Any], where: str, kind: str) -> dict[str, str]
     return result
 
 
-def _names(values: Iterable[Any], where: str, wildcards: bool = True) -> list[str]:
+def _names(values: Iterable[Any], where: str) -> list[str]:
     result = []
     for value in values:
         require(DOMAIN, value, where, "must be a host name in lower case, like shop.example.com")
-        if not wildcards and str(value).startswith("*"):
-            fail(where, f"is {value!r}, but a redirect must lead to one name: write a name without '*'.")
         result.append(str(value))
     return result
 
 
 def _limits(values: Mapping[str, Any], where: str) -> dict[str, int]:
     """Limits for one client address; 0 for none."""
+    chosen = given(values)
     found = {
-        kind: bounded(given(values)[kind], 0, 10**6, f"{where}.limits.{kind}", unit) if kind in given(values) else 0
-        for kind, unit in LIMITS.items()
+        kind: bounded(chosen.get(kind, 0), 0, 10**6, f"{where}.limits.{kind}", unit) for kind, unit in LIMITS.items()
     }
     if found["burst"] and not found["requests_per_second"]:
         fail(f"{where}.limits.burst", "does nothing without limits.requests_per_second: set that too.")
@@ -99,7 +97,9 @@ def site_settings(app: Mapping[str, Any], where: str) -> dict[str, Any]:
     if found["redirect_domains"]:
         if not found["domains"]:
             fail(f"{where}.redirect_domains", "has nowhere to lead to: set domains, whose first one they lead to.")
-        _names(found["domains"][:1], f"{where}.domains[0]", wildcards=False)
+        if found["domains"][0].startswith("*"):
+            sentence = "but a redirect must lead to one name: write a name without '*'."
+            fail(f"{where}.domains[0]", f"is {found['domains'][0]!r}, {sentence}")
     owners: dict[str, str] = {}
     for kind in PREFIXES:
         for prefix in found[kind]:
