@@ -15,7 +15,7 @@ import pytest
 from ansible.plugins.loader import init_plugin_loader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_requests import Answer
+from test_requests import exchange
 
 init_plugin_loader([str(Path(__file__).resolve().parents[3] / ".config/collections")])
 from ansible_collections.flaskops.emperor.plugins.module_utils.uwsgi_client import encode_request  # noqa: E402
@@ -65,15 +65,6 @@ def reference(tmp_path_factory):
         process.terminate()
 
 
-def exchange(address, raw):
-    with socket.create_connection(address, timeout=30) as connection:
-        connection.sendall(raw)
-        answer = b""
-        while piece := connection.recv(65536):
-            answer += piece
-    return Answer(answer)
-
-
 def spell(method, target, headers, body):
     """A request as bytes."""
     lines = [f"{method} {target} HTTP/1.1", "Host: echo.test", "Connection: close"]
@@ -115,7 +106,7 @@ def test_any_valid_request_reaches_the_app_as_on_another_server(host, addresses,
     )
     def compare(method, path, query, headers, body):
         raw = spell(method, path if query is None else f"{path}?{query}", headers, body)
-        assert told(exchange(ours, raw)) == told(exchange(other, raw))
+        assert told(exchange(ours, raw, timeout=30)) == told(exchange(other, raw, timeout=30))
 
     compare()
 
@@ -209,7 +200,7 @@ class Clients(threading.Thread):
         while self.going:
             began = time.monotonic()
             try:
-                answer = exchange((self.address, 80), spell("POST", "/echo", {}, (b"x" * 100, False)))
+                answer = exchange((self.address, 80), spell("POST", "/echo", {}, (b"x" * 100, False)), timeout=30)
                 if answer.status != 200 or json.loads(answer.body)["length"] != 100:
                     self.failures.append(answer.body)
             except (OSError, ValueError, IndexError) as error:

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -45,22 +46,23 @@ def pieces(body):
         body = rest[int(size, 16) + 2 :]
 
 
+def exchange(address, raw, *later, timeout=60):
+    """Send bytes, and more of them after a while each, and return the response."""
+    with socket.create_connection(address, timeout=timeout) as connection:
+        connection.sendall(raw)
+        for number, piece in enumerate(later):
+            time.sleep(0.1 * (number > 0))
+            connection.sendall(piece)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return Answer(answer)
+
+
 @pytest.fixture
 def send(host, addresses):
     """Send bytes to the host and return its response."""
-
-    def exchange(raw, *later):
-        with socket.create_connection((addresses[host.backend.name], 80), timeout=60) as connection:
-            connection.sendall(raw)
-            for number, piece in enumerate(later):
-                time.sleep(0.1 * (number > 0))
-                connection.sendall(piece)
-            answer = b""
-            while piece := connection.recv(65536):
-                answer += piece
-        return Answer(answer)
-
-    return exchange
+    return partial(exchange, (addresses[host.backend.name], 80))
 
 
 @pytest.fixture
