@@ -4,8 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from ansible.plugins.loader import init_plugin_loader
 from hypothesis import settings
+from lanes import Lanes  # type: ignore[import-not-found]  # pytest puts this directory in sys.path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,3 +26,11 @@ settings.load_profile("here")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "tests/scenarios" in item.nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lanes(request):
+    """The scenarios among the chosen tests; they begin with the first test, and the unit tests run beside them."""
+    tests = [item for item in request.session.items if "tests/scenarios" in item.nodeid]
+    with Lanes([item.callspec.params["scenario"] for item in tests]) as started:
+        yield started

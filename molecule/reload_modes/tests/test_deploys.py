@@ -21,7 +21,7 @@ def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, clients,
     first = {mode: release_of(fleet[0], mode) for mode in MODES}
     served, moments = [first], []
     with clients() as load:
-        for number in range(5):
+        for number in range(3):  # make soak does fifty
             new = others(apps, variant, f"deploy {number}")
             run = playbook("deploy", "-e", f"app={','.join(MODES)}", variables={"flask_apps": list(new.values())})
             assert not run.failed, run.error
@@ -33,7 +33,7 @@ def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, clients,
                     assert release_of(host, mode) == served[-1][mode]
                     one_instance(host, mode, instances)
             time.sleep(1)
-        for back in (4, 3):
+        for back in (2, 1):
             run = playbook("rollback", "-e", f"app={','.join(MODES)}")
             assert not run.failed, run.error
             moments.append(time.time())
@@ -45,7 +45,7 @@ def test_deploys_and_rollbacks_lose_no_request(apps, variant, playbook, clients,
             time.sleep(1)
     report = load.report
     print(report)
-    assert report.window().total > 5000
+    assert report.window().total > 3000
     assert not report.failures, report
     assert [nginx_workers(host) for host in fleet] == workers, "nginx was reloaded"
     # A request sent after a run has ended meets its release alone, until the next run begins.

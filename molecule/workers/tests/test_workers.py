@@ -50,14 +50,15 @@ print(json.dumps([sum(int(one["Pss"]) for one in told) // 1024, max(int(one["Rss
 """
 
 
+def load_of(addresses, app):
+    """Clients of an app on every host, for use with `with`."""
+    targets = [Target(name, f"{address}:80", f"{app}.test") for name, address in addresses.items()]
+    return Load(targets, Options(kinds={"get_keep": 1, "get_close": 1, "post": 1, "slow": 1}, pause=0.2))
+
+
 @pytest.fixture
 def clients(addresses):
-    """Clients of an app on every host, for use with `with`."""
-    kinds = {"get_keep": 1, "get_close": 1, "post": 1, "slow": 1}
-    return lambda app: Load(
-        [Target(name, f"{address}:80", f"{app}.test") for name, address in addresses.items()],
-        Options(kinds=kinds, pause=0.2),
-    )
+    return lambda app: load_of(addresses, app)
 
 
 class Look:
@@ -86,6 +87,27 @@ def deploy(playbook, app):
     assert not run.failed, run.error
 
 
+@pytest.fixture(scope="module")
+def rushed(apps, playbook, addresses, fleet):
+    """App two after a rush, with few clients left: what was seen running on each host meanwhile, and those clients."""
+    deploy(playbook, apps["two"] | {"workers": {"processes": 4, "threads": 2, "minimum": 1}})
+
+    def rush(host):
+        with Look(host, "two") as look:
+            assert ask(host, "/slow?ms=200", 60, threads=8, apps=["two"]) == {"200": 480}
+        return look.found["running"]
+
+    with load_of(addresses, "two") as load:
+        yield everywhere(fleet, rush), load
+
+
+def test_workers_come_with_the_load(rushed):
+    seen, _load = rushed
+    print(*seen, sep="\n")
+    for running in seen:
+        assert {"1", "4"} <= set(running), "not from the least to the most"
+
+
 def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, clients, fleet):
     """The first at 160 MiB, each other one 16 MiB earlier.
 
@@ -108,29 +130,6 @@ def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, clients,
         for number, size in found["ended"]:
             # It looks once a second, and may leak 7 MiB meanwhile.
             assert -2 < size - (160 - 16 * (number - 1)) < 12, (number, size)
-
-
-def test_workers_come_with_the_load_and_go_after_it(apps, playbook, clients, fleet):
-    deploy(playbook, apps["two"] | {"workers": {"processes": 4, "threads": 2, "minimum": 1}})
-
-    def rush(host):
-        with Look(host, "two") as look:
-            assert ask(host, "/slow?ms=200", 60, threads=8, apps=["two"]) == {"200": 480}
-        return look.found["running"]
-
-    def rest(host):
-        deadline = time.monotonic() + 240
-        while (left := len(host.check_output("pgrep --euid two uwsgi").split()) - 1) > 1:
-            assert time.monotonic() < deadline, left
-            time.sleep(1)
-
-    with clients("two") as load:
-        seen = everywhere(fleet, rush)
-        everywhere(fleet, rest)
-    print(load.report, *seen, sep="\n")
-    assert not load.report.failures, load.report
-    for running in seen:
-        assert {"1", "4"} <= set(running), "not from the least to the most"
 
 
 @pytest.mark.parametrize("hanging", [1, 6])
@@ -172,3 +171,19 @@ def test_workers_share_a_model(apps, playbook, fleet):
         print(f"{host.backend.name}: {total} MiB in all, {largest} MiB the largest process")
         assert largest > 200, "the model is not there"
         assert total < 1.3 * largest
+
+
+def test_workers_go_after_the_load_without_a_failed_request(rushed, fleet):
+    """The last test here: they go one by one, in two minutes, which the others have taken meanwhile."""
+    _seen, load = rushed
+
+    def rest(host):
+        deadline = time.monotonic() + 240
+        while (left := len(host.check_output("pgrep --euid two uwsgi").split()) - 1) > 1:
+            assert time.monotonic() < deadline, left
+            time.sleep(1)
+
+    everywhere(fleet, rest)
+    load.stop()
+    print(load.report)
+    assert not load.report.failures, load.report

@@ -1,0 +1,85 @@
+"""Runs Molecule's scenarios: fresh hosts, converge, idempotence, testinfra, destroy.
+
+Most of them wait half of their time, so three run side by side; those that need the machine to themselves come last.
+The whole output of each goes to .cache/scenarios/NAME.log.
+"""
+
+import os
+import queue
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / ".cache/scenarios"
+# Not those with commands of their own: vm is slow without KVM (make test-vm), bench tests nothing (make bench).
+SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
+# Those that put their hosts under load; reload_modes does, too, but mostly waits for requests to end.
+ALONE = [name for name in SCENARIOS if name in ("faults", "requests", "workers")]
+LONG = [name for name in ("reload_modes", "doctor") if name in SCENARIOS]
+BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*ALONE, *LONG])]
+LANES = 3
+STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
+
+
+class Lanes:
+    """Scenarios on their way; for use with `with`.
+
+    :param chosen: names of the scenarios to run; those that need no machine to themselves begin at once.
+    :ivar said: a queue of lines that tell how far each is.
+    """
+
+    def __init__(self, chosen):
+        self.said: queue.Queue[str] = queue.Queue()
+        self._pool = ThreadPoolExecutor(LANES)
+        self._beside = {name: self._pool.submit(run, name, self.said.put) for name in BESIDE if name in chosen}
+
+    def outcome(self, scenario):
+        """The future of a scenario's exit code and output.
+
+        Ask for those of ALONE when all others have ended.
+        """
+        return self._beside.get(scenario) or self._pool.submit(run, scenario, self.said.put)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._pool.shutdown(cancel_futures=True)
+
+
+def run(scenario, say):
+    """Run a scenario, telling `say` where it is; return its exit code and the lines of its output."""
+    settings = {
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": "160",
+        "MOLECULE_COMMAND_BORDERS": "false",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = ["molecule", "test", "--scenario-name", scenario]
+    started = time.monotonic()
+    lines = []
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (
+        open(LOGS / f"{scenario}.log", "w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | settings,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            log.write(line)
+            log.flush()
+            lines.append(line.rstrip())
+            if step := STEP.search(lines[-1]):
+                say(f"{time.monotonic() - started:6.0f} s  {scenario}: {step[1]}")
+    return process.returncode, lines
