@@ -15,7 +15,7 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export YAMLLINT_CONFIG_FILE := .config/yamllint.yml
 
-.PHONY: help demo demo-down test test-vm bench bench-reload soak lint molecule docs bootstrap images bookworm trixie
+.PHONY: help demo demo-deploy demo-break demo-down test test-vm bench bench-reload soak lint molecule docs bootstrap images bookworm trixie
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +23,17 @@ help: ## this list
 demo: bootstrap ## a production host in a container, serving the sample app at http://127.0.0.1:PORT/ (PORT=8080)
 	@molecule/shared/demo.sh $(PORT)
 
+demo-deploy: bootstrap ## a second release of the demo's app while requests run: who answered, in numbers and a picture
+	@molecule/shared/demo_release.py "$$(podman port emperor-demo 80 | cut -d: -f2)" good
+
+demo-break: bootstrap ## a broken release of the demo's app while requests run: it reaches nobody
+	@molecule/shared/demo_release.py "$$(podman port emperor-demo 80 | cut -d: -f2)" broken
+
 demo-down: ## remove the demo
 	@podman rm --force --ignore --time 0 --volumes emperor-demo
 
 test: lint images ## lint, unit tests, and every scenario on Debian 12 and 13 hosts
+	@.config/bootstrap test
 	pytest
 
 test-vm: bootstrap ## on a virtual machine: SSH, reboot, real limits (slow without KVM; VM_RELEASE=trixie)

@@ -22,6 +22,15 @@ molecule/shared/start-container.sh emperor-demo trixie --hostname=emperor-demo -
 
 ansible-playbook -i inventory/demo playbooks/site.yml
 
+# Flask's own server with one thread, to compare with: the page sends requests to both (SHOP_OWN_SERVER).
+molecule/shared/own-server.sh podman exec emperor-demo
+
 url=http://$(podman port emperor-demo 80)
 curl --max-time 60 --noproxy '*' --fail --silent --show-error --output /dev/null --retry 5 --retry-connrefused "$url/healthz"
-echo "ready: $url/"
+cat <<TEXT
+What to try:
+  open the page and send blocking requests: many lanes here, one queue at Flask's own server
+  make demo-deploy    a second release while requests run
+  make demo-break     a broken release, which reaches nobody
+ready: $url/
+TEXT

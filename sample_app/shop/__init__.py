@@ -5,13 +5,13 @@ from __future__ import annotations
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from shop import load, model, pages, process, upload
+from shop import load, model, own_server, pages, process, upload
 
 
 def create_app() -> Flask:
     """Build the application: `shop:create_app()` for any WSGI server."""
     app = Flask(__name__)
-    for module in (pages, load, model, upload, process):
+    for module in (pages, load, own_server, model, upload, process):
         app.register_blueprint(module.blueprint)
     app.register_error_handler(HTTPException, as_json)
     app.after_request(never_cached)

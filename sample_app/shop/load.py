@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, abort, jsonify
 
 from shop import worker
 from shop.query import whole_number
@@ -59,6 +61,16 @@ def leak() -> Response:
     _leaked.append(b"\x01" * (size_kb * 1024))
     total_kb = sum(map(len, _leaked)) // 1024
     return jsonify({**worker.identity(), "kb": size_kb, "leaked_kb": total_kb, "rss_kb": worker.rss_kb()})
+
+
+@blueprint.post("/restart")
+def restart() -> Response:
+    """End this worker after its requests; uWSGI starts another one. Other servers have no such signal: 501."""
+    if not worker.worker_id():
+        abort(501, "Only a worker of uWSGI can be replaced.")
+    # As worker_recycle does: the worker takes no more requests, and ends when those it has are answered.
+    os.kill(os.getpid(), signal.SIGHUP)
+    return jsonify(worker.identity())
 
 
 @blueprint.get("/hog")

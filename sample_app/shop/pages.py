@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, render_template, request
 
-from shop import worker
+from shop import own_server, worker
 from shop.load import CPU_MAX_MS, LEAK_MAX_KB, SLOW_MAX_MS
 
 blueprint = Blueprint("pages", __name__)
@@ -52,6 +52,7 @@ def index() -> str:
         rss_kb=worker.rss_kb(),
         threads=worker.thread_count(),
         jobs=JOBS,
+        compared=own_server.address() is not None,
     )
 
 

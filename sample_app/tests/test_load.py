@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from wsgiref.simple_server import make_server
 
 import pytest
 from flask.testing import FlaskClient
+
+from shop import create_app
 
 
 def test_slow_sleeps_as_long_as_asked(client: FlaskClient) -> None:
@@ -49,6 +53,30 @@ def test_leak_is_resident_memory() -> None:
     source = Path(__file__).resolve().parents[1]
     grown = subprocess.run([sys.executable, "-c", LEAK], cwd=source, check=True, capture_output=True, text=True).stdout
     assert int(grown) > 15 * 1024
+
+
+def test_restart_needs_a_worker_of_uwsgi(client: FlaskClient) -> None:
+    assert client.post("/restart").status_code == 501
+    assert client.get("/restart").status_code == 405
+
+
+def test_own_server_is_asked_for_the_same_wait(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_server("127.0.0.1", 0, create_app()) as server:
+        monkeypatch.setenv("SHOP_OWN_SERVER", f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        answer = client.get("/own-server/slow?ms=20")
+        thread.join()
+    assert answer.json["ms"] == 20
+    assert answer.json["finished"] - answer.json["started"] >= 0.015
+
+
+def test_own_server_that_is_not_there_is_told(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "SHOP_OWN_SERVER is not set" in client.get("/own-server/slow?ms=1").json["error"]
+    monkeypatch.setenv("SHOP_OWN_SERVER", "http://127.0.0.1:1")
+    answer = client.get("/own-server/slow?ms=1")
+    assert answer.status_code == 502
+    assert "does not answer" in answer.json["error"]
 
 
 def test_hog_lets_go_after_the_request(client: FlaskClient) -> None:

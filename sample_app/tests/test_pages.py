@@ -49,6 +49,13 @@ def test_page_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
     assert all(re.match(r"[/#](?!/)", address) or address == "/" for address in addresses)
 
 
+def test_page_compares_only_when_there_is_another_server(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHOP_OWN_SERVER", raising=False)
+    assert client.get("/").text.count("<figure") == 1
+    monkeypatch.setenv("SHOP_OWN_SERVER", "http://127.0.0.1:5001")
+    assert client.get("/").text.count("<figure") == 2
+
+
 def test_everything_the_page_links_to_exists(client: FlaskClient) -> None:
     page = client.get("/").text
     for address in re.findall(r'(?:href|src)="(/[^"]*)"', page):
@@ -56,7 +63,7 @@ def test_everything_the_page_links_to_exists(client: FlaskClient) -> None:
             assert answer.status_code == 200, address
 
 
-@pytest.mark.parametrize("name", ["shop.css", "mark.svg"])
+@pytest.mark.parametrize("name", ["shop.css", "lanes.js", "mark.svg"])
 def test_static_files(client: FlaskClient, name: str) -> None:
     with client.get(f"/static/{name}") as answer:
         assert answer.status_code == 200
