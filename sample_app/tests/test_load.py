@@ -11,7 +11,6 @@ from wsgiref.simple_server import make_server
 
 import pytest
 from flask.testing import FlaskClient
-
 from shop import create_app
 
 

@@ -20,8 +20,8 @@ def test_height_of_all_columns_of_a_colour_is_its_share_of_the_requests():
     root = ElementTree.fromstring(draw(loaded(), "A <title>"))
     height = dict.fromkeys([*COLOURS[:2], FAILED], 0.0)
     for column in root.iter(f"{SVG}rect"):
-        if float(column.get("x")) >= 56 and float(column.get("y")) > 60:
-            height[column.get("fill")] += float(column.get("height"))
+        if float(column.attrib["x"]) >= 56 and float(column.attrib["y"]) > 60:
+            height[column.attrib["fill"]] += float(column.attrib["height"])
     total = sum(height.values())
     assert [round(101 * part / total) for part in height.values()] == [60, 40, 1]
 
