@@ -1,4 +1,4 @@
-"""A strict load client: visitors that ask apps for answers all the time, and a report of every request that failed.
+"""A strict load client: clients that send requests to apps all the time, and a report of every request that failed.
 
     with Load([Target("shop", "10.88.0.5:80", "shop.example.com")]) as load:
         deploy()
@@ -12,9 +12,9 @@ How httpcore 1.0.9, which sends httpx's requests, plays along (read in its sourc
 - Its pool tries a request again only on ConnectionNotAvailable, which AsyncHTTP11Connection raises before it writes a
   byte. Its `retries` are for connecting, and 0. A request that was written in part or whole is never sent again.
 - Its pool drops an idle connection whose socket is readable: closed, but also reset, and that would go unnoticed.
-  So visitors look for a reset themselves, see `has_ended`.
+  So clients look for a reset themselves, see `has_ended`.
 - The pool looks a few rounds of the event loop before it writes. A connection closed in between would be written to,
-  and a failure. So visitors look again in `trace`; from there to the write anyio 4.16 does not yield to the loop.
+  and a failure. So clients look again in `trace`; from there to the write anyio 4.16 does not yield to the loop.
 - An error while writing is hidden and the answer read all the same; the checks of the answer's content find that out.
 
 It runs in a process of its own, so that nothing which tests do slows it. By hand:
@@ -37,32 +37,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from array import array
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+from load_report import DEFAULT_KINDS, KINDS, SHORT, SLOW_SECONDS, Report  # type: ignore[import-not-found]  # beside it
 
-# Every kind of visitor, and how many of each there are: up to about 250 requests a second to one target
-DEFAULT_KINDS = {"get_keep": 3, "get_close": 1, "post": 1, "slow": 2, "long": 1, "upload": 1, "order": 1}
-KINDS = tuple(DEFAULT_KINDS)
-IDEMPOTENT = frozenset({"get_keep", "get_close", "slow", "long"})
-SHORT = frozenset({"get_keep", "get_close", "post", "slow"})
-SLOW_SECONDS = 0.1
 SMALL_BODY = b"one small order, please"
 BIG_BODY = bytes(range(256)) * 1024
 PIECES = 20  # of the big body
-FAILURES_KEPT = 1000
-FAILURE_PAUSE = 0.1  # seconds; where nothing listens, visitors without a pause would take a whole core
-NO_RELEASE = -1  # the release of a request that failed
+FAILURE_PAUSE = 0.1  # seconds; where nothing listens, clients without a pause would take a whole core
 
 
 @dataclass(frozen=True)
 class Target:
-    """An app to visit.
+    """An app to send requests to.
 
     :ivar name: what the report calls it.
     :ivar address: IP:PORT. No host name: it may have several addresses, and trying the next one is a hidden retry.
@@ -88,15 +79,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Options:
-    """How to visit. All times are in seconds.
+    """How to send requests. All times are in seconds.
 
-    :ivar kinds: visitors of each kind per target; a kind that is not named has none.
-    :ivar pause: between two requests of a visitor; kinds that take long make none.
+    :ivar kinds: clients of each kind per target; a kind that is not named has none.
+    :ivar pause: between two requests of a client; kinds that take long make none.
     :ivar timeout: for an answer, beyond what the request itself takes.
-    :ivar drain: for requests in flight at the end; whoever has no answer by then is "unanswered".
+    :ivar drain: for requests in flight at the end; those without an answer by then are "unanswered".
     :ivar long: what a request of the kind long takes.
     :ivar upload: what sending the body of the kind upload takes.
-    :ivar order: what a request of the kind order takes. It is a POST that works for seconds: nobody asks again for it,
+    :ivar order: what a request of the kind order takes. It is a POST that works for seconds. It is never sent again,
         so it alone tells a server that lets requests end from one that kills them.
     """
 
@@ -113,164 +104,6 @@ class Options:
             raise ValueError(f"no such kinds: {', '.join(sorted(unknown))}")
 
 
-# --- the report
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A failed request. Times are wall clock, in seconds since 1970.
-
-    :ivar hung_up: whether it was written to a kept connection, which the server ended without a byte of an answer.
-    """
-
-    at: float
-    begun: float
-    target: str
-    kind: str
-    idempotent: bool
-    reason: str
-    hung_up: bool
-
-
-@dataclass(frozen=True)
-class Window:
-    """The requests that were under way in some span of time; waits are in seconds, NaN when nothing was answered.
-
-    Waits are those of answered short requests: get_keep, get_close, post, and slow without its 100 ms.
-    """
-
-    total: int
-    failed_idempotent: int
-    failed_other: int
-    worst: float
-    median: float
-    p99: float
-
-    @property
-    def failed(self) -> int:
-        return self.failed_idempotent + self.failed_other
-
-
-@dataclass(frozen=True)
-class Seen:
-    """When the first and the last answer of a release arrived (seconds since 1970), and how many did."""
-
-    first: float
-    last: float
-    count: int
-
-
-@dataclass
-class Report:
-    """Every request, in columns: request i goes to targets[target[i]], is of KINDS[kind[i]], and so on.
-
-    :ivar releases: names of the releases that answered, in the order in which they were first seen.
-    :ivar failures: the first FAILURES_KEPT failures; `failed` counts all.
-    :ivar begun: wall clock, seconds since 1970.
-    :ivar took: seconds from there to the end of the answer, or to the failure.
-    :ivar release: index into `releases`, NO_RELEASE for requests that failed.
-    """
-
-    targets: list[str]
-    releases: list[str] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    begun: array[float] = field(default_factory=lambda: array("d"))
-    took: array[float] = field(default_factory=lambda: array("d"))
-    target: array[int] = field(default_factory=lambda: array("h"))
-    kind: array[int] = field(default_factory=lambda: array("h"))
-    release: array[int] = field(default_factory=lambda: array("h"))
-
-    def add(
-        self,
-        begun: float,
-        took: float,
-        target: str,
-        kind: str,
-        release: str | None,
-        reason: str = "",
-        hung_up: bool = False,
-    ) -> None:
-        """Note a request that `release` answered, or that failed for a `reason`; for `hung_up` see Failure."""
-        if release is not None and release not in self.releases:
-            self.releases.append(release)
-        self.begun.append(round(begun, 4))
-        self.took.append(round(took, 5))
-        self.target.append(self.targets.index(target))
-        self.kind.append(KINDS.index(kind))
-        self.release.append(NO_RELEASE if release is None else self.releases.index(release))
-        if release is None and len(self.failures) < FAILURES_KEPT:
-            self.failures.append(Failure(begun + took, begun, target, kind, kind in IDEMPOTENT, reason, hung_up))
-
-    @property
-    def failed(self) -> int:
-        """How many requests failed."""
-        return self.release.count(NO_RELEASE)
-
-    def window(self, begin: float = -math.inf, end: float = math.inf, target: str | None = None) -> Window:
-        """Look at requests that were under way at any moment from `begin` to `end` (seconds since 1970, inclusive)."""
-        total, failed, waits = 0, Counter[bool](), []
-        columns = zip(self.begun, self.took, self.target, self.kind, self.release, strict=True)
-        for begun, took, to, number, release in columns:
-            if begun > end or begun + took < begin or target not in (None, self.targets[to]):
-                continue
-            total, kind = total + 1, KINDS[number]
-            if release == NO_RELEASE:
-                failed[kind in IDEMPOTENT] += 1
-            elif kind in SHORT:
-                waits.append(max(0.0, took - SLOW_SECONDS) if kind == "slow" else took)
-        waits.sort()
-        worst, median, p99 = (waits[math.ceil(part * len(waits)) - 1] if waits else math.nan for part in (1, 0.5, 0.99))
-        return Window(total, failed[True], failed[False], worst, median, p99)
-
-    def mixed(self, target: str, after: float = -math.inf) -> dict[str, int]:
-        """Count answers by release, of requests to `target` begun after a moment: more than one key means mixed."""
-        return {name: seen.count for name, seen in self.timeline(target, after).items()}
-
-    def timeline(self, target: str, after: float = -math.inf) -> dict[str, Seen]:
-        """Tell when which release answered requests to `target` begun after a moment, in the order of their names."""
-        answers: dict[str, list[float]] = {}
-        for begun, took, to, release in zip(self.begun, self.took, self.target, self.release, strict=True):
-            if begun > after and release != NO_RELEASE and self.targets[to] == target:
-                answers.setdefault(self.releases[release], []).append(begun + took)
-        return {name: Seen(min(ends), max(ends), len(ends)) for name, ends in sorted(answers.items())}
-
-    def __str__(self) -> str:
-        whole = self.window()
-        lines = [
-            f"{whole.total} requests, {whole.failed} failed ({whole.failed_idempotent} of them idempotent); "
-            f"median {whole.median:.4f} s, p99 {whole.p99:.4f} s, worst {whole.worst:.4f} s"
-        ]
-        lines += [f"{target}: answers by release {self.mixed(target)}" for target in self.targets]
-        lines += [f"{one.at:.3f} {one.target} {one.kind}: {one.reason}" for one in self.failures[:20]]
-        return "\n".join(lines)
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON: `path` has all of it or does not change."""
-        columns = {one.name: getattr(self, one.name) for one in fields(self)}
-        columns["failures"] = [asdict(failure) for failure in self.failures]
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(columns, default=list), encoding="utf-8")
-        part.replace(path)
-
-    @classmethod
-    def read(cls, path: Path) -> Report:
-        """Read what `write` wrote; OSError or ValueError when it is not there or something else."""
-        report = cls(**json.loads(path.read_text(encoding="utf-8")))
-        report.failures = [Failure(**failure) for failure in report.failures]  # type: ignore[arg-type]
-        for column, code in {"begun": "d", "took": "d", "target": "h", "kind": "h", "release": "h"}.items():
-            setattr(report, column, array(code, getattr(report, column)))
-        return report
-
-
-def noticed(report: Report) -> list[Failure]:
-    """The failures that a browser would show to its user.
-
-    nginx closes kept connections when it reloads. Who wrote a request at that very moment has no answer, and asks again
-    on a new connection if that can do no harm (RFC 9112, 9.3.1).
-    """
-    return [failure for failure in report.failures if not (failure.idempotent and failure.hung_up)]
-
-
 # --- the process that makes the load
 
 
@@ -283,8 +116,8 @@ class WrongAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a kind of visitor asks: `takes` seconds by itself, `expected` must be in the JSON of the answer."""
+class Message:
+    """What a kind of client sends: it takes `takes` seconds by itself, `expected` must be in the JSON of the answer."""
 
     path: str
     takes: float = 0
@@ -293,18 +126,18 @@ class Question:
     expected: Mapping[str, object] = field(default_factory=dict)
 
 
-def questions(options: Options) -> dict[str, Question]:
-    """Return what each kind asks of the sample app."""
+def messages(options: Options) -> dict[str, Message]:
+    """Return what each kind of client sends to the sample app."""
     wait_ms, long_ms, order_ms = (int(seconds * 1000) for seconds in (SLOW_SECONDS, options.long, options.order))
     small, big = ({"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for body in (SMALL_BODY, BIG_BODY))
     return {
-        "get_keep": Question("/version"),
-        "get_close": Question("/version", close=True),
-        "post": Question("/upload", body=SMALL_BODY, expected=small),
-        "slow": Question(f"/slow?ms={wait_ms}", takes=SLOW_SECONDS, expected={"ms": wait_ms}),
-        "long": Question(f"/slow?ms={long_ms}", takes=options.long, expected={"ms": long_ms}),
-        "upload": Question("/upload", takes=options.upload, body=BIG_BODY, expected=big),
-        "order": Question(f"/slow?ms={order_ms}", takes=options.order, body=SMALL_BODY, expected={"ms": order_ms}),
+        "get_keep": Message("/version"),
+        "get_close": Message("/version", close=True),
+        "post": Message("/upload", body=SMALL_BODY, expected=small),
+        "slow": Message(f"/slow?ms={wait_ms}", takes=SLOW_SECONDS, expected={"ms": wait_ms}),
+        "long": Message(f"/slow?ms={long_ms}", takes=options.long, expected={"ms": long_ms}),
+        "upload": Message("/upload", takes=options.upload, body=BIG_BODY, expected=big),
+        "order": Message(f"/slow?ms={order_ms}", takes=options.order, body=SMALL_BODY, expected={"ms": order_ms}),
     }
 
 
@@ -340,32 +173,32 @@ def describe(error: BaseException) -> str:
     return " <- ".join(names)
 
 
-class Visitor:
-    """Somebody who asks the same question again and again, over one connection at a time."""
+class Client:
+    """Sends the same message again and again, over one connection at a time."""
 
     def __init__(self, target: Target, kind: str, options: Options, report: Report) -> None:
         self.target, self.kind, self.report = target, kind, report
-        self.question = questions(options)[kind]
+        self.message = messages(options)[kind]
         self.pause = options.pause if kind in SHORT else 0
-        self.limit = self.question.takes + options.timeout
+        self.limit = self.message.takes + options.timeout
         self.ready = asyncio.Event()
         self.stream: Any = None
         self.opened = False  # whether it was this request that opened the connection
         self.silent = False  # whether it was written to a kept connection, and not a byte of an answer came yet
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Visit until `stop` is set."""
+        """Send requests until `stop` is set."""
         while not stop.is_set():
             # Only the server closes kept connections: they never expire here. TLS is not used; verify=False only spares
             # the loading of certificates. Proxies in the environment (trust_env) would answer in the app's place.
             one = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
             async with httpx.AsyncClient(limits=one, timeout=None, trust_env=False, verify=False) as client:
-                while not stop.is_set() and await self.visit(client):
+                while not stop.is_set() and await self.send(client):
                     await asyncio.sleep(self.pause)
             # After a failure begin with nothing left of it.
             await asyncio.sleep(0 if stop.is_set() else FAILURE_PAUSE)
 
-    async def visit(self, client: httpx.AsyncClient) -> bool:
+    async def send(self, client: httpx.AsyncClient) -> bool:
         """Send one request and note how it ended; return whether its answer was good."""
         begun, clock = time.time(), time.perf_counter()
         self.opened, self.silent, release, reason, hung_up = False, False, None, "", False
@@ -373,7 +206,7 @@ class Visitor:
             async with asyncio.timeout(self.limit):
                 if self.stream is not None:
                     has_ended(self.stream)
-                release = await self.ask(client)
+                release = await self.exchange(client)
             self.ready.set()
         except TimeoutError:
             reason = f"timeout: no answer within {self.limit:g} s"
@@ -383,7 +216,7 @@ class Visitor:
             reason = "unanswered when the load ended"
             raise
         except Exception as error:
-            # Whatever else it is, the request has no answer.
+            # Any other error: the request has no answer.
             reason = f"{describe(error)} ({'new' if self.opened else 'kept'} connection)"
             # httpcore tells an end by the former, and a reset is at the root of what it makes of it.
             ended = isinstance(error, httpx.RemoteProtocolError) or isinstance(root_of(error), ConnectionError)
@@ -394,17 +227,17 @@ class Visitor:
             self.stream = None
         return release is not None
 
-    async def ask(self, client: httpx.AsyncClient) -> str:
+    async def exchange(self, client: httpx.AsyncClient) -> str:
         """Send the request; return the release that answered. WrongAnswer, or what httpx raises, when it failed."""
-        question = self.question
-        headers = {"Host": self.target.host} | ({"Connection": "close"} if question.close else {})
+        message = self.message
+        headers = {"Host": self.target.host} | ({"Connection": "close"} if message.close else {})
         method = "GET"
-        if question.body:
+        if message.body:
             # The length goes ahead, or pieces would be sent as chunks.
-            method, headers["Content-Length"] = "POST", str(len(question.body))
-        url, extensions = f"http://{self.target.address}{question.path}", {"trace": self.trace}
+            method, headers["Content-Length"] = "POST", str(len(message.body))
+        url, extensions = f"http://{self.target.address}{message.path}", {"trace": self.trace}
         while True:
-            body = pieces(question.body, question.takes) if question.body and question.takes else question.body
+            body = pieces(message.body, message.takes) if message.body and message.takes else message.body
             with contextlib.suppress(ClosedBefore):
                 response = await client.request(method, url, headers=headers, content=body, extensions=extensions)
                 break
@@ -415,7 +248,7 @@ class Visitor:
             release = answer["release"]
         except (ValueError, TypeError, KeyError):
             raise WrongAnswer(f"status {response.status_code}, wrong content: {response.text[:120]}") from None
-        wrong = {name: answer.get(name) for name, value in question.expected.items() if answer.get(name) != value}
+        wrong = {name: answer.get(name) for name, value in message.expected.items() if answer.get(name) != value}
         if wrong or not isinstance(release, str):
             raise WrongAnswer(f"status {response.status_code}, wrong content: {wrong or release}")
         return release
@@ -450,9 +283,9 @@ class Visitor:
 async def drive(
     targets: Sequence[Target], options: Options, seconds: float, ready_seconds: float | None, with_stdin: bool
 ) -> Report:
-    """Run all visitors until SIGTERM, SIGINT, `seconds`, or the end of stdin if asked; return the report.
+    """Run all clients until SIGTERM, SIGINT, `seconds`, or the end of stdin if asked; return the report.
 
-    Exits when `ready_seconds` were given and not enough for every visitor to get ready.
+    Exits when `ready_seconds` were given and not enough for every client to get ready.
     """
     report, stop, loop = Report([target.name for target in targets]), asyncio.Event(), asyncio.get_running_loop()
 
@@ -466,20 +299,20 @@ async def drive(
     if with_stdin:
         loop.add_reader(0, end_of_stdin)
     kinds = [kind for kind, number in options.kinds.items() for _ in range(number)]
-    visitors = [Visitor(target, kind, options, report) for target in targets for kind in kinds]
+    clients = [Client(target, kind, options, report) for target in targets for kind in kinds]
 
     async def say_ready() -> None:
         try:
             async with asyncio.timeout(ready_seconds):
-                for visitor in visitors:
-                    await visitor.ready.wait()
+                for client in clients:
+                    await client.ready.wait()
         except TimeoutError:
-            sys.exit(f"not every visitor had an answer within {ready_seconds:g} s: {report}")
+            sys.exit(f"not every client had an answer within {ready_seconds:g} s: {report}")
         print("ready", flush=True)
 
-    # A visitor that dies of a fault in this file ends the group and the process: no load must not look like a good one.
+    # A client that dies of a fault in this file ends the group and the process: no load must not look like a good one.
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(visitor.run(stop)) for visitor in visitors]
+        tasks = [group.create_task(client.run(stop)) for client in clients]
         ready = group.create_task(say_ready())
         await stop.wait()
         ready.cancel()
@@ -493,14 +326,14 @@ async def drive(
 
 
 class Load:
-    """Load for the time of a `with` block: all visitors are there when it begins, the `report` is after its end.
+    """Load for the time of a `with` block: all clients are there when it begins, the `report` is after its end.
 
     When the block raises, the load is killed and there is no report.
 
-    :param targets: the apps to visit.
+    :param targets: the apps.
     :param options: how.
     :param seconds: a bound for the whole; a load that ended by itself is an error.
-    :param ready_seconds: how long to wait for every visitor's first answer (kinds that take long: first request sent).
+    :param ready_seconds: how long to wait for every client's first answer (kinds that take long: first request sent).
     :raises RuntimeError: when the load does not get ready, fails, or ends before it is stopped.
     """
 
@@ -567,7 +400,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True, help="end after that time, if not by SIGTERM before")
     parser.add_argument("--report", type=Path, required=True, help="file to write, as JSON")
     parser.add_argument("--options", type=json.loads, default={}, metavar="JSON", help='like {"pause": 0.1}')
-    parser.add_argument("--ready-seconds", type=float, help="fail when not every visitor has an answer by then")
+    parser.add_argument("--ready-seconds", type=float, help="fail when not every client has an answer by then")
     parser.add_argument("--with-stdin", action="store_true", help="end when stdin does")
     given = parser.parse_args()
     options = Options(**given.options)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from xml.sax.saxutils import escape
 
-from load_client import NO_RELEASE, Report  # type: ignore[import-not-found]  # pytest puts this directory in sys.path
+from load_report import NO_RELEASE, Report  # type: ignore[import-not-found]  # pytest puts this directory in sys.path
 
 WIDTH, HEIGHT = 900, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 64, 40

@@ -18,7 +18,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 
-from load_client import Load, Options, Report, Target  # noqa: E402  # in that directory
+from load_client import Load, Options, Target  # noqa: E402  # in that directory
+from load_report import Report  # noqa: E402
 from timeline import draw  # noqa: E402
 
 PICTURE = ROOT / ".cache/demo.svg"

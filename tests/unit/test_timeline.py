@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree
 
-from load_client import Report  # type: ignore[import-not-found]  # as in test_load_client.py
+from load_report import Report  # type: ignore[import-not-found]  # as in test_load_client.py
 from timeline import COLOURS, FAILED, draw  # type: ignore[import-not-found]
 
 SVG = "{http://www.w3.org/2000/svg}"

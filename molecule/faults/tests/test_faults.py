@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from load_client import noticed
+from load_report import noticed
 
 # What is killed without warning, and whether all of its kind.
 KILLED = {

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from load_client import KINDS, NO_RELEASE, SHORT
+from load_report import KINDS, NO_RELEASE, SHORT
 from modes import MODES
 
 DOCS = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "docs"

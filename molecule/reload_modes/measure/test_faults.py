@@ -4,7 +4,7 @@ import time
 
 import pytest
 from figures import keep, targets_of, window
-from load_client import KINDS
+from load_report import KINDS
 from modes import LATE_CRASH, MODES
 
 VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2}
