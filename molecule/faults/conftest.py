@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from load_client import KINDS, Load, Options, Target
+from load_client import Load, Options, Target
+from load_report import KINDS
 
 VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2, "get_close": 2, "slow": 2}
 ASK = """

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from load_client import KINDS, Load, Options, Target
+from load_client import Load, Options, Target
+from load_report import KINDS
 from modes import MODES
 
 # On eight targets: much more would leave the deploys themselves no processor.
