@@ -144,7 +144,7 @@ def available_memory() -> int:
     return int(found.group(1)) * 1024
 
 
-def connections(processes: Collection[Process], uid: int, gid: int, prefix: str) -> int | None:
+def connections(processes: Collection[Process], uid: int, gid: int, prefix: str | tuple[str, ...]) -> int | None:
     """How many connections processes of one user have accepted on Unix sockets and not closed yet.
 
     The kernel lists an accepted socket under the path of the socket it came in on, in the state 3 (connected).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -155,6 +156,8 @@ def files(app: Mapping[str, Any], web_group: str) -> list[dict[str, str]]:
         directory(f"{paths['home']}/cache", "0700", owner=name),
         # Files made in it get nginx's group (set-group-id), which the app itself is not in.
         directory(paths["run"], "2710", owner=name, group=web_group),
+        # nginx may use the sockets of all apps, so no app may put one, or a link, where nginx connects.
+        directory(os.path.dirname(paths["socket"]), "0711", group="root"),
         {
             "path": f"/etc/tmpfiles.d/emperor-{name}.conf",
             "content": f"# Ansible managed\nd {paths['run']} 2710 {name} {web_group}\n",
@@ -209,7 +212,7 @@ def paths_of(wanted: Iterable[Wanted], host: Host) -> list[str]:
             found += [one.home, f"/etc/tmpfiles.d/emperor-{one.name}.conf"]
         else:
             found += [entry["path"] for entry in files(one.app, host.web_group)]
-            found.append(one.app["python"]["interpreter"])
+            found += [one.app["python"]["interpreter"], one.app["paths"]["socket"]]
     return found
 
 
@@ -363,7 +366,7 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
     if not all(as_wanted(entry, state["files"][entry["path"]]) for entry in files(wanted.app, host.web_group)):
         differs["files"] = "directories"
     unit = state["units"][wanted.socket_unit]
-    if not (unit["active"] and unit["enabled"]):
+    if not (unit["active"] and unit["enabled"] and state["files"][wanted.app["paths"]["socket"]]):
         differs["socket"] = "listening socket not held"
     site = {"path": site_path(name, host), "content": wanted.site, "owner": "root", "group": "root", "mode": "0644"}
     if not as_wanted(site, state["files"][site["path"]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def app_environment(app: Mapping[str, Any], release: str) -> dict[str, str]:
 
 def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
     """What the wrapper that starts vassals needs to know."""
-    mode, venv, run = MODES[app["reload"]], virtualenv(app, release), app["paths"]["run"]
+    mode, venv, held = MODES[app["reload"]], virtualenv(app, release), app["paths"]["socket"]
     found = environment(app, release, venv)
     found["EMPEROR_APP"] = app["app"]
     if mode.through_link:
@@ -50,9 +51,10 @@ def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
         "binary": f"{venv}/bin/uwsgi" if uwsgi == "pyuwsgi" else "/usr/bin/uwsgi-core",
         "environment": found,
         # A listening socket that systemd holds: instances that follow one another share it.
-        "socket": app["paths"]["socket"],
-        "holder": f"{run}/holder.sock",
-        **({"clients": "own"} if mode.own_socket else {}),
+        "socket": held,
+        "holder": f"{posixpath.dirname(held)}/holder.sock",
+        # Besides, one that is held for each slot.
+        **({"clients": "slot"} if mode.slot_socket else {}),
     }
 
 

@@ -59,7 +59,7 @@ def test_a_short_entry_gets_every_default():
             "static": "/srv/flask_apps/shop/static",
             "current": "/srv/flask_apps/shop/current",
             "run": "/run/emperor/shop",
-            "socket": "/run/emperor/shop/app.sock",
+            "socket": "/run/emperor-sockets/shop/app.sock",
         },
     }
 

@@ -139,25 +139,39 @@ def test_arguments_around_the_file_are_the_emperors_own(executed, host):
     assert command == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", "/usr/local/libexec/emperor-wrapper"]
 
 
-HELD = ["socket = /run/emperor/shop/app.sock", "holder = /run/emperor/shop/holder.sock"]
+PLACE = "/run/emperor-sockets/shop"
+HELD = [f"socket = {PLACE}/app.sock", f"holder = {PLACE}/holder.sock"]
 
 
 def test_a_first_start_asks_the_holder_for_the_apps_socket(host):
     file = vassal(host, {}, *HELD)
     arguments, _environment = start(host, file, {"UWSGI_EMPEROR_FD": "7"})
-    assert arguments[3:] == ["--binary-path", str(WRAPPER), "--zerg", "/run/emperor/shop/holder.sock"]
+    assert arguments[3:] == ["--binary-path", str(WRAPPER), "--zerg", f"{PLACE}/holder.sock"]
 
 
 def test_a_reload_keeps_the_apps_socket_by_its_name(host):
     # uWSGI does not ask again, and has it open still.
     file = vassal(host, {}, *HELD)
     arguments, environment = start(host, file, {"UWSGI_RELOADS": "1"})
-    assert arguments[3:] == ["--binary-path", str(WRAPPER), "--socket", "/run/emperor/shop/app.sock"]
+    assert arguments[3:] == ["--binary-path", str(WRAPPER), "--socket", f"{PLACE}/app.sock"]
     assert environment == {b"UWSGI_RELOADS": b"1"}
 
 
+@pytest.mark.parametrize(
+    ("around", "sockets"),
+    [
+        ({"UWSGI_EMPEROR_FD": "7"}, ["--zerg", f"{PLACE}/green.holder"]),
+        ({"UWSGI_RELOADS": "1"}, ["--socket", f"{PLACE}/app.sock", "--socket", f"{PLACE}/green.sock"]),
+    ],
+)
+def test_where_each_slot_has_a_socket_the_instance_gets_that_too(around, sockets, host):
+    file = vassal(host, {}, *HELD, "clients = slot")
+    arguments, _environment = start(host, file.rename(file.with_name("shop.green.ini")), around)
+    assert arguments[3:] == ["--binary-path", str(WRAPPER), *sockets]
+
+
 @pytest.mark.parametrize("around", [{}, {"UWSGI_RELOADS": "1"}])
-@pytest.mark.parametrize("lines", [[], HELD[:1], [HELD[0], "holder ="]])
+@pytest.mark.parametrize("lines", [["clients = slot"], HELD[:1], [HELD[0], "holder ="]])
 def test_without_a_holder_the_sockets_are_those_of_the_file(lines, around, host):
     arguments, _environment = start(host, vassal(host, {}, *lines), around)
     assert arguments[3:] == ["--binary-path", str(WRAPPER)]
@@ -173,7 +187,7 @@ def test_the_journal_and_the_holder_go_together(executed, host):
     file = vassal(host, {}, "identifier = shop", *HELD)
     _path, command, _environment = executed("--ini", str(file))
     assert command[:3] == ["/usr/bin/systemd-cat", "--identifier=shop", f"{host}/uwsgi"]
-    assert command[-2:] == ["--zerg", "/run/emperor/shop/holder.sock"]
+    assert command[-2:] == ["--zerg", f"{PLACE}/holder.sock"]
 
 
 def test_it_runs_with_nothing_but_the_standard_library():

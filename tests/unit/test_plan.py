@@ -52,6 +52,7 @@ def healthy(on, one):
     site = {"content": one.site, "owner": "root", "group": "root", "mode": "0644"}
     files[plan.site_path(one.name, on)] = as_on_disk(site)
     files[app["python"]["interpreter"]] = {**as_on_disk(site), "executable": True}
+    files[app["paths"]["socket"]] = as_on_disk(site)
     return {
         "apps": {
             one.name: {
@@ -121,6 +122,8 @@ DIFFERENCES = [
     (("files", "/srv/flask_apps/shop/shared", "mode"), "0755", "files", "directories"),
     (("files", "/srv/flask_apps/shop/shared", "owner"), "root", "files", "directories"),
     (("files", "/run/emperor/shop", "kind"), "link", "files", "directories"),
+    (("files", "/run/emperor-sockets/shop", "owner"), "shop", "files", "directories"),
+    (("files", "/run/emperor-sockets/shop/app.sock"), None, "socket", "listening socket not held"),
     (("files", "/etc/tmpfiles.d/emperor-shop.conf", "digest"), DIGEST, "files", "directories"),
     (("units", "emperor@shop.socket", "active"), False, "socket", "listening socket not held"),
     (("units", "emperor@shop.socket", "enabled"), False, "socket", "listening socket not held"),

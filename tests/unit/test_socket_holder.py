@@ -38,19 +38,21 @@ def launch(*descriptors, count, program=HOLDER):
 
 @pytest.fixture
 def sockets(tmp_path):
-    """The app's listening socket and the one where it is asked for."""
-    both = [socket.socket(socket.AF_UNIX) for _name in range(2)]
-    for one, name in zip(both, ("app.sock", "holder.sock"), strict=True):
+    """The listening sockets and those where they are asked for."""
+    all_of_them = []
+    for name in ("app.sock", "blue.sock", "green.sock", "holder.sock", "blue.holder", "green.holder"):
+        one = socket.socket(socket.AF_UNIX)
         one.bind(str(tmp_path / name))
         one.listen()
-    yield both
-    for one in both:
+        all_of_them.append(one)
+    yield all_of_them
+    for one in all_of_them:
         one.close()
 
 
 @pytest.fixture
 def holder(sockets):
-    with launch(*[one.fileno() for one in sockets], count="2") as process:
+    with launch(*[one.fileno() for one in sockets], count="6") as process:
         yield process
 
 
@@ -65,9 +67,9 @@ def connect(tmp_path):
     return made
 
 
-def ask(connect):
+def ask(connect, where="holder.sock"):
     """What uWSGI gets: the word, the number, the descriptors. It reads once, as uwsgi_zerg_attach() does."""
-    with connect("holder.sock") as connection:
+    with connect(where) as connection:
         answer, descriptors, _flags, _address = socket.recv_fds(connection, 14, 8)
         assert connection.recv(1) == b""
     return answer, [socket.socket(fileno=one) for one in descriptors]
@@ -86,6 +88,20 @@ def test_what_is_given_is_the_apps_listening_socket(holder, connect, tmp_path):
     with connect("app.sock") as client, given, given.accept()[0] as connection:
         client.sendall(b"hello")
         assert connection.recv(5) == b"hello"
+
+
+@pytest.mark.parametrize("slot", ["blue", "green"])
+def test_an_instance_in_a_slot_gets_the_socket_of_the_slot_too(slot, holder, connect, tmp_path):
+    answer, given = ask(connect, f"{slot}.holder")
+    assert answer == b"uwsgi-zerg" + struct.pack("@i", 2)
+    assert [one.getsockname() for one in given] == [str(tmp_path / "app.sock"), str(tmp_path / f"{slot}.sock")]
+    for one in given:
+        one.close()
+
+
+def test_the_two_sockets_of_version_1_0_are_enough(sockets, connect):
+    with launch(sockets[0].fileno(), sockets[3].fileno(), count="2"):
+        assert ask(connect)[0] == b"uwsgi-zerg" + struct.pack("@i", 1)
 
 
 def test_all_who_ask_share_one_queue(holder, connect):
@@ -125,7 +141,7 @@ def test_clients_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets
     holder.send_signal(signal.SIGTERM)
     holder.wait(20)
     with connect("app.sock") as client, connect("holder.sock") as instance:
-        with launch(*[one.fileno() for one in sockets], count="2"):
+        with launch(*[one.fileno() for one in sockets], count="6"):
             answer, (given,), _flags, _address = socket.recv_fds(instance, 14, 8)
         assert answer[:10] == b"uwsgi-zerg"
         with socket.socket(fileno=given) as listener, listener.accept()[0] as connection:
@@ -133,11 +149,11 @@ def test_clients_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets
             assert client.recv(7) == b"at last"
 
 
-@pytest.mark.parametrize("count", ["", "1", "3"])
-def test_it_does_not_start_without_its_two_sockets(count, sockets):
+@pytest.mark.parametrize("count", ["", "3"])
+def test_it_does_not_start_without_the_sockets_where_it_is_asked(count, sockets):
     with launch(*[one.fileno() for one in sockets], count=count) as process:
         assert process.communicate(timeout=20)[1] == (
-            "start emperor@NAME.socket instead: systemd must pass two sockets\n"
+            "start emperor@NAME.socket instead: systemd must pass the sockets\n"
         )
     assert process.returncode == 1
 
@@ -150,7 +166,7 @@ def test_it_does_not_take_sockets_that_were_meant_for_another_process(sockets, t
         f"command = [sys.executable, '-IS', {str(HOLDER)!r}]\n"
         "sys.exit(subprocess.call(command, close_fds=False, timeout=10))\n"
     )
-    with launch(*[one.fileno() for one in sockets], count="2", program=parent) as process:
+    with launch(*[one.fileno() for one in sockets], count="6", program=parent) as process:
         assert "start emperor@NAME.socket instead" in process.communicate(timeout=20)[1]
     assert process.returncode == 1
 

@@ -13,8 +13,8 @@ LAUNCH = {
     "identifier": "shop",
     "binary": "/bin/false",
     "environment": {"SECRET": "tell nobody"},
-    "socket": "/run/emperor/shop/app.sock",
-    "holder": "/run/emperor/shop/holder.sock",
+    "socket": "/run/emperor-sockets/shop/app.sock",
+    "holder": "/run/emperor-sockets/shop/holder.sock",
 }
 
 
@@ -85,7 +85,7 @@ def test_reason_stands_before_the_first_option_of_its_name_only():
 @pytest.mark.parametrize("broken", ["", "nothing of all this\n", "[uwsgi]\nmaster\n", "[uwsgi]\nmaster = true\n"])
 def test_broken_file_has_no_socket_and_no_environment(broken):
     found = Config.parse(broken)
-    assert (found.socket, found.environment, found.own_socket) == ("", {}, False)
+    assert (found.socket, found.environment, found.clients("blue", "/own")) == ("", {}, "/own")
 
 
 def test_what_a_person_left_of_the_launch_section_is_read():
@@ -110,10 +110,17 @@ def test_number_is_the_last_one_given(options, number):
     assert config(*options).number("processes") == number
 
 
-def test_clients_come_to_the_own_socket_only_when_the_file_says_so():
-    assert not config().own_socket
-    assert config(clients="own").own_socket
-    assert Config.parse(config(clients="own").render()).own_socket
+@pytest.mark.parametrize(
+    ("launch", "sock"),
+    [
+        ({}, "/run/emperor-sockets/shop/app.sock"),
+        ({"clients": "slot"}, "/run/emperor-sockets/shop/blue.sock"),
+        ({"clients": "own"}, "/own"),  # as version 1.0 wrote it
+        ({"socket": ""}, "/own"),
+    ],
+)
+def test_file_says_to_which_socket_clients_come(launch, sock):
+    assert Config.parse(config(**launch).render()).clients("blue", "/own") == sock
 
 
 # --- the trial start

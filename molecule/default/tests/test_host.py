@@ -102,8 +102,8 @@ def test_code_belongs_to_root_and_is_hidden_from_others(host, version):
 
 
 def test_socket_is_open_to_nginx_and_app_alone(host):
-    socket = "/run/emperor/shop/app.sock"
-    assert host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups test -e %s", socket).rc != 0
+    socket = "/run/emperor-sockets/shop/app.sock"
+    assert host.run("setpriv --reuid=nobody --regid=nogroup --clear-groups test -w %s", socket).rc != 0
     assert host.run("setpriv --reuid=www-data --regid=www-data --clear-groups test -w %s", socket).rc == 0
 
 

@@ -41,8 +41,8 @@ FAULTS = {
         "current names another release of shelf", "0123456789ab",
     ),
     "socket directory 0700": (
-        "chmod 0700 /run/emperor/desk", "nginx may not use the socket of desk",
-                "/run/emperor/desk is desk:www-data 2700",
+        "chmod 0700 /run/emperor-sockets/desk", "nginx may not use the socket of desk",
+                "/run/emperor-sockets/desk is root:root 0700",
     ),
     "missing environment variable": (
         f"sed -i 's/\"DESK_KEY\": \"[^\"]*\"/\"DESK_GONE\": \"\"/' {VASSALS}/shelf.*.ini",

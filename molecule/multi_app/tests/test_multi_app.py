@@ -99,7 +99,7 @@ def test_release_knows_what_it_was_made_of(host):
     "cat /srv/flask_apps/shop/current/src/shop/__init__.py",
     "ls /srv/flask_apps/shop/shared",
     "ls /run/emperor/shop",
-    "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"/run/emperor/shop/app.sock\")'",
+    "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"/run/emperor-sockets/shop/app.sock\")'",
     "cat /proc/$(pgrep -u shop -o)/environ",
     "kill -0 $(pgrep -u shop -o)",
 ])  # fmt: skip
@@ -138,6 +138,7 @@ def traces(host, name):
     for place in (
         "/srv/flask_apps",
         "/run/emperor",
+        "/run/emperor-sockets",
         "/etc/emperor/vassals",
         "/etc/nginx/sites-enabled",
         "/etc/tmpfiles.d",
@@ -162,9 +163,9 @@ def test_validate_tells_a_host_that_serves_from_one_that_does_not(fleet, playboo
     three = {"flask_apps": apps[:-1]}
     assert not playbook("validate", variables=three).failed
     host = fleet[0]
-    host.check_output("chmod 0700 /run/emperor/wiki")
+    host.check_output("chmod 0700 /run/emperor-sockets/wiki")
     run = playbook("validate", variables=three)
-    host.check_output("chmod 2710 /run/emperor/wiki")
+    host.check_output("chmod 0711 /run/emperor-sockets/wiki")
     assert run.failed
     assert "wiki" in run.output
     assert not playbook("validate", variables=three).failed
@@ -177,7 +178,15 @@ def test_remove_leaves_the_host_as_it_was(fleet, playbook, apps):
     run = playbook("remove", "-e", "confirm=yes", variables={"flask_apps": apps})
     assert not run.failed, run.error
     for host in fleet:
-        for path in ("/srv/flask_apps", "/etc/emperor", "/opt/emperor", "/run/emperor", "/etc/nginx", WRAPPER):
+        for path in (
+            "/srv/flask_apps",
+            "/etc/emperor",
+            "/opt/emperor",
+            "/run/emperor",
+            "/run/emperor-sockets",
+            "/etc/nginx",
+            WRAPPER,
+        ):
             assert not host.file(path).exists
         assert not host.package("nginx").is_installed
         assert host.run("pgrep -a '^(uwsgi|nginx)'").stdout == ""

@@ -64,8 +64,6 @@ def test_nothing_is_left_of_all_that(playbook, fleet):
     for host in fleet:
         place = host.check_output("basename /etc/emperor/vassals/shop.*.ini .ini")
         assert host.run("ls /run/emperor/shop").stdout.split() == [
-            "app.sock",
-            "holder.sock",
             f"{place}.sock",
             f"{place}.stats",
         ]

@@ -66,7 +66,7 @@ def test_the_mode_changes_without_a_lost_request(apps, playbook, clients, fleet,
             assert not run.failed, run.error
             for host in fleet:
                 visited = host.file("/srv/flask_apps/zerg/upstream.sock").linked_to
-                assert (visited != "/run/emperor/zerg/app.sock") == (mode == "upstream")
+                assert (visited != "/run/emperor-sockets/zerg/app.sock") == (mode == "upstream")
                 vassal = host.check_output("cat /etc/emperor/vassals/zerg.*.ini")
                 assert ("EMPEROR_SERVING" in vassal) == (mode == "chain")
                 one_instance(host, "zerg", instances)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,7 @@ class Config:
     """One vassal.
 
     :ivar launch: what the wrapper reads: ``app``, ``identifier``, ``binary``, ``environment`` (a mapping), ``socket``,
-        ``holder`` and, when clients come to the instance's own socket, ``clients`` with the value ``own``.
+        ``holder`` and, when clients come to the socket of the slot, ``clients`` with the value ``slot``.
     :ivar options: name and value of each option of uWSGI, in their order, without the header of the generation.
     :ivar named: the generation that a file names; empty for a config that was not read from one.
     """
@@ -127,10 +128,16 @@ class Config:
         """The listening socket that systemd holds for the app; empty when the file names none."""
         return str(self.launch.get("socket", ""))
 
-    @property
-    def own_socket(self) -> bool:
-        """Whether clients come to the instance's own socket."""
-        return self.launch.get("clients") == "own"
+    def clients(self, slot: str, own: str) -> str:
+        """The socket to which clients of its instance come.
+
+        :param slot: where it runs.
+        :param own: the instance's own socket.
+        """
+        kind = self.launch.get("clients")
+        if not self.socket or kind == "own":  # as version 1.0 wrote it
+            return own
+        return os.path.join(os.path.dirname(self.socket), f"{slot}.sock") if kind == "slot" else self.socket
 
     def trial(self, run: str, link: str = "", release: str = "") -> Config:
         """The config of the trial start: the same, except for what only one instance can have.

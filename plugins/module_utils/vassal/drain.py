@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pwd
+import select
 import signal
+import socket
 import time
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import timing, watch
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot, held
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
 
 
@@ -17,15 +22,36 @@ def stop(app: App, slot: Slot) -> None:
     """End the instance of a slot after its running requests; what does not end is killed."""
     instance, seconds = slot.instance(), app.params["drain_timeout"]
     family = processes.with_descendants(instance)
-    config = slot.config
-    if instance and (config is None or slot.clients(config) == slot.socket):
-        # No client comes here any more, but requests may wait in its queue, which ends with the instance.
+    config = slot.config or Config()
+    if instance and slot.clients(config) != f"{held(slot.run)}/app.sock":
+        # No client comes here any more, but requests may wait in its queue, which no other instance serves.
         wait_idle(slot, seconds)
     host.remove(slot.file)
     bury(app, family, instance[1:], seconds + timing.EMPEROR)
+    turn_away(slot, config)
+    # Version 1.0 had all sockets in one directory.
+    former = [config.socket, config.launch.get("holder", "")] if os.path.dirname(config.socket) == slot.run else []
     # The statistics last: they tell the next run that this one was killed meanwhile.
-    for leftover in (slot.socket, slot.stats):
+    for leftover in (*former, slot.socket, slot.stats):
         host.remove(leftover)
+
+
+def turn_away(slot: Slot, config: Config) -> None:
+    """Let nginx send elsewhere what still waits on the socket of a slot, whose instance has ended.
+
+    Its listening socket stays open: without this, the clients would wait for the next instance there.
+    """
+    if slot.clients(config) != f"{held(slot.run)}/{slot.slot}.sock":
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timing.PATIENCE)
+        connection.connect(f"{held(slot.run)}/{slot.slot}.holder")
+        _answer, descriptors, _flags, _address = socket.recv_fds(connection, 64, 2)
+        for listener in [socket.socket(fileno=one) for one in descriptors]:
+            with listener:
+                # Not by a listener that does not block: how it is, it is for all who share it.
+                while listener.getsockname() == slot.clients(config) and select.select([listener], [], [], 0)[0]:
+                    listener.accept()[0].close()
 
 
 def bury(app: App, family: list[Process], takers: list[Process], seconds: float) -> None:
@@ -38,7 +64,7 @@ def bury(app: App, family: list[Process], takers: list[Process], seconds: float)
     told = rested = began = time.monotonic()
     while any(processes.alive(process) for process in family):
         now = time.monotonic()
-        if processes.connections(takers, user.pw_uid, user.pw_gid, run + "/") != 0:
+        if processes.connections(takers, user.pw_uid, user.pw_gid, (run + "/", held(run) + "/")) != 0:
             rested = now
         if now > began + seconds or now - rested > timing.HANGS:
             processes.kill(family)

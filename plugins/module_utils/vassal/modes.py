@@ -14,7 +14,7 @@ class Mode:
 
     :ivar way: how the running instance is replaced: ``beside`` it (a second instance), ``in_place`` (it reloads itself)
         or as a ``chain`` (worker by worker). Names of functions in `switch`.
-    :ivar own_socket: whether clients come to the instance's own socket, and not to the one that systemd holds.
+    :ivar slot_socket: whether clients come to the socket that systemd holds for the slot, and not to that of the app.
     :ivar through_link: whether workers find the release through a link, so that the vassal file names no release.
     :ivar lazy_apps: whether every worker must load the app itself.
     :ivar least_processes: how many workers it takes, so that one serves while another starts.
@@ -23,7 +23,7 @@ class Mode:
     """
 
     way: str
-    own_socket: bool = False
+    slot_socket: bool = False
     through_link: bool = False
     lazy_apps: bool = False
     least_processes: int = 1
@@ -35,5 +35,5 @@ MODES = {
     "zerg": Mode("beside"),
     "chain": Mode("chain", through_link=True, lazy_apps=True, least_processes=2, cheaper=False, distro=False),
     "graceful": Mode("in_place"),
-    "upstream": Mode("beside", own_socket=True),
+    "upstream": Mode("beside", slot_socket=True),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pwd
 from dataclasses import dataclass
 
@@ -13,6 +14,15 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config imp
 SLOTS = ("blue", "green")
 
 
+def held(run: str) -> str:
+    """The directory of the sockets that systemd holds for an app, to which nginx connects. It is root's alone.
+
+    :param run: directory of the app's own sockets, where the app may put what it likes.
+    """
+    parent, name = os.path.split(run)
+    return f"{parent}-sockets/{name}"
+
+
 @dataclass(frozen=True)
 class Slot:
     """One of the two slots of an app.
@@ -20,7 +30,7 @@ class Slot:
     :ivar name: the app.
     :ivar slot: ``blue`` or ``green``.
     :ivar directory: of the vassal files.
-    :ivar run: directory of the app's sockets.
+    :ivar run: directory of the app's own sockets.
     """
 
     name: str
@@ -35,7 +45,7 @@ class Slot:
 
     @property
     def socket(self) -> str:
-        """The instance's own socket."""
+        """The instance's own socket, for health checks."""
         return f"{self.run}/{self.name}.{self.slot}.sock"
 
     @property
@@ -69,7 +79,5 @@ class Slot:
         return list(dict.fromkeys((self.socket, self.clients(config))))
 
     def clients(self, config: Config | None) -> str:
-        """The socket to which clients come: its own, or the one that systemd holds; empty without a config."""
-        if config is None:
-            return ""
-        return self.socket if config.own_socket or not config.socket else config.socket
+        """The socket to which clients come, which systemd holds for the app or for the slot; empty without a config."""
+        return config.clients(self.slot, self.socket) if config else ""

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
@@ -186,7 +187,7 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
         "static": f"{home}/static",
         "current": f"{home}/current",
         "run": f"{run}/{name}",
-        "socket": f"{run}/{name}/app.sock",
+        "socket": f"{held(f'{run}/{name}')}/app.sock",
     }
 
 

@@ -52,9 +52,14 @@ def main() -> None:
     environment.update(json.loads(launch["environment"]))
     command = [launch["binary"], "--ini", vassal, "--binary-path", os.path.abspath(sys.argv[0])]
     if launch.get("holder"):
-        # uWSGI asks the holder at its first start only; at a reload it finds the socket, which it holds open, by name.
+        held, holder = [launch["socket"]], launch["holder"]
+        if launch.get("clients") == "slot":
+            # NAME.SLOT.ini: besides the socket of the app there is one for each slot.
+            place = Path(holder).with_name(Path(vassal).stem.rpartition(".")[2])
+            held, holder = [*held, f"{place}.sock"], f"{place}.holder"
+        # uWSGI asks the holder at its first start only; at a reload it finds the sockets, which it holds open, by name.
         reload = "UWSGI_RELOADS" in os.environ
-        command += ["--socket", launch["socket"]] if reload else ["--zerg", launch["holder"]]
+        command += [word for one in held for word in ("--socket", one)] if reload else ["--zerg", holder]
     if launch.get("identifier"):
         # systemd-cat replaces itself by the command: the journal then knows the app by its name.
         command = ["/usr/bin/systemd-cat", "--identifier=" + launch["identifier"], *command]

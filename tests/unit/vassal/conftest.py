@@ -16,6 +16,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import host as ho
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
     health,
+    slots,
     store,
     switch,
     timing,
@@ -49,12 +50,12 @@ def impatient(params, monkeypatch):
 
 @pytest.fixture
 def params(tmp_path):
-    for name in ("vassals", "run", "home"):
-        (tmp_path / name).mkdir()
+    for name in ("vassals", "run/shop", "run-sockets/shop", "home"):
+        (tmp_path / name).mkdir(parents=True)
     return {
         "name": "shop",
         "directory": str(tmp_path / "vassals"),
-        "run": str(tmp_path / "run"),
+        "run": str(tmp_path / "run/shop"),
         "reload": "zerg",
         "link": None,
         "release": None,
@@ -228,9 +229,9 @@ def ending(host, monkeypatch):
 
 @pytest.fixture
 def two(host):
-    """Two instances with sockets of their own, the older in blue."""
-    old = host.put("blue", config("1"), age=60)
-    new = host.put("green", config("2"))
+    """Two instances whose clients come to the socket of the slot, the older in blue."""
+    old = host.put("blue", host.config("1", clients="slot"), age=60)
+    new = host.put("green", host.config("2", clients="slot"))
     return SimpleNamespace(old=old, new=new, blue=host.path("blue.sock"), green=host.path("green.sock"))
 
 
@@ -266,7 +267,7 @@ def tried_start(params, deeds, tmp_path):
     (tmp_path / "wrapper").chmod(0o755)
 
     def run(version, *arguments, **more):
-        wanted = config(version, *arguments, held=params["run"])
+        wanted = config(version, *arguments, held=slots.held(params["run"]))
         return trial.start(store.App({**params, "start_timeout": 20, **more}), wanted)
 
     return run

@@ -23,7 +23,7 @@ def test_an_absent_app_ends_and_loses_its_files(host):
     assert len(host.instances) == 2
     assert states.absent(host.app()) is True
     assert os.listdir(host.params["directory"]) == []
-    assert os.listdir(host.run) == ["app.sock"]
+    assert os.listdir(host.run) == []
     assert host.alive == set()
     assert states.absent(host.app()) is False
 

@@ -2,7 +2,11 @@
 
 import os
 import signal
+import socket
+import struct
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import (
@@ -28,7 +32,7 @@ def test_an_instance_ends_without_any_signal_of_ours(ending, host):
     ending.end()
     assert host.signals == []
     assert host.alive == set()
-    assert os.listdir(host.run) == ["app.sock"]
+    assert os.listdir(host.run) == []
     assert host.runs() == {}
 
 
@@ -126,25 +130,25 @@ def test_what_is_to_be_ended_is_looked_for_before_the_emperor_is_told(ending, ho
     assert seen[0] == ["blue"]
 
 
-# With sockets of their own (mode upstream)
+# With a socket for each slot (mode upstream)
 
 
 def test_clients_come_to_what_was_started_last(host, reached):
     host.deploy("1")
     assert reached() == "app.sock"
     assert host.deploy("1") is False
-    for version, sock in {"2": "shop.green.sock", "3": "shop.blue.sock"}.items():
+    for version, sock in {"2": "green.sock", "3": "blue.sock"}.items():
         host.commit()
-        assert host.deploy(content=config(version)) is True
+        assert host.deploy(content=host.config(version, clients="slot")) is True
         assert reached() == sock
-        assert host.answers(host.params["upstream"]) == config(version).generation
+        assert host.answers(host.params["upstream"]) == host.config(version, clients="slot").generation
     host.commit()
     host.deploy("4")
     assert reached() == "app.sock"
 
 
 def test_clients_come_to_a_release_only_when_it_answers_well(host, monkeypatch, reached):
-    host.deploy(content=config("1"))
+    host.deploy(content=host.config("1", clients="slot"))
     host.commit()
     seen = []
     real = health.wait
@@ -154,22 +158,22 @@ def test_clients_come_to_a_release_only_when_it_answers_well(host, monkeypatch, 
         real(app, sock, *arguments)
 
     monkeypatch.setattr(health, "wait", wait)
-    host.deploy(content=config("2"))
-    assert set(seen) == {("shop.blue.sock", "shop.blue.sock"), ("shop.green.sock", "shop.blue.sock")}
+    host.deploy(content=host.config("2", clients="slot"))
+    assert set(seen) == {("shop.blue.sock", "blue.sock"), ("blue.sock", "blue.sock"), ("shop.green.sock", "blue.sock")}
     with pytest.raises(Unhealthy):
-        host.deploy(content=config("broken"), start_timeout=0.2)
-    assert reached() == "shop.blue.sock"
+        host.deploy(content=host.config("broken", clients="slot"), start_timeout=0.2)
+    assert reached() == "blue.sock"
 
 
 def test_the_sockets_of_a_slot_go_with_its_instance(two, host):
     assert host.commit() is True
-    assert sorted(os.listdir(host.run)) == ["app.sock", "shop.green.sock", "shop.green.stats"]
+    assert sorted(os.listdir(host.run)) == ["shop.green.sock", "shop.green.stats"]
 
 
 def test_clients_come_to_the_held_socket_when_the_instance_itself_goes_over_to_it(host, reached):
-    own = host.config("1", clients="own")
+    own = host.config("1", clients="slot")
     host.deploy(content=own)
-    assert reached() == "shop.blue.sock"
+    assert reached() == "blue.sock"
     host.commit()
     assert host.deploy("1", reload="graceful") is True
     assert list(host.runs()) == ["blue"]
@@ -192,14 +196,14 @@ def test_a_link_that_was_changed_by_hand_is_mended(led, module, host, reached):
 
 
 def test_a_run_that_was_killed_before_clients_went_over_is_made_up_for(host, kill_at, reached):
-    host.deploy(content=config("1"))
+    host.deploy(content=host.config("1", clients="slot"))
     host.commit()
-    kill_at("link", lambda: host.deploy(content=config("2")))
-    assert reached() == "shop.blue.sock"
-    assert host.deploy(content=config("2")) is True
-    assert reached() == "shop.green.sock"
+    kill_at("link", lambda: host.deploy(content=host.config("2", clients="slot")))
+    assert reached() == "blue.sock"
+    assert host.deploy(content=host.config("2", clients="slot")) is True
+    assert reached() == "green.sock"
     assert host.commit() is True
-    assert host.deploy(content=config("2")) is False
+    assert host.deploy(content=host.config("2", clients="slot")) is False
 
 
 def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, monkeypatch):
@@ -239,9 +243,44 @@ def test_on_a_shared_socket_no_request_is_waited_for(host, monkeypatch):
     assert not os.path.lexists(host.path("blue.sock"))
 
 
+def test_what_still_waits_on_the_socket_of_a_slot_is_turned_away(two, host):
+    """Where the holder is asked: here, as it would answer."""
+    sockets = {name: one for one, name in host.held.items()}
+
+    def hold(holder):
+        with holder.accept()[0] as connection:
+            given = [sockets[name].fileno() for name in ("app", "blue")]
+            socket.send_fds(connection, [b"uwsgi-zerg" + struct.pack("@i", 2)], given)
+
+    two.old.accepting = False  # too busy to take another one
+    with socket.socket(socket.AF_UNIX) as holder, socket.socket(socket.AF_UNIX) as client:
+        holder.bind(f"{host.sockets}/blue.holder")
+        holder.listen()
+        threading.Thread(target=hold, args=(holder,), daemon=True).start()
+        client.settimeout(20)
+        client.connect(f"{host.sockets}/blue.sock")
+        host.commit(drain_timeout=0.2)
+        assert client.recv(1) == b""
+    assert host.answers(f"{host.sockets}/green.sock"), "those of the other slot are not"
+    assert host.answers(f"{host.sockets}/app.sock")
+
+
+def test_sockets_of_version_1_0_go_with_its_instance(host, reached):
+    """It had them all in the directory of the app."""
+    former = [f"{host.run}/app.sock", f"{host.run}/holder.sock"]
+    for path in former:
+        Path(path).touch()
+    host.put("blue", config("1", held=host.run, clients="own"), age=60)
+    host.app().receive(former[0])
+    assert host.deploy("2") is True
+    assert reached() == "app.sock"
+    assert host.commit() is True
+    assert sorted(os.listdir(host.run)) == ["shop.green.sock", "shop.green.stats"]
+
+
 def test_clients_return_before_what_they_came_to_ends(two, host, monkeypatch, reached):
-    host.deploy(content=config("2"))
-    assert reached() == "shop.green.sock"
+    host.deploy(content=host.config("2", clients="slot"))
+    assert reached() == "green.sock"
     seen, real = [], drain.stop
 
     def stop(app, slot):
@@ -250,17 +289,17 @@ def test_clients_return_before_what_they_came_to_ends(two, host, monkeypatch, re
 
     monkeypatch.setattr(drain, "stop", stop)
     states.roll_back(host.app())
-    assert seen == [("green", "shop.blue.sock")]
-    assert host.runs() == {"blue": config("1").render()}
-    assert host.answers(host.params["upstream"]) == config("1").generation
+    assert seen == [("green", "blue.sock")]
+    assert host.runs() == {"blue": host.config("1", clients="slot").render()}
+    assert host.answers(host.params["upstream"]) == host.config("1", clients="slot").generation
 
 
 def test_an_instance_that_a_killed_run_was_ending_is_gone_back_to(two, host, kill_at, reached):
     host.app().remember(host.app().slots[0])
     kill_at("wait_idle", host.commit)
     assert states.roll_back(host.app()) == "The earlier release serves again"
-    assert reached() == "shop.blue.sock"
-    assert host.answers(two.blue) == config("1").generation
+    assert reached() == "blue.sock"
+    assert host.answers(two.blue) == host.config("1", clients="slot").generation
 
 
 @pytest.mark.parametrize("own", [True, False])

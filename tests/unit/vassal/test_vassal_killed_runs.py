@@ -35,7 +35,7 @@ def test_a_killed_run_is_healed_by_the_next_one(step, reload, version, killed, h
     assert list(host.runs().values()) == [complete(host, version)]
     assert len(os.listdir(host.params["directory"])) == 1
     host.until(lambda: len(host.instances) == 1)
-    assert host.answers(f"{host.run}/app.sock") == generation(host, version)
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, version)
 
 
 @pytest.mark.parametrize(("step", "reload"), STEPS[1:2] + STEPS[4:5])
@@ -48,7 +48,7 @@ def test_after_a_killed_run_another_failure_goes_back_to_what_last_worked(
     with pytest.raises(Unhealthy, match="The earlier release serves again"):
         host.deploy(version, reload=reload)
     assert list(host.runs().values()) == [complete(host, "1")]
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 @pytest.mark.parametrize(("step", "reload"), STEPS)
@@ -57,7 +57,7 @@ def test_a_killed_run_can_be_rolled_back(step, reload, killed, host):
     assert states.roll_back(host.app()) == "The earlier release serves again"
     assert host.runs() == {"blue": complete(host, "1")}
     assert not os.path.exists(host.app().note)
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 def test_going_back_to_what_is_wanted_is_a_change_that_needs_no_start(killed, host):

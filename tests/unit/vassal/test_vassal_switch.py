@@ -27,7 +27,7 @@ def test_the_first_deploy_starts_the_app(host):
     assert host.tried == [complete(host, "1")]
     assert b"/healthz" in host.asked[-1]
     assert b"shop.example.com" in host.asked[-1]
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 def test_an_app_that_runs_as_it_should_is_not_touched(host):
@@ -50,7 +50,7 @@ def test_a_change_starts_beside_what_runs_and_ends_that_when_it_is_committed(hos
     assert host.commit() is True
     assert host.runs() == {"green": complete(host, "2")}
     assert sorted(os.listdir(host.params["directory"])) == ["shop.green.ini"]
-    assert sorted(os.listdir(host.run)) == ["app.sock", "shop.green.sock", "shop.green.stats"]
+    assert sorted(os.listdir(host.run)) == ["shop.green.sock", "shop.green.stats"]
 
 
 def test_the_slots_take_turns(host):
@@ -58,7 +58,7 @@ def test_the_slots_take_turns(host):
         host.deploy(version)
         host.commit()
     assert host.runs() == {"blue": complete(host, "3")}
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "3")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "3")
 
 
 def test_a_file_belongs_to_the_apps_user_and_the_memory_to_root(host, deeds):
@@ -113,7 +113,7 @@ def test_a_failed_start_leaves_what_ran_and_nothing_of_itself(fault, impatient, 
     assert host.runs() == {"blue": complete(host, "1")}
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
     host.until(lambda: len(host.instances) == 1)
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 def test_workers_that_die_as_they_start_are_not_waited_for(host):
@@ -186,7 +186,7 @@ def test_an_unhealthy_app_is_replaced_beside_with_the_same_content(host):
     assert host.runs() == {"blue": complete(host, "1"), "green": complete(host, "1")}
     assert host.commit() is True
     assert host.runs() == {"green": complete(host, "1")}
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 @pytest.mark.parametrize("reload", ["graceful", "zerg"])
@@ -228,7 +228,7 @@ def test_a_healthy_app_that_clients_do_not_reach_is_replaced(host, monkeypatch):
     assert time.monotonic() - began > 0.2
     assert host.runs() == {"blue": complete(host, "1"), "green": complete(host, "1")}
     host.commit()
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 def test_an_instance_that_clients_do_not_reach_is_no_healthy_one(host):

@@ -17,9 +17,9 @@ from vassal_host import (
 def test_a_good_app_passes_and_leaves_nothing(tried_start, tmp_path, deeds):
     tried_start("1")
     assert left(tmp_path) == ["child", "content"]
-    assert ended(int((tmp_path / "run/child").read_text()))
+    assert ended(int((tmp_path / "run/shop/child").read_text()))
     (command, uid, gid) = next(what for what in deeds.of("run as") if "--ini" in what[0])
-    assert command[-3:] == [str(tmp_path / "wrapper"), "--ini", str(tmp_path / "run/trial.ini")]
+    assert command[-3:] == [str(tmp_path / "wrapper"), "--ini", str(tmp_path / "run/shop/trial.ini")]
     assert (uid, gid) == (os.getuid(), os.getgid())
 
 
@@ -38,13 +38,13 @@ def test_what_the_kernel_does_not_tell_is_not_guessed(tried_start, program):
 def test_a_chain_tries_the_release_and_not_where_the_link_leads_yet(tried_start, params, tmp_path):
     environment = {"EMPEROR_SERVING": params["serving"], "VIRTUAL_ENV": params["serving"] + "/venv"}
     tried_start("1", environment, link=params["serving"], release="/releases/r2")
-    found = Config.parse((tmp_path / "run/content").read_text()).environment
+    found = Config.parse((tmp_path / "run/shop/content").read_text()).environment
     assert found == {"EMPEROR_SERVING": "/releases/r2", "VIRTUAL_ENV": "/releases/r2/venv"}
 
 
 def test_without_a_chain_the_trial_start_has_the_file_as_it_is(tried_start, params, tmp_path):
     tried_start("1", {"A": params["serving"]}, link=params["serving"])
-    assert Config.parse((tmp_path / "run/content").read_text()).environment == {"A": params["serving"]}
+    assert Config.parse((tmp_path / "run/shop/content").read_text()).environment == {"A": params["serving"]}
 
 
 def test_an_app_that_ends_is_not_waited_for_and_its_last_words_are_told(tried_start, tmp_path):
@@ -70,11 +70,11 @@ def test_an_app_that_answers_badly_is_told_and_ended(tried_start, tmp_path):
     with pytest.raises(Unhealthy, match="after 1 s it answers /healthz with status 500"):
         tried_start("broken", start_timeout=1)
     assert left(tmp_path) == ["child", "content"]
-    assert ended(int((tmp_path / "run/child").read_text()))
+    assert ended(int((tmp_path / "run/shop/child").read_text()))
 
 
 def test_an_app_that_does_not_obey_is_killed_with_its_children(tried_start, tmp_path, monkeypatch):
     real = subprocess.Popen.wait
     monkeypatch.setattr(subprocess.Popen, "wait", lambda self, timeout=None: real(self, min(timeout or 9, 0.2)))
     tried_start("stubborn")
-    assert ended(int((tmp_path / "run/child").read_text()))
+    assert ended(int((tmp_path / "run/shop/child").read_text()))

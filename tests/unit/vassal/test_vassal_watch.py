@@ -132,7 +132,7 @@ def test_a_master_whose_workers_die_would_not_read_its_former_file_and_is_killed
     with pytest.raises(Unhealthy, match="The earlier release serves again"):
         host.deploy(fault, reload="graceful")
     assert ((signal.SIGKILL, master) in host.signals) is killed
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 def test_no_request_is_sent_before_a_worker_accepts(host):

@@ -41,7 +41,7 @@ def test_after_a_failed_reload_in_place_the_former_file_is_back(fault, impatient
         host.deploy(fault, reload="graceful")
     assert host.runs() == {"blue": complete(host, "1")}
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
-    assert host.answers(f"{host.run}/app.sock") == generation(host, "1")
+    assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
 def test_in_place_the_time_for_running_requests_is_not_the_apps(host, monkeypatch):

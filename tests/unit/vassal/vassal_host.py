@@ -21,6 +21,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import (
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Memory, Process
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
+    slots,
     states,
     store,
     switch,
@@ -129,6 +130,7 @@ class Host:
 
     def __init__(self, params):
         self.params, self.run = params, params["run"]
+        self.sockets = slots.held(self.run)
         self.instances, self.seen = {}, {}
         self.alive, self.signals, self.asked = set(), [], []
         self.numbers = iter(range(1000, 10**6))
@@ -136,15 +138,15 @@ class Host:
         self.prefer = None  # a release whose workers take all requests
         self.tried, self.memory = [], Memory(30 * MIB, 10 * MIB, 25 * MIB)
         self.lock, self.over = threading.RLock(), False
-        self.held = self.hold()
+        self.held = {self.hold(name): name for name in ("app", "blue", "green")}
         self.thread = threading.Thread(target=self.live, daemon=True)
         self.thread.start()
 
     # As the kernel, systemd and the Emperor do it
 
-    def hold(self):
+    def hold(self, name):
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{self.run}/app.sock")
+        listener.bind(f"{self.sockets}/{name}.sock")
         listener.listen()
         return listener
 
@@ -163,7 +165,7 @@ class Host:
                 self.scan()
                 listeners = self.listeners()
                 with contextlib.suppress(OSError, ValueError):
-                    for listener in select.select([*listeners, self.held], [], [], 0.002)[0]:
+                    for listener in select.select([*listeners, *self.waited_on()], [], [], 0.002)[0]:
                         self.serve(listener, listeners)
             time.sleep(0.001)
 
@@ -172,13 +174,22 @@ class Host:
         serving = [one for one in self.instances.values() if one.serves]
         return found | {one.listeners["sock"]: (one, "sock") for one in serving}
 
+    def waited_on(self):
+        """The sockets that systemd holds on which an instance accepts. On the others what comes waits in the queue."""
+        found = {}
+        for listener, name in self.held.items():
+            for file, one in self.instances.items():
+                said = Config.parse(one.content)
+                if (
+                    one.serves
+                    and said.socket
+                    and (name == "app" or (said.launch.get("clients") == "slot" and name in file))
+                ):
+                    found.setdefault(listener, []).append(one)
+        return found
+
     def serve(self, listener, listeners):
-        instance, kind = listeners.get(listener, (None, "held"))
-        if kind == "held":
-            sharing = [one for one, what in listeners.values() if what == "sock" and Config.parse(one.content).socket]
-            if not sharing:
-                return  # what came waits in the queue
-            instance = random.choice(sharing)
+        instance, kind = listeners.get(listener) or (random.choice(self.waited_on()[listener]), "held")
         with listener.accept()[0] as connection:
             if kind == "stats":
                 connection.sendall(json.dumps(instance.statistics()).encode())
@@ -241,7 +252,7 @@ class Host:
                         self.alive.discard(process)
 
     def connections(self, takers, uid, gid, prefix):
-        assert (uid, gid, prefix) == (os.getuid(), os.getgid(), self.run + "/")
+        assert (uid, gid, prefix) == (os.getuid(), os.getgid(), (self.run + "/", self.sockets + "/"))
         with self.lock:
             counted = [one.connections for one in self.instances.values() if set(takers) & set(one.family) & self.alive]
         return None if None in counted else sum(counted)
@@ -252,7 +263,7 @@ class Host:
         return store.App({**self.params, **more})
 
     def config(self, *arguments, **launch):
-        return config(*arguments, held=self.run, **launch)
+        return config(*arguments, held=self.sockets, **launch)
 
     def deploy(self, *arguments, content=None, **more):
         return states.switched(self.app(**more), content or self.config(*arguments))
@@ -294,7 +305,8 @@ class Host:
         self.thread.join(5)
         for instance in self.instances.values():
             instance.close()
-        self.held.close()
+        for listener in self.held:
+            listener.close()
 
 
 def complete(host, *arguments):
@@ -342,7 +354,7 @@ def ended(pid):
 
 
 def left(tmp_path):
-    return sorted(os.listdir(tmp_path / "run"))
+    return sorted(os.listdir(tmp_path / "run/shop"))
 
 
 # Starts as the wrapper would, reads the file it is given and answers as uWSGI would, until it is ended.
