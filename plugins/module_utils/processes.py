@@ -14,10 +14,28 @@ from typing import NamedTuple
 from ansible_collections.flaskops.emperor.plugins.module_utils import host
 from ansible_collections.flaskops.emperor.plugins.module_utils.host import Process, alive
 
-__all__ = ["Memory", "Owned", "Process", "alive", "available_memory", "connections", "every", "find", "kill", "memory",
-           "of_file", "of_user", "wait", "with_descendants"]  # fmt: skip
+__all__ = [
+    "TAMED",
+    "Memory",
+    "Owned",
+    "Process",
+    "alive",
+    "available_memory",
+    "connections",
+    "every",
+    "find",
+    "kill",
+    "kill_user",
+    "memory",
+    "of_file",
+    "of_user",
+    "wait",
+    "with_descendants",
+]  # fmt: skip
 
 PAUSE = 0.05  # seconds between two looks
+# Before every command of an app: no program lets it become another user, as in the Emperor's sandbox.
+TAMED = ("setpriv", "--no-new-privs", "--")
 
 
 class Owned(NamedTuple):
@@ -83,6 +101,18 @@ def kill(processes: Collection[Process], number: signal.Signals = signal.SIGKILL
         if alive(process):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
+
+
+def kill_user(uid: int) -> None:
+    """Kill all processes of a user in one step, so that none of them can start another one meanwhile (see kill(2), -1).
+
+    Only the user may ask for that: of root's processes it would be every one of the host.
+
+    :raises ValueError: for root.
+    """
+    if uid == 0:
+        raise ValueError("this would end the host")
+    subprocess.run(["sh", "-c", "kill -9 -1"], user=uid, extra_groups=[], check=False)
 
 
 def wait(processes: Collection[Process], seconds: float) -> bool:

@@ -164,8 +164,8 @@ def main() -> None:
     directory = os.path.join(module.params["home"], "releases", release, "src")
     if not os.path.isdir(directory):
         module.fail_json(msg=f"Release {release} is not on this host: stage it first.")
-    # Lets the kernel kill the command when this module is killed: nothing else would end it then.
-    with_parent = [module.get_bin_path("setpriv", required=True), "--pdeathsig=KILL", "--"]
+    # No program lets it become another user. The kernel kills it when this module is killed: nothing else would then.
+    with_parent = [module.get_bin_path("setpriv", required=True), "--no-new-privs", "--pdeathsig=KILL", "--"]
     try:
         with exclusive():
             output = run([*with_parent, *words], directory, environment, pwd.getpwnam(name), module.params["timeout"])

@@ -13,9 +13,9 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config imp
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, fail
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import tasks_needed, vassal_config
 
 MIB = 1024 * 1024
 SHORT = 12  # digits of a release ID
@@ -233,6 +233,18 @@ def check_system(machine: Mapping[str, Any], tested: Mapping[str, Sequence[str]]
     )
 
 
+def check_tasks(app: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
+    """See that an app may have as many processes and threads as its workers need.
+
+    :raises Refused: when it may not.
+    """
+    if app["max_tasks"] and app["max_tasks"] < (needed := tasks_needed(workers)):
+        fail(
+            f"flask_apps[{app['name']}].max_tasks",
+            f"is {app['max_tasks']}, but its workers need {needed} during a switch: raise it, or set fewer workers.",
+        )
+
+
 def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -> None:
     """Check settings against the host.
 
@@ -243,7 +255,7 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
     for app in host.apps:
         if app["state"] == "present":
             check_uwsgi(app, host.uwsgi, int(major) if major.isdigit() else 0)
-            host.workers(app["name"], None)  # planning them refuses what does not fit
+            check_tasks(app, host.workers(app["name"], None))  # planning them refuses what does not fit
     for one in wanted:
         where, account = f"flask_apps[{one.name}]", state["apps"][one.name]["account"]
         if account and account["home"] != one.app["paths"]["shared"]:

@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 
 MODULES = "/usr/local/lib/emperor"  # where the role uwsgi installs what workers load
+TASKS = 512  # processes and threads of an app, unless its workers need more
 CODE = "callret:PyRun_SimpleString"
 
 Options = list[tuple[str, str]]
@@ -37,7 +38,17 @@ def app_environment(app: Mapping[str, Any], release: str) -> dict[str, str]:
     return environment(app, release, f"{app['paths']['releases']}/{release}/venv")
 
 
-def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
+def tasks(app: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
+    """How many processes and threads an app may have at a time."""
+    return int(app["max_tasks"] or max(TASKS, tasks_needed(plan)))
+
+
+def tasks_needed(plan: Mapping[str, Any]) -> int:
+    """Those of two instances side by side: besides threads for requests each worker has some of uWSGI's and ours."""
+    return 2 * (int(plan["processes"]) * (int(plan["threads"]) + 4) + 4)
+
+
+def launch(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
     """What the wrapper that starts vassals needs to know."""
     mode, venv, held = MODES[app["reload"]], virtualenv(app, release), app["paths"]["socket"]
     found = environment(app, release, venv)
@@ -50,6 +61,7 @@ def launch(app: Mapping[str, Any], release: str, uwsgi: str) -> dict[str, Any]:
         "identifier": app["name"],
         "binary": f"{venv}/bin/uwsgi" if uwsgi == "pyuwsgi" else "/usr/bin/uwsgi-core",
         "environment": found,
+        "tasks": str(tasks(app, plan)),
         # A listening socket that systemd holds: instances that follow one another share it.
         "socket": held,
         "holder": f"{posixpath.dirname(held)}/holder.sock",
@@ -165,4 +177,4 @@ def vassal_config(
     """
     own = [(name, value) for name in sorted(app["uwsgi"]) for value in app["uwsgi"][name]]
     options = loading(app, plan, release, uwsgi) + workers(plan) + turnover(app, plan, uwsgi) + limits(app, backlog)
-    return {"launch": launch(app, release, uwsgi), "options": [list(option) for option in [*options, *own]]}
+    return {"launch": launch(app, plan, release, uwsgi), "options": [list(option) for option in [*options, *own]]}

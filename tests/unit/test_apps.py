@@ -52,6 +52,7 @@ def test_a_short_entry_gets_every_default():
         "health": {"path": "/", "status": 200},
         "hooks": {"before_switch": [], "after_switch": []},
         "uwsgi": {},
+        "max_tasks": 0,
         "paths": {
             "home": "/srv/flask_apps/shop",
             "releases": "/srv/flask_apps/shop/releases",
@@ -191,6 +192,10 @@ def test_the_list_of_the_user_is_not_touched():
     before = copy.deepcopy(mine)
     apps.complete_apps(mine)
     assert mine == before
+
+
+def test_an_option_that_nobody_looked_at_is_passed_when_it_is_named():
+    assert one(uwsgi={"mule": 1}, uwsgi_unchecked=["mule"])["uwsgi"] == {"mule": ["1"]}
 
 
 def test_options_become_lists_of_texts_as_uwsgi_reads_them():
@@ -376,6 +381,29 @@ REFUSED = [
     ({"uwsgi": {"processes": 3}}, "use `workers.processes` of this app instead"),
     ({"uwsgi": {"harakiri": 3}}, "use `max_request_seconds` of this app instead"),
     ({"uwsgi": {"post-buffering": 65536}}, "uwsgi.post-buffering makes uWSGI kill workers during uploads: remove"),
+    *(
+        ({"uwsgi": {name: "x"}}, f"flask_apps[shop].uwsgi.{name} is not known to leave sockets, processes,")
+        for name in (
+            "include",
+            "inherit",
+            "plugin-dir",
+            "pidfile",
+            "attach-daemon",
+            "spooler",
+            "http",
+            "hook-asap",
+            "cron2",
+            "mule",
+            "exec-asap",
+            "log-socket",
+            "logto",
+            "touch-reload",
+            "route-run",
+            "master-fifo",
+        )
+    ),
+    ({"uwsgi": {"stats": "/s"}, "uwsgi_unchecked": ["stats"]}, "uwsgi.stats is set by the role"),
+    ({"max_tasks": 3}, "flask_apps[shop].max_tasks"),
     ({"uwsgi": {"env": "A=b"}}, "use `environment` of this app instead"),
     ({"uwsgi": {"virtualenv": "/v"}}, "use `python` of this app instead"),
     ({"uwsgi": {"lazy-apps": True}}, "use `workers.lazy_apps` of this app instead"),

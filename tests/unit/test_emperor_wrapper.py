@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ WRAPPER = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_wrapper.py"
 UWSGI = r"""#!/bin/sh
 printf '%s\0' "$0" "$@" > "${0%/*}/arguments"
 cat "/proc/$$/environ" > "${0%/*}/environment"
+cat "/proc/$$/limits" > "${0%/*}/limits"
 """
 
 
@@ -155,6 +157,14 @@ def test_a_reload_keeps_the_apps_socket_by_its_name(host):
     arguments, environment = start(host, file, {"UWSGI_RELOADS": "1"})
     assert arguments[3:] == ["--binary-path", str(WRAPPER), "--socket", f"{PLACE}/app.sock"]
     assert environment == {b"UWSGI_RELOADS": b"1"}
+
+
+@pytest.mark.parametrize(("lines", "limit"), [(["tasks = 77"], "77"), (["tasks = many"], ""), ([], "")])
+def test_processes_of_an_app_are_limited(lines, limit, host):
+    start(host, vassal(host, {}, *lines))
+    found = [(host / "limits").read_text(), Path("/proc/self/limits").read_text()]
+    now, mine = (re.findall(r"^Max processes +(\S+) +(\S+)", text, re.MULTILINE) for text in found)
+    assert now == ([(limit, limit)] if limit else mine)
 
 
 @pytest.mark.parametrize(

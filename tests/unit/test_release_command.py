@@ -124,7 +124,7 @@ def test_the_apps_user_runs_it_and_dies_with_the_module(run, deeds):
     run("true")
     ((command, uid, gid),) = deeds.of("run as")
     assert (uid, gid) == (os.getuid(), os.getgid())
-    assert command[1:] == ["--pdeathsig=KILL", "--", "true"]
+    assert command[1:] == ["--no-new-privs", "--pdeathsig=KILL", "--", "true"]
     assert os.path.isabs(command[0])  # not one of that name in the app's PATH
 
 

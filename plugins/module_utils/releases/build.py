@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
@@ -39,7 +40,7 @@ def run_as(user: pwd.struct_passwd, what: str, command: list[str], home: str, pa
     environment.update(PIP_CACHE_DIR=os.path.join(home, "cache"), PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     try:
         done = subprocess.run(
-            command, cwd=os.path.join(path, "src"), env=environment,
+            [*processes.TAMED, *command], cwd=os.path.join(path, "src"), env=environment,
             user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o022,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             check=False,
@@ -52,14 +53,25 @@ def run_as(user: pwd.struct_passwd, what: str, command: list[str], home: str, pa
 
 
 def own_by_root(path: str, group: int) -> None:
-    """Give a tree to root, readable for one group and no other user."""
-    for folder, folders, files in os.walk(path):
-        for name in [".", *files, *(one for one in folders if os.path.islink(os.path.join(folder, one)))]:
-            one = os.path.join(folder, name)
-            os.lchown(one, 0, group)
-            mode = os.lstat(one).st_mode
-            if not stat.S_ISLNK(mode):
-                os.chmod(one, 0o750 if mode & stat.S_IXUSR else 0o640)
+    """Give a tree to root, readable for one group and no other user.
+
+    Its owner may be at work in it, for example by a worker of the release that runs. So from the top down, and what is
+    in a directory is looked at when it is root's: from then on nobody else can put a link in the place of something.
+    """
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        os.lchown(folder, 0, group)
+        os.chmod(folder, 0o750)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                os.lchown(entry.path, 0, group)
+                mode = os.lstat(entry.path).st_mode
+                if not stat.S_ISLNK(mode):
+                    os.chmod(entry.path, 0o750 if mode & stat.S_IXUSR else 0o640)
 
 
 def open_to_nginx(releases: Releases, release: str, directories: list[str]) -> None:
@@ -93,10 +105,10 @@ def lay_out(path: str, bundle: str | None, user: pwd.struct_passwd) -> None:
             # Our own archive: regular files, directories and links that stay inside.
             archive.extraction_filter = staticmethod(lambda member, _path: member)
             archive.extractall(os.path.join(path, "src"))  # noqa: S202
-    for folder, folders, files in os.walk(path):
-        for name in [".", *folders, *files]:
+    # From the bottom up: what is above is still root's, so that the user, who may be at work, can put no link there.
+    for folder, folders, files in os.walk(path, topdown=False):
+        for name in [*folders, *files]:
             os.lchown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
-    os.chown(path, 0, 0)
 
 
 def keep_pip(run: Callable[..., str], path: str, kept: str, user: pwd.struct_passwd) -> None:
@@ -176,7 +188,7 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         os.symlink(os.path.relpath(library, path), source)
     else:
         # Later nothing may be written here any more. Files that do not compile are for the trial start to report.
-        subprocess.run([python, "-m", "compileall", "-q", source], check=False, capture_output=True,
+        subprocess.run([*processes.TAMED, python, "-m", "compileall", "-q", source], check=False, capture_output=True,
                        user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # fmt: skip
     shutil.rmtree(os.path.join(path, "scratch"))
     for tree in (source, venv):

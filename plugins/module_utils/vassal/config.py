@@ -43,15 +43,15 @@ WHY = {
 TOP = ["; Ansible managed", "[launch]", "; Read by the program that starts vassals, not by uWSGI."]
 # What a diff may show: our own comments, and settings of the launch section.
 COMMENTS = frozenset([*TOP, *(f"; {why}" for why in WHY.values())])
-SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients"))
+SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients", "tasks"))
 
 
 @dataclass(frozen=True)
 class Config:
     """One vassal.
 
-    :ivar launch: what the wrapper reads: ``app``, ``identifier``, ``binary``, ``environment`` (a mapping), ``socket``,
-        ``holder`` and, when clients come to the socket of the slot, ``clients`` with the value ``slot``.
+    :ivar launch: what the wrapper reads: ``app``, ``identifier``, ``binary``, ``environment`` (a mapping), ``tasks``,
+        ``socket``, ``holder`` and, when clients come to the socket of the slot, ``clients`` with the value ``slot``.
     :ivar options: name and value of each option of uWSGI, in their order, without the header of the generation.
     :ivar named: the generation that a file names; empty for a config that was not read from one.
     """
@@ -176,7 +176,8 @@ class Config:
             for name, value in self.options
             if not FROM_SIZE.fullmatch(name) and not is_recycling(name, value)
         ]
-        made_of = json.dumps([dict(self.launch), kept, release], sort_keys=True)
+        launch = {key: value for key, value in self.launch.items() if key != "tasks"}  # follows from the size
+        made_of = json.dumps([launch, kept, release], sort_keys=True)
         return hashlib.sha256(made_of.encode()).hexdigest()[:12]
 
 

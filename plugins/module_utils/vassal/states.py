@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import pwd
-import signal
 import time
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
@@ -185,7 +184,6 @@ def kill_all(uid: int) -> bool:
         if not rest:
             break
         killed = True
-        processes.kill(rest, signal.SIGSTOP)  # what is stopped forks no more
-        processes.kill(rest)
+        processes.kill_user(uid)
         processes.wait(rest, timing.HANGS)
     return killed

@@ -110,5 +110,8 @@ def way(app: App, config: Config) -> str:
     if wanted == "chain":
         return "chain" if running.text == config.render() and chainable(app) else "beside"
     if wanted == "in_place":
-        return "in_place" if (running.config or Config()).socket == config.socket else "beside"
+        # What uWSGI takes over from itself when it reloads: sockets, and a limit that it cannot raise.
+        kept = ("socket", "tasks")
+        before = (running.config or Config()).launch
+        return "in_place" if all(before.get(key) == config.launch.get(key) for key in kept) else "beside"
     return "beside"

@@ -17,7 +17,8 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store impo
 
 # Lets the kernel kill the trial start when the module is killed: nothing else would end it then. Where the module was
 # killed before the kernel knew, it does not start at all.
-WITH_PARENT = ["setpriv", "--pdeathsig=KILL", "--", "/bin/sh", "-c", 'test "$PPID" = "$1" && shift && exec "$@"', "sh"]
+WITH_PARENT = ["setpriv", "--no-new-privs", "--pdeathsig=KILL", "--",
+               "/bin/sh", "-c", 'test "$PPID" = "$1" && shift && exec "$@"', "sh"]  # fmt: skip
 
 
 def start(app: App, config: Config) -> processes.Memory | None:

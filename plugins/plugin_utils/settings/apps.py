@@ -269,7 +269,10 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
         max_body_size=max_body_size,
         health=_health(app.get("health"), where),
         hooks=_hooks(app.get("hooks") or {}, where),
-        uwsgi=uwsgi_options(app.get("uwsgi") or {}, where),
+        uwsgi=uwsgi_options(app.get("uwsgi") or {}, where, app.get("uwsgi_unchecked") or ()),
+        max_tasks=bounded(app["max_tasks"], 64, 10**6, f"{where}.max_tasks", "processes and threads")
+        if app.get("max_tasks")
+        else 0,
     )
     return complete
 

@@ -1,14 +1,29 @@
-"""Raw uWSGI options of an app: which the role owns, which do harm, and the rest as text for the vassal file."""
+"""Raw uWSGI options of an app: which the role owns, which are known to do no harm, and their text in the file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
 
 OPTION = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
+
+# Options that open no socket and no port, start no process, load no other code or options, and leave user, files and
+# signals of the vassal alone. Any other one must be named in `uwsgi_unchecked`.
+ALLOWED_OPTIONS = re.compile(
+    r"(?:add|del|collect)-header|backtrace-depth|buffer-size|cache2?|catch-exceptions|check-cache"
+    r"|cheaper-(?:backlog|busyness|overload|rss)-[a-z-]+|cheaper-(?:rss-)?limit-(?:soft|hard)|cpu-affinity"
+    r"|dynamic-apps|file-serve-mode|harakiri-verbose|ignore-(?:sigpipe|write-errors)|disable-(?:logging|write-exception)"
+    r"|ksm|limit-(?:as|post)|lock-engine|locks?|log-(?:2xx|3xx|4xx|5xx|big|date|format|ioerror|micros|prefix|sendfile|slow"
+    r"|x-forwarded-for|zero)|logformat|logformat-strftime|log-format-strftime|manage-script-name|max-fd|memory-report"
+    r"|mime-file|no-defer-accept|offload-threads|optimize|py-call-osafterfork|pyargv|python-optimize|queue"
+    r"|queue-blocksize|queue-store-sync|reload-on-exception(?:-type|-value|-repr)?|sharedarea|show-config|single-interpreter"
+    r"|skip-atexit(?:-teardown)?|so-keepalive|socket-timeout|static-[a-z0-9-]+|check-static|tcp-nodelay"
+    r"|thread(?:s)?-stack-?size|thunder-lock|vhost-host|websockets?-[a-z-]+|wsgi-(?:accept-buffers?|disable-file-wrapper"
+    r"|env-behaviou?r|lite|manage-chunked-input)"
+)
 
 # Options of the vassal that the role owns, and what to set instead.
 MANAGED_OPTIONS = {
@@ -70,8 +85,11 @@ HARMFUL_OPTIONS = {
 }
 
 
-def uwsgi_options(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
-    """Raw uWSGI options as lists of texts: an option given several values is repeated in the vassal file."""
+def uwsgi_options(values: Mapping[str, Any], where: str, unchecked: Collection[str] = ()) -> dict[str, list[str]]:
+    """Raw uWSGI options as lists of texts: an option given several values is repeated in the vassal file.
+
+    :param unchecked: names of options beyond those that are known to do no harm.
+    """
     result = {}
     for name, value in values.items():
         here = f"{where}.uwsgi.{name}"
@@ -83,6 +101,12 @@ def uwsgi_options(values: Mapping[str, Any], where: str) -> dict[str, list[str]]
             fail(here, "is set by the role and cannot be changed for one app: remove it.")
         if name in HARMFUL_OPTIONS:
             fail(here, f"{HARMFUL_OPTIONS[name]}.")
+        if not ALLOWED_OPTIONS.fullmatch(name) and name not in unchecked:
+            fail(
+                here,
+                "is not known to leave sockets, processes, files and code of the app alone: remove it, or, if you know "
+                "what it does, add its name to `uwsgi_unchecked` of this app.",
+            )
         texts = []
         for one in value if isinstance(value, list) else [value]:
             if not isinstance(one, (str, int, float)):

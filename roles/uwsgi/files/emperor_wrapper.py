@@ -12,6 +12,7 @@ again, which reads the new file. A reload therefore is a start: new virtualenv, 
 import configparser
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,11 @@ def main() -> None:
     launch = parser["launch"]
     environment = {name: value for name, value in os.environ.items() if name.startswith(HANDED_THROUGH)}
     environment.update(json.loads(launch["environment"]))
+    if launch.get("tasks", "").isdigit():
+        # The kernel counts those of the user, which is one app's: whoever forks without end harms itself alone.
+        most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        limit = int(launch["tasks"]) if most == resource.RLIM_INFINITY else min(int(launch["tasks"]), most)
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
     command = [launch["binary"], "--ini", vassal, "--binary-path", os.path.abspath(sys.argv[0])]
     if launch.get("holder"):
         held, holder = [launch["socket"]], launch["holder"]

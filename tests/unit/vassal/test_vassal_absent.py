@@ -41,28 +41,16 @@ def test_what_the_user_still_runs_is_killed_and_its_end_awaited(host, monkeypatc
     rest, waited = [host.process()], []
     monkeypatch.setattr(processes, "of_user", lambda uid: [one for one in rest if one in host.alive])
     monkeypatch.setattr(processes, "wait", lambda those, seconds: waited.append((those, set(host.alive))))
-
-    def kill(those, number=signal.SIGKILL):
-        host.signals += [(number, one) for one in those]
-        if number == signal.SIGKILL:
-            host.alive -= set(those)
-
-    monkeypatch.setattr(processes, "kill", kill)
+    monkeypatch.setattr(processes, "kill_user", lambda uid: host.alive.clear())
     assert states.absent(host.app()) is True
-    assert host.signals == [(signal.SIGSTOP, rest[0]), (signal.SIGKILL, rest[0])]
     assert waited == [(rest, set())]
 
 
-def test_processes_that_keep_forking_are_killed_until_none_is_left(host, monkeypatch):
+def test_processes_are_killed_until_none_is_left(host, monkeypatch):
     left = [Process(number, 7) for number in range(3)]
     monkeypatch.setattr(processes, "of_user", lambda uid: left[:1])
     monkeypatch.setattr(processes, "wait", lambda those, seconds: True)
-
-    def kill(those, number=signal.SIGKILL):
-        if number == signal.SIGKILL:
-            left.pop(0)
-
-    monkeypatch.setattr(processes, "kill", kill)
+    monkeypatch.setattr(processes, "kill_user", lambda uid: left.pop(0))
     assert states.absent(host.app()) is True
     assert left == []
 

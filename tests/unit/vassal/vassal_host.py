@@ -176,7 +176,7 @@ class Host:
 
     def waited_on(self):
         """The sockets that systemd holds on which an instance accepts. On the others what comes waits in the queue."""
-        found = {}
+        found: dict[Any, list[Instance]] = {}
         for listener, name in self.held.items():
             for file, one in self.instances.items():
                 said = Config.parse(one.content)
@@ -189,7 +189,12 @@ class Host:
         return found
 
     def serve(self, listener, listeners):
-        instance, kind = listeners.get(listener) or (random.choice(self.waited_on()[listener]), "held")
+        instance, kind = listeners.get(listener, (None, "held"))
+        if kind == "held":
+            sharing = self.waited_on().get(listener)
+            if not sharing:
+                return  # none accepts any more
+            instance = random.choice(sharing)
         with listener.accept()[0] as connection:
             if kind == "stats":
                 connection.sendall(json.dumps(instance.statistics()).encode())
