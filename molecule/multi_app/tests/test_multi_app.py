@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,43 @@ def test_app_cannot_look_into_another(host, secret):
     assert host.run("setpriv --reuid=shop --regid=shop --clear-groups sh -c %s", secret).rc == 0, (
         "the probe itself is wrong"
     )
+
+
+# Not promised, see SECURITY.md.
+OPEN = {f"see files of others in {one}" for one in ("/tmp", "/var/tmp", "/dev/shm")}
+
+
+def test_nothing_gets_out_of_a_worker(fleet):
+    """From inside a worker of blog; while it has as many processes as it may, workers of shop come and go."""
+    for host in fleet:
+        others = host.check_output("pgrep -u shop")
+        with ThreadPoolExecutor() as pool:
+            told = pool.submit(ask, host, "blog.example.com", "/probe")
+            while not told.done():
+                assert ask(host, "shop.example.com", "/healthz")[0] == 200
+        status, body = told.result()
+        assert status == 200, body
+        found = json.loads(body)
+        print(json.dumps(found, indent=1))
+        assert len(found["out"]) + len(found["held"]) > 70, "the probe itself is wrong"
+        assert set(found["out"]) == OPEN
+        assert host.check_output("pgrep -u shop") == others
+
+
+@pytest.mark.parametrize(("unit", "most"), [("nginx", 4.0), ("emperor", 2.4), ("emperor@shop", 2.0),
+                                            ("emperor-memory-guard", 2.0)])  # fmt: skip
+def test_unit_may_do_little(host, unit, most):
+    told = host.check_output(f"systemd-analyze security --no-pager {unit}.service")
+    assert float(re.search(r"exposure level for \S+: ([0-9.]+)", told)[1]) <= most, told
+
+
+def test_nginx_runs_in_its_sandbox(host):
+    pid = host.check_output("systemctl show -P MainPID nginx")
+    mounts = host.file(f"/proc/{pid}/mounts").content_string
+    assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts.splitlines())
+    before = host.file("/var/log/nginx/access.log").size
+    ask(host, "shop.example.com", "/healthz")
+    assert host.file("/var/log/nginx/access.log").size > before
 
 
 def test_changing_one_app_leaves_the_others_alone(fleet, playbook, changed):
