@@ -31,7 +31,9 @@ class Attacker:
         self.strike()
 
     def strike(self):
-        for folder in [one for one in self.owned if os.path.isdir(one)]:
+        for folder in self.owned:
+            if os.path.realpath(folder) != folder or not os.path.isdir(folder):
+                continue  # it has put a link on the way itself
             for name in os.listdir(folder):
                 path = os.path.join(folder, name)
                 if os.path.isdir(path) and not os.path.islink(path):

@@ -110,8 +110,9 @@ def way(app: App, config: Config) -> str:
     if wanted == "chain":
         return "chain" if running.text == config.render() and chainable(app) else "beside"
     if wanted == "in_place":
-        # What uWSGI takes over from itself when it reloads: sockets, and a limit that it cannot raise.
-        kept = ("socket", "tasks")
+        # What uWSGI takes over from itself when it reloads: sockets, to all of which clients come, and a limit that it
+        # cannot raise.
+        kept = ("socket", "clients", "tasks")
         before = (running.config or Config()).launch
         return "in_place" if all(before.get(key) == config.launch.get(key) for key in kept) else "beside"
     return "beside"

@@ -170,13 +170,14 @@ def test_the_sockets_of_a_slot_go_with_its_instance(two, host):
     assert sorted(os.listdir(host.run)) == ["shop.green.sock", "shop.green.stats"]
 
 
-def test_clients_come_to_the_held_socket_when_the_instance_itself_goes_over_to_it(host, reached):
+def test_an_instance_whose_clients_have_a_socket_of_the_slot_does_not_leave_that_alone(host, reached):
+    """It would drop the socket when it reloads, while clients still come there."""
     own = host.config("1", clients="slot")
     host.deploy(content=own)
     assert reached() == "blue.sock"
     host.commit()
     assert host.deploy("1", reload="graceful") is True
-    assert list(host.runs()) == ["blue"]
+    assert list(host.runs()) == ["blue", "green"]
     assert reached() == "app.sock"
 
 
