@@ -10,7 +10,6 @@ import glob
 import os
 import pwd
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +26,6 @@ PIDS, FORKS = 40000, 600
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 AF_ALG, AF_VSOCK, AF_KEY = 38, 40, 15
 SYSCALLS = {  # on x86_64, with arguments that do nothing when they are let in
-    "keyctl": (250, 0, -3, 0),
     "bpf": (321, 0, 0, 0),
     "perf_event_open": (298, 0, 0, -1, -1, 0),
     "init_module": (175, 0, 0, 0),
@@ -41,11 +39,9 @@ SYSCALLS = {  # on x86_64, with arguments that do nothing when they are let in
     "acct": (163, 0),
     "iopl": (172, 3),
     "open_by_handle_at": (304, -1, 0, 0),
-    "process_vm_readv": (310, 1, 0, 0, 0, 0, 0),
     "ptrace": (101, 16, 1, 0, 0),
     "clock_settime": (227, 0, 0),
     "sethostname": (170, 0, 0),
-    "add_key": (248, 0, 0, 0, 0, 0),
 }
 REFUSED = (1, 13, 38)  # EPERM, EACCES, ENOSYS; any other error comes from arguments, so the call was let in
 libc = ctypes.CDLL(None, use_errno=True)
@@ -125,12 +121,12 @@ def foreign_process():
 
 
 def signal_somebody():
-    mine = {int(one) for one in os.listdir("/proc") if one.isdigit()}
     for pid in range(1, PIDS):
-        if pid not in mine:
-            with contextlib.suppress(OSError):
-                return os.kill(pid, 0)
-    raise Held("nobody")
+        with contextlib.suppress(OSError):
+            os.kill(pid, 0)
+            if not os.path.exists(f"/proc/{pid}") or os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                return
+    raise Held("nobody else")
 
 
 def status(field):
@@ -247,6 +243,7 @@ PROCESSES = {
     "see processes of others": foreign_process,
     "signal somebody": signal_somebody,
     "read the environment of the first process": lambda: read("/proc/1/environ"),
+    "read the memory of the first process": lambda: read("/proc/1/mem"),
     "leave through the root of the first process": lambda: os.listdir("/proc/1/root"),
     "run before everybody else": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
     "get more processor time": lambda: os.setpriority(os.PRIO_PROCESS, 0, -5),
@@ -310,9 +307,4 @@ def run():
 def create_app():
     app = create_shop()
     app.add_url_rule("/probe", "probe", run)
-    # What others can see of ours, and we of theirs.
-    for directory in SHARED:
-        with contextlib.suppress(OSError):
-            append(f"{directory}/of-{ME}")
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return app
