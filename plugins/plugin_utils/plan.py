@@ -11,11 +11,11 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_uwsgi
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks, check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, fail
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import tasks_needed, vassal_config
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
 
 MIB = 1024 * 1024
 SHORT = 12  # digits of a release ID
@@ -231,18 +231,6 @@ def check_system(machine: Mapping[str, Any], tested: Mapping[str, Sequence[str]]
         f"The role flask_apps is not tested on {machine['distribution']} {machine['version']}. Use {known}, or set "
         "flask_apps_allow_unproven_os to true to try it all the same."
     )
-
-
-def check_tasks(app: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
-    """See that an app may have as many processes and threads as its workers need.
-
-    :raises Refused: when it may not.
-    """
-    if app["max_tasks"] and app["max_tasks"] < (needed := tasks_needed(workers)):
-        fail(
-            f"flask_apps[{app['name']}].max_tasks",
-            f"is {app['max_tasks']}, but its workers need {needed} during a switch: raise it, or set fewer workers.",
-        )
 
 
 def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -> None:

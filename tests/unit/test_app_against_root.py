@@ -89,22 +89,24 @@ def test_a_release_that_becomes_roots_leads_root_nowhere_else(tmp_path, attacker
     assert str(release) not in attacker.owned
 
 
+# Not as fast as it could: others use the processors, too.
 FORKS = """
-import os
+import os, time
 while True:
     try:
         os.fork()
     except OSError:
         pass
+    time.sleep(0.05)
 """
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 def test_processes_that_fork_without_end_are_killed_in_one_step():
-    limited = ["prlimit", "--nproc=200", sys.executable, "-c", FORKS]
+    limited = ["prlimit", "--nproc=40", sys.executable, "-c", FORKS]
     with subprocess.Popen(limited, user=USER.pw_uid, group=USER.pw_gid, extra_groups=[], cwd="/"):
         try:
-            while len(processes.of_user(USER.pw_uid)) < 50:
+            while len(processes.of_user(USER.pw_uid)) < 30:
                 time.sleep(0.01)
         finally:
             processes.kill_user(USER.pw_uid)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, fail
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import tasks_needed
 
 # Seconds between the longest request of an app and the end of the whole Emperor: what uWSGI and systemd need besides.
 MARGIN = 30
@@ -50,6 +51,18 @@ def check_stop_timeout(app: Mapping[str, Any], stop_timeout: int | None) -> None
             f"flask_apps[{app['name']}].max_request_seconds",
             f"is {longest}, but systemd ends everything {stop_timeout} s after a stop: set uwsgi_stop_timeout_seconds "
             f"to at least {longest + MARGIN}, or leave it out.",
+        )
+
+
+def check_tasks(app: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
+    """See that an app may have as many processes and threads as its workers need.
+
+    :raises Refused: when it may not.
+    """
+    if app["max_tasks"] and app["max_tasks"] < (needed := tasks_needed(workers)):
+        fail(
+            f"flask_apps[{app['name']}].max_tasks",
+            f"is {app['max_tasks']}, but its workers need {needed} during a switch: raise it, or set fewer workers.",
         )
 
 
