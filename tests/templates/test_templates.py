@@ -976,6 +976,11 @@ def test_the_unit_may_limit_the_memory_of_apps_and_goes_on_when_one_is_killed():
     assert ini(render("emperor.ini.j2"), "uwsgi")["exec-as-emperor"] == value("__uwsgi_memory_limit")
 
 
+def test_the_unit_keeps_apps_from_the_keys_of_the_host():
+    assert unit(render("emperor.service.j2"))["[Service]", "IPAddressDeny"] == "169.254.169.254 fd00:ec2::254"
+    assert ("[Service]", "IPAddressDeny") not in unit(render("emperor.service.j2", uwsgi_denied_addresses=[]))
+
+
 def test_the_unit_lets_apps_write_where_they_live_and_nowhere_else():
     service = unit(render("emperor.service.j2", uwsgi_writable_paths=["/srv/flask_apps", "/var/lib/shop"]))
     assert service["[Service]", "ReadWritePaths"] == "/run/emperor /srv/flask_apps /var/lib/shop"

@@ -12,6 +12,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relation
     check_only,
     check_root,
     check_stop_timeout,
+    check_tasks,
     check_uwsgi,
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
@@ -348,3 +349,11 @@ def test_what_all_apps_share_differs_when_one_of_it_does():
     assert plan.host_differs({"files": files}, "/srv", "/c", "y")
     assert plan.host_differs({"files": {**files, "/c": None}}, "/srv", "/c", "x")
     assert plan.host_differs({"files": {**files, "/srv": None}}, "/srv", "/c", "x")
+
+
+def test_workers_that_may_not_have_their_threads_are_refused():
+    app, workers = {"name": "shop", "max_tasks": 64}, {"processes": 4, "threads": 8}
+    with pytest.raises(Refused, match=r"^flask_apps\[shop\].max_tasks is 64, but its workers need 104 during a switch"):
+        check_tasks(app, workers)
+    check_tasks({**app, "max_tasks": 104}, workers)
+    check_tasks({**app, "max_tasks": 0}, workers)
