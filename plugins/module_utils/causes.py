@@ -10,7 +10,8 @@ HEADERS = {
     "Python.h": "python3-dev", "ffi.h": "libffi-dev", "libpq-fe.h": "libpq-dev", "mysql.h": "libmariadb-dev",
     "openssl/": "libssl-dev", "zlib.h": "zlib1g-dev", "jpeglib.h": "libjpeg-dev", "libxml/": "libxml2-dev",
     "libxslt/": "libxslt1-dev", "ldap.h": "libldap-dev", "lber.h": "libldap-dev", "sasl/": "libsasl2-dev",
-    "yaml.h": "libyaml-dev", "sqlite3.h": "libsqlite3-dev", "curl/": "libcurl4-openssl-dev", "xmlsec/": "libxmlsec1-dev",
+    "yaml.h": "libyaml-dev", "sqlite3.h": "libsqlite3-dev", "curl/": "libcurl4-openssl-dev",
+    "xmlsec/": "libxmlsec1-dev",
 }  # fmt: skip
 COMPILER = "a package must be compiled, but this host has no compiler: add gcc and python3-dev to `build_packages`"
 
@@ -33,14 +34,15 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"No such file or directory: '\S*(?:gcc|cc|g\+\+)'|No working compiler found|[Uu]nknown compiler", COMPILER),
     (r"fatal error: (\S+\.h): No such file", _header),
     (r"pg_config executable not found", "a package needs pg_config: add libpq-dev to `build_packages`"),
-    (r"(?:pkg-config|pkgconf)\S*:? (?:not found|No such file)", "a package needs pkg-config: add it to `build_packages`"),
+    (r"(?:pkg-config|pkgconf)\S*:? (?:not found|No such file)",
+     "a package needs pkg-config: add it to `build_packages`"),
     (r"(?:cargo|rustc)\S* (?:not found|is not installed)", "a package needs Rust: add cargo to `build_packages`"),
     (r"Git executable not found|error: `?git`? ", "git is needed, and not on this host: add git to `build_packages`"),
     (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} is not what its hash says: lock the requirements anew"),
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
     (r"(?s)(?:╰─▶|^) ?(Because .+?)(?:\n\s*\n|\Z)", _one_line),
-    (r"(?m)^\s*(?:×|error:|ERROR:) *(.+)$", _one_line),
+    (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
 )  # fmt: skip
 
 
@@ -52,8 +54,19 @@ def of_build(output: str) -> str:
     return ""
 
 
+# Packages that are not called like the module that they bring.
+MODULES = {
+    "pkg_resources": "setuptools<81", "yaml": "PyYAML", "PIL": "Pillow", "MySQLdb": "mysqlclient",
+    "bs4": "beautifulsoup4",
+    "psycopg2": "psycopg2-binary", "dotenv": "python-dotenv", "dateutil": "python-dateutil", "jwt": "PyJWT",
+    "sklearn": "scikit-learn", "cv2": "opencv-python-headless", "magic": "python-magic", "ldap": "python-ldap",
+}  # fmt: skip
+
+
 def _missing_module(found: re.Match[str]) -> str:
-    return f"the module {found[1]} is missing: is it among what the app requires (python.requirements)?"
+    package = MODULES.get(found[1].split(".")[0])
+    brings = f"{package}, which brings it," if package else "what brings it"
+    return f"the module {found[1]} is missing: add {brings} to what the app requires (python.requirements)"
 
 
 START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (

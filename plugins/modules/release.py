@@ -249,7 +249,12 @@ def main() -> None:
             "installer": {"type": "path", "default": "/opt/emperor-tools/bin/uv"},
             "require_hashes": {"type": "bool", "default": False},
             "packages": {"type": "list", "elements": "str", "default": []},
-            "pip_arguments": {"type": "list", "elements": "str", "default": [], "no_log": True},  # passwords of an index
+            "pip_arguments": {
+                "type": "list",
+                "elements": "str",
+                "default": [],
+                "no_log": True,
+            },  # passwords of an index
             "static": {"type": "dict", "default": {}},
             "keep": {"type": "int", "default": 5},
             "fail_others": {"type": "list", "elements": "str", "default": []},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import tomllib
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import kinds
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import check_kind
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused

@@ -118,7 +118,16 @@ def install(run: Callable[..., str], params: Mapping[str, Any], path: str) -> No
     """
     venv, source = os.path.join(path, "venv"), os.path.join(path, "src")
     uv, interpreter = params["installer"], params["interpreter"]
-    run(f"making a virtualenv with {interpreter}", uv, "venv", "--quiet", "--allow-existing", "--python", interpreter, venv)
+    run(
+        f"making a virtualenv with {interpreter}",
+        uv,
+        "venv",
+        "--quiet",
+        "--allow-existing",
+        "--python",
+        interpreter,
+        venv,
+    )
     if params["requirements"]:
         directory = os.path.dirname(os.path.join(source, params["requirements"]))
         for command in steps(params, source, os.path.join(path, "scratch")):

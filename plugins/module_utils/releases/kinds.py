@@ -34,4 +34,6 @@ def installable(project: dict[str, Any]) -> bool:
 
     Without a build system it is an app that runs from its directory, as uv and Poetry see it, too.
     """
-    return "build-system" in project and project.get("tool", {}).get("poetry", {}).get("package-mode", True) is not False
+    return (
+        "build-system" in project and project.get("tool", {}).get("poetry", {}).get("package-mode", True) is not False
+    )

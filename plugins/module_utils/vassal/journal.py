@@ -21,7 +21,7 @@ CHATTER = re.compile(
     r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
     r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
     r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
-    r"|unable to load app \d|\*\*\* no app loaded|OOPS |subprocess \d+ exited"
+    r"|unable to load app \d|\*\*\* no app loaded|OOPS |added /|unlink\(\)|subprocess \d+ exited"
     r"|worker \d+ buried|running \"(call|callret|unix_signal):)",
     re.IGNORECASE,
 )

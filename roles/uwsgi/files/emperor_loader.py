@@ -90,7 +90,9 @@ def imported(name):
         raise WrongApp(f"module {module} has no `{wanted}`; it has {has}: correct `app`")
     found = getattr(loaded, wanted)
     if not callable(found):
-        raise WrongApp(f"`{wanted}` of module {module} is a {type(found).__name__}, which cannot be called: correct `app`")
+        raise WrongApp(
+            f"`{wanted}` of module {module} is a {type(found).__name__}, which cannot be called: correct `app`"
+        )
     return found() if attribute.endswith("()") else found
 
 
