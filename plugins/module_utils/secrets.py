@@ -17,9 +17,9 @@ SECRET_NAME = re.compile(
 # Values that hide nothing: numbers, and plain words, alone or joined as in paths, names of modules, hosts and URLs
 # without a password. A digit may only end a word: what no person would read as words may be a secret.
 WORD = r"(?:[A-Z]?[a-z]{1,19}|[A-Z]{1,12})[0-9]{0,2}"
-OPEN_VALUE = re.compile(
-    rf"[0-9.:]+|(?:[a-z+]{{2,12}}:/{{1,4}}|[/.~]{{0,2}}/?)?{WORD}(?:[/._:-]{WORD}|[:/][0-9]{{1,5}})*/?"
-)
+START = r"(?:[a-z+]{2,12}:/{1,4}|[/.~]{0,2}/?)?"
+ADDRESS = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+OPEN_VALUE = re.compile(rf"-?[0-9.:]+|{START}(?:{ADDRESS}|{WORD})(?:[/._:-]{WORD}|[:/-][0-9]{{1,5}})*/?")
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -387,7 +387,7 @@ def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(built, home, m
 
 def test_a_failed_step_shows_its_last_lines(built):
     lines = built("aaa", packages=["broken"])["msg"].splitlines()
-    assert lines[-1] == "no matching distribution at "
+    assert lines[-1] == "no matching distribution at"
     assert len(lines) == 1 + build.LOG_LINES
 
 
@@ -448,8 +448,8 @@ def test_newer_python_makes_a_new_virtualenv(built, home, interpreter):
 
 
 @pytest.mark.parametrize(
-    "line", ["./local", "/srv/wheels/a.whl", "a @ git+https://x.test/a@main", "a @ https://x.test/a.zip", "-e ./b", "../a",
-             "-r /etc/hosts", "-r gone.txt"]
+    "line", ["./local", "/srv/wheels/a.whl", "a @ git+https://x.test/a@main", "a @ https://x.test/a.zip", "-e ./b",
+             "../a", "-r /etc/hosts", "-r gone.txt"]
 )  # fmt: skip
 def test_requirements_that_may_change_by_themselves_are_installed_anew(line, built, bundle, home):
     for name in ("aaa", "bbb"):
@@ -574,7 +574,7 @@ def test_links_of_the_bundle_stay_links(built, home, bundle):
 
 
 def test_a_real_virtualenv_works(built, home):
-    uv = shutil.which("uv")
+    uv = os.path.join(os.path.dirname(sys.executable), "uv")
     for name in ("aaa", "bbb"):
         answer = built(name, interpreter=sys.executable, installer=uv, static={})
         assert not answer["failed"], answer

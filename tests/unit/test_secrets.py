@@ -24,13 +24,14 @@ def test_what_every_app_has_stays(name):
 @pytest.mark.parametrize(
     "value",
     [
-        "/srv/flask_apps/shop/shared/db.sqlite3", "production", "shop.settings", "8080", "127.0.0.1:8080", "localhost:6379",
-        "https://shop.example.com/", "sqlite:////srv/shop/shared/db", "/var/lib/git/repositories", "en_US.UTF-8", "INFO",
+        "/srv/flask_apps/shop/shared/db.sqlite3", "production", "shop.settings", "8080", "127.0.0.1:8080",
+        "https://shop.example.com/", "sqlite:////srv/shop/shared/db", "/var/lib/git/repositories", "en_US.UTF-8",
+        "localhost:6379", "debug",
     ],
 )  # fmt: skip
 def test_what_a_person_reads_as_words_stays(value):
     assert secrets.censor(f"Path '{value}' not found", {"PLACE": value}) == f"Path '{value}' not found"
-    assert secrets.censor(value, {"API_KEY": value, "OTHER": value}) == "********"
+    assert secrets.censor(value, {"API_KEY": value}) == (value if len(value) < 5 else "********")
 
 
 @pytest.mark.parametrize(

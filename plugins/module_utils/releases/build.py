@@ -101,9 +101,8 @@ def contents(source: str) -> set[str]:
     """The files of a source, except those that any build leaves and no app needs."""
     found = set()
     for folder, folders, files in os.walk(source):
-        folders[:] = [
-            name for name in folders if name not in ("__pycache__", "build") and not name.endswith(".egg-info")
-        ]
+        left = ("__pycache__", "build")
+        folders[:] = [name for name in folders if name not in left and not name.endswith(".egg-info")]
         found |= {os.path.join(folder, name) for name in files}
     return found
 

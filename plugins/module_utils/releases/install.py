@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import tomllib
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import kinds, locks
 
 PIP_SETTINGS = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf")
@@ -36,7 +37,8 @@ def pip_settings(files: Sequence[str] = PIP_SETTINGS) -> dict[str, str]:
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The arguments for every installation without those that name an index, and these as variables."""
-    words, rest, found = list(arguments), [], {}
+    words, rest = list(arguments), []
+    found: dict[str, str] = {}
     while words:
         word = words.pop(0)
         option, equals, value = word.partition("=")
@@ -51,8 +53,6 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]
 
 def project_of(directory: str) -> dict[str, Any]:
     """The pyproject.toml of a directory; empty without one that can be read."""
-    import tomllib  # in Python since 3.11
-
     try:
         with open(os.path.join(directory, "pyproject.toml"), "rb") as file:
             return tomllib.load(file)
@@ -118,16 +118,8 @@ def install(run: Callable[..., str], params: Mapping[str, Any], path: str) -> No
     """
     venv, source = os.path.join(path, "venv"), os.path.join(path, "src")
     uv, interpreter = params["installer"], params["interpreter"]
-    run(
-        f"making a virtualenv with {interpreter}",
-        uv,
-        "venv",
-        "--quiet",
-        "--allow-existing",
-        "--python",
-        interpreter,
-        venv,
-    )
+    make = [uv, "venv", "--quiet", "--allow-existing", "--python", interpreter, venv]
+    run(f"making a virtualenv with {interpreter}", *make)
     if params["requirements"]:
         directory = os.path.dirname(os.path.join(source, params["requirements"]))
         for command in steps(params, source, os.path.join(path, "scratch")):

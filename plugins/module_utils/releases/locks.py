@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import tomllib
+
 ALWAYS, NEVER = 'python_version >= "0"', 'python_version < "0"'
 
 
@@ -84,8 +86,6 @@ def as_requirements(kind: str, text: str, extras: Collection[str], groups: Colle
         if kind == "Pipfile.lock":
             lines = list(pipenv(json.loads(text), groups))
         else:
-            import tomllib  # in Python since 3.11
-
             lines = list(poetry(tomllib.loads(text), extras, groups))
     except Unusable:
         raise

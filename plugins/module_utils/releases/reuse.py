@@ -77,9 +77,8 @@ def requirement_texts(path: str, source: str, seen: tuple[str, ...] = ()) -> lis
             texts += found
         elif ITSELF.match(one):
             texts += project_texts(os.path.dirname(path))
-        elif not SETTLED.match(one) and not COMMIT.search(one):
-            if one.startswith(("-", ".", "/")) or "://" in one or "@" in one:
-                return None
+        elif not (SETTLED.match(one) or COMMIT.search(one)) and re.match(r"[-./]|.*(://|@)", one):
+            return None
     return texts
 
 

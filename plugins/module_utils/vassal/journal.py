@@ -29,7 +29,8 @@ CHATTER = re.compile(
 
 # The frames of a traceback that are not the app's: those of our loader, and of Python's import.
 NOT_OF_APP = re.compile(
-    r'^  File "(?:[^"\n]*/emperor/emperor_\w+\.py|<frozen importlib[^"\n]*|[^"\n]*/importlib/__init__\.py)".*\n(?:    .*\n)*',
+    r'^  File "(?:[^"\n]*/emperor/emperor_\w+\.py|<frozen importlib[^"\n]*|[^"\n]*/importlib/__init__\.py)".*\n'
+    r"(?:    .*\n)*",
     re.MULTILINE,
 )
 
