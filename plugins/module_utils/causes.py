@@ -41,7 +41,7 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} is not what its hash says: lock the requirements anew"),
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
-    (r"(?s)(?:╰─▶|^) ?(Because .+?)(?:\n\s*\n|\Z)", _one_line),
+    (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),
     (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
 )  # fmt: skip
 

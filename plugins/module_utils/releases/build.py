@@ -24,6 +24,7 @@ BUILDER = "emperor-build"  # the user that builds: no app's, so that none can ch
 CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
 UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1",
       "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1"}  # fmt: skip
+CHATTER = re.compile(r"^Using Python .* environment at: .*\n", re.MULTILINE)  # uv's, in each answer
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -33,9 +34,9 @@ class BuildFailed(Exception):
 
 def said(output: str) -> str:
     """The end of what a step wrote: the cause first, no passwords of package indexes."""
-    output = CREDENTIALS.sub("********@", output)
+    output = CHATTER.sub("", CREDENTIALS.sub("********@", output))
     last = "\n".join(output.splitlines()[-LOG_LINES:])
-    cause = causes.of_build(output)
+    cause = causes.of_build(output) or causes.of_start(output)
     return f" {cause}.\n{last}" if cause else f"\n{last}"
 
 

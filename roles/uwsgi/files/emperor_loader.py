@@ -83,16 +83,13 @@ def imported(name):
     """The app: a callable, or what a factory returns when the name ends with parentheses."""
     module, _colon, attribute = name.partition(":")
     wanted, loaded = attribute.removesuffix("()"), importlib.import_module(module)
-    if not hasattr(loaded, wanted):
+    found = getattr(loaded, wanted, None)
+    if not callable(found):
         names = [one for one in dir(loaded) if callable(getattr(loaded, one, None)) and not one.startswith("_")]
         near = [one for one in USUAL if one in names] or difflib.get_close_matches(wanted, names)
         has = " and ".join(f"`{one}`" for one in near) or "nothing that is called like an app"
-        raise WrongApp(f"module {module} has no `{wanted}`; it has {has}: correct `app`")
-    found = getattr(loaded, wanted)
-    if not callable(found):
-        raise WrongApp(
-            f"`{wanted}` of module {module} is a {type(found).__name__}, which cannot be called: correct `app`"
-        )
+        not_one = f", only a {type(found).__name__} of that name" if hasattr(loaded, wanted) else ""
+        raise WrongApp(f"module {module} has no callable `{wanted}`{not_one}; it has {has}: correct `app`")
     return found() if attribute.endswith("()") else found
 
 
