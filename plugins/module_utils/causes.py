@@ -76,6 +76,8 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"the library {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^FileNotFoundError: \[Errno 2\] No such file or directory: '([^/']+)'",
      lambda found: f"there is no {found[1]}: if it is a program, add the Debian package that has it to `packages`"),
+    (r"\b[Bb]ad (\w+) executable",
+     lambda found: f"the program {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^PermissionError: \[Errno 13\] Permission denied: '([^']*/releases/[^']*)'",
      lambda found: f"it may not write {found[1]}: a release never changes, data belongs below the app's home (HOME)"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",

@@ -67,6 +67,7 @@ START = [
     ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "there is no git: if it is a program, add"),
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/x'", "a release never changes"),
     ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),
+    ("ImportError: Failed to initialize: Bad git executable.", "the program git is missing: add the Debian package"),
     ("KeyError: 'DATABASE_URL'", "the variable DATABASE_URL is missing: set it in `environment`"),
     ("KeyError: 'name'", "KeyError: 'name'"),
     ("django.core.exceptions.ImproperlyConfigured: no SECRET_KEY", "ImproperlyConfigured: no SECRET_KEY"),
