@@ -82,7 +82,7 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"it may not write {found[1]}: a release never changes, data belongs below the app's home (HOME)"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
-    (r"^(?:KeyError): '([A-Z][A-Z0-9_]+)'",
+    (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",
      lambda found: f"the variable {found[1]} is missing: set it in `environment`"),
     (r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*)", lambda found: found[1]),
 )  # fmt: skip
@@ -94,4 +94,6 @@ def of_start(log: str) -> str:
     for pattern, cause in START if traceback else START[:1]:
         if found := re.search(pattern, last, re.MULTILINE):
             return cause(found)
-    return ""
+    # An app that ends by itself may say why.
+    told = re.findall(r"^(?:ERROR|Error|error|CRITICAL|FATAL|fatal): .+", last, re.MULTILINE)
+    return "" if traceback or not told else str(told[-1])

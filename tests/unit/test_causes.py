@@ -68,8 +68,8 @@ START = [
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/x'", "a release never changes"),
     ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),
     ("ImportError: Failed to initialize: Bad git executable.", "the program git is missing: add the Debian package"),
-    ("KeyError: 'DATABASE_URL'", "the variable DATABASE_URL is missing: set it in `environment`"),
-    ("KeyError: 'name'", "KeyError: 'name'"),
+    ("  File \"<frozen os>\", line 709, in __getitem__\nKeyError: 'DATABASE_URL'", "the variable DATABASE_URL is missing: set it in `environment`"),
+    ("KeyError: 'NAME'", "KeyError: 'NAME'"),
     ("django.core.exceptions.ImproperlyConfigured: no SECRET_KEY", "ImproperlyConfigured: no SECRET_KEY"),
     ("ConnectionRefusedError: [Errno 111] Connection refused", "ConnectionRefusedError: [Errno 111]"),
 ]  # fmt: skip
@@ -88,6 +88,12 @@ def test_the_frames_of_our_own_programs_are_left_out():
         "    import flask",
         "RuntimeError: no",
     ]
+
+
+def test_an_app_that_ends_by_itself_may_say_why():
+    assert journal.explained("it ends", "Starting.\nError: Path '/a' not found.\n").startswith(
+        "Error: Path '/a' not found.\n"
+    )
 
 
 def test_without_a_cause_what_was_seen_is_told():
