@@ -64,9 +64,9 @@ def form():
 def deploy(playbook, entries):
     """Deploy an app with other settings, on its host alone."""
 
-    def run(name, changes, *arguments):
+    def run(name, changes, *arguments, play="deploy"):
         host, app = entries[name]
-        variables = {"flask_apps": [app | changes]}
-        return playbook("deploy", "-e", f"app={name}", f"--limit={host}", *arguments, variables=variables)
+        named = ("-e", f"app={name}") if play == "deploy" else ()
+        return playbook(play, *named, f"--limit={host}", *arguments, variables={"flask_apps": [app | changes]})
 
     return run

@@ -119,32 +119,17 @@ BROKEN = {
 }  # fmt: skip
 
 
-# Two at a time, one on each host.
-PAIRS = [
-    ("wrong callable", "missing program"),
-    ("no compiler", "missing variable"),
-    ("version that is not to be had", "broken build"),
-    ("nothing installed", "static files that the build did not make"),
-    ("path in a message",),
-]
-
-
-@pytest.mark.parametrize("cases", PAIRS, ids=" and ".join)
-def test_what_is_wrong_is_said_first_and_what_served_serves_on(cases, changed, entries, playbooks, state, host_of):
-    runs, before = [], {}
-    for name, settings, files, _sentence in map(BROKEN.get, cases):
-        place, app = entries[name]
-        app = app | settings | (changed(name, **files) if files else {})
-        runs.append((("deploy", "-e", f"app={name}", f"--limit={place}"), {"flask_apps": [app]}))
-        before[name] = state(name), host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split()
-    for case, run in zip(cases, playbooks(*runs), strict=True):
-        name, *_settings, sentence = BROKEN[case]
-        assert run.failed
-        assert sentence in run.error, run.error
-        now, known = before[name]
-        assert state(name) == now
-        if "could not be built" in run.error:
-            assert host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split() == known
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_is_said_first_and_what_served_serves_on(case, changed, deploy, state, host_of):
+    name, settings, files, sentence = BROKEN[case]
+    before = state(name)
+    known = host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split()
+    run = deploy(name, settings | (changed(name, **files) if files else {}))
+    assert run.failed
+    assert sentence in run.error, run.error
+    assert state(name) == before
+    if "could not be built" in run.error:
+        assert host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split() == known
 
 
 def test_a_run_that_is_killed_in_a_build_leaves_nothing_to_the_next(start_playbook, deploy, entries, state, host_of):
@@ -167,7 +152,7 @@ def test_a_run_that_is_killed_in_a_build_leaves_nothing_to_the_next(start_playbo
 
 
 def test_check_mode_names_the_debian_packages(deploy, host_of):
-    run = deploy("flaskr", {"packages": ["sl"], "build_packages": ["gcc"]}, "--check")
+    run = deploy("flaskr", {"packages": ["sl"], "build_packages": ["gcc"]}, "--check", play="site")
     assert not run.failed, run.error
     assert "Debian packages to install: sl\n" in run.output
     assert not host_of("flaskr").package("sl").is_installed
