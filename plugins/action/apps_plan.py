@@ -11,10 +11,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, dependencies, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
     check_root,
@@ -176,6 +177,7 @@ class ActionModule(ActionBase):
                 release=plan.release_id(app, packed[app["name"]]["digest"], host),
                 label=packed[app["name"]]["label"],
                 bundle=packed[app["name"]]["file"],
+                requirements=dependencies.requirements(app, packed[app["name"]]["requirements"]),
                 packages=plan.packages(app, host),
             )
             if app["state"] == "present"
@@ -202,6 +204,7 @@ class ActionModule(ActionBase):
             "files": [*plan.paths_of(wanted, host), options["root"], options["shared"], *certificates.paths()],
             "nginx": os.path.dirname(options["sites"]),
             "units": units,
+            "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
         }
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         return answer
@@ -255,16 +258,17 @@ class ActionModule(ActionBase):
                 answer["todo" if one.app["state"] == "present" else "absent"].append(one.name)
             answer["apps"][one.name] = self._facts(one, host, state)
         listed = {app["name"] for app in host.apps}
+        answer["builds"] = any(not app.get("built", True) for app in answer["apps"].values())
         answer["found"] = state["found"]
         answer["unlisted"] = [name for name in state["found"] if name not in listed]
         answer["services"] = {name: state["units"][name] for name in SERVICES}
         # The interpreter that Ansible found for its first module on the host: so it need not look again.
         answer["ansible_facts"] = state.get("ansible_facts", {})
         answer |= {name: state[name] for name in ("machine", "https", "redirected")}
-        answer["nginx_outdated"] = state["nginx_outdated"]
+        answer |= {name: state[name] for name in ("nginx_outdated", "packages")}
         text = render(self, options["shared_template"], {**task_vars, "__flask_apps_plan": state})
         answer["host_differs"] = plan.host_differs(state, options["root"], options["shared"], text)
-        answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"])
+        answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"], state["packages"])
         if options["show"]:
             name = task_vars.get("inventory_hostname", "")
             self._display.display("\n".join([f"Plan for {name}:", *(f"  {line}" for line in answer["table"])]))
@@ -284,6 +288,7 @@ class ActionModule(ActionBase):
             "release": one.release,
             "label": one.label,
             "bundle": one.bundle,
+            "requirements": one.requirements,
             "packages": list(one.packages),
             "built": one.release in known,
             "current": releases["current"],

@@ -54,6 +54,11 @@ options:
     type: list
     elements: str
     default: []
+  packages:
+    description: Packages of Debian that are to be there.
+    type: list
+    elements: str
+    default: []
   nginx:
     description: Directory of nginx's configuration.
     type: path
@@ -99,6 +104,11 @@ found:
 nginx_outdated:
   description: Whether nginx does not run, or its configuration changed after it last read it.
   type: bool
+  returned: always
+packages:
+  description: Those of O(packages) that are not installed.
+  type: list
+  elements: str
   returned: always
 certificates:
   description: For every app that has a certificate what is known of it.
@@ -203,6 +213,7 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
+            "packages": {"type": "list", "elements": "str", "default": []},
             "nginx": {"type": "path", "default": "/etc/nginx"},
         },
         supports_check_mode=True,
@@ -217,6 +228,7 @@ def main() -> None:
         units=system.units(params["units"]),
         found=on_host(params["directory"], params["root"]),
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
+        packages=system.missing(params["packages"]),
         machine=machine(),
         nginx_outdated=system.outdated("nginx.service", [params["nginx"]]),
     )

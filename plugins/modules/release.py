@@ -26,8 +26,8 @@ description:
   - A release is a directory C(releases/ID) with the source in C(src), a virtualenv in C(venv) and its description in
     C(release.json), which is written last. A directory without it is what a killed run left; it is made anew.
   - The ID names the content, so that building the same content again changes nothing.
-  - Requirements are installed by the app's own user. The finished release belongs to root; the app can read but not
-    change it.
+  - It is built by a user that is no app's (C(emperor-build)), in a sandbox. The finished release belongs to root; the
+    app can read but not change it.
 options:
   home:
     description: Directory of the app, which holds C(releases), C(static), C(shared) and the link C(current).
@@ -47,7 +47,7 @@ options:
     type: str
     required: true
   user:
-    description: The app's user, who installs the requirements. Needed when O(state=built).
+    description: The app's user, whose group may read the release. Needed when O(state=built).
     type: str
   bundle:
     description:
@@ -66,9 +66,28 @@ options:
     type: path
     default: /usr/bin/python3
   requirements:
-    description: Requirements file below the source.
+    description: File below the source that says what to install, of one of the kinds that the role flask_apps knows.
     type: str
     default: ""
+  extras:
+    description: Extras of the project to install.
+    type: list
+    elements: str
+    default: []
+  groups:
+    description: Dependency groups of the project to install.
+    type: list
+    elements: str
+    default: []
+  build:
+    description: Commands that run in the source when all is installed. Words as a shell takes them, but there is none.
+    type: list
+    elements: str
+    default: []
+  installer:
+    description: The program uv.
+    type: path
+    default: /opt/emperor-tools/bin/uv
   require_hashes:
     description: Whether every requirement must match a hash in that file.
     type: bool
@@ -79,7 +98,7 @@ options:
     elements: str
     default: []
   pip_arguments:
-    description: Arguments for every C(pip install).
+    description: Arguments for every C(uv pip install). Those that name an index may hold a password.
     type: list
     elements: str
     default: []
@@ -168,8 +187,11 @@ def bring_archive(module: AnsibleModule) -> None:
     module.params["bundle"] = path
 
 
-def bring(module: AnsibleModule, releases: Releases) -> tuple[bool, list[str]]:
-    """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed."""
+def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tuple[bool, list[str]]:
+    """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed.
+
+    :param arguments: for every installation; there may be a password in them.
+    """
     state, release = module.params["state"], module.params["id"]
     known = releases.describe(release)
     changed, removed = False, []
@@ -179,7 +201,7 @@ def bring(module: AnsibleModule, releases: Releases) -> tuple[bool, list[str]]:
         if changed and not module.check_mode:
             try:
                 bring_archive(module)
-                build(releases, module.params)
+                build(releases, {**module.params, "pip_arguments": arguments})
             except (BuildFailed, OSError) as failure:
                 shutil.rmtree(releases.path(release), ignore_errors=True)
                 module.fail_json(msg=f"Release {release} could not be built, nothing that runs was touched: {failure}")
@@ -221,9 +243,18 @@ def main() -> None:
             "label": {"type": "str", "default": ""},
             "interpreter": {"type": "path", "default": "/usr/bin/python3"},
             "requirements": {"type": "str", "default": ""},
+            "extras": {"type": "list", "elements": "str", "default": []},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "build": {"type": "list", "elements": "str", "default": []},
+            "installer": {"type": "path", "default": "/opt/emperor-tools/bin/uv"},
             "require_hashes": {"type": "bool", "default": False},
             "packages": {"type": "list", "elements": "str", "default": []},
-            "pip_arguments": {"type": "list", "elements": "str", "default": []},
+            "pip_arguments": {
+                "type": "list",
+                "elements": "str",
+                "default": [],
+                "no_log": True,
+            },  # passwords of an index
             "static": {"type": "dict", "default": {}},
             "keep": {"type": "int", "default": 5},
             "fail_others": {"type": "list", "elements": "str", "default": []},
@@ -231,20 +262,19 @@ def main() -> None:
         required_if=[("state", "built", ["user"])],
         supports_check_mode=True,
     )
+    # Each of them would be replaced in every answer, "--pre" too; the build hides the passwords in what it says.
+    arguments, module.params["pip_arguments"] = module.params["pip_arguments"], []
+    module.no_log_values.clear()
     releases, release = Releases(module.params["home"]), module.params["id"]
     if not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
         module.fail_json(msg=f"id is {release!r}, but must be letters, digits, '.', '_' and '-'.")
     try:
         with contextlib.nullcontext() if module.check_mode else exclusive():
-            changed, removed = bring(module, releases)
+            changed, removed = bring(module, releases, arguments)
     except Busy as reason:
         module.fail_json(msg=str(reason))
     facts = {"releases": releases.all(), "current": releases.current(), "previous": releases.previous()}
     module.exit_json(changed=changed, removed=removed, **facts)
-
-
-if __name__ == "__main__":
-    main()
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ class Wanted:
     :ivar release: ID of the release; empty for an app that is to be absent.
     :ivar label: what a person calls it.
     :ivar bundle: archive of its source on the controller; empty for a package and for a rollback.
-    :ivar packages: what pip installs besides the requirements.
+    :ivar requirements: the file of the source that says what to install; empty when nothing is.
+    :ivar packages: what is installed besides that.
     :ivar site: text of nginx's site.
     :ivar certificate: what is to be done about its certificate, as a phrase for a person.
     :ivar differs: what is not as it should be, each with a phrase for a person, which may be empty.
@@ -87,6 +88,7 @@ class Wanted:
     release: str = ""
     label: str = ""
     bundle: str = ""
+    requirements: str = ""
     packages: Sequence[str] = ()
     site: str = ""
     certificate: str = ""
@@ -117,7 +119,7 @@ class Wanted:
 
 
 def packages(app: Mapping[str, Any], host: Host) -> list[str]:
-    """What pip installs into a release besides its requirements."""
+    """What is installed into a release besides its requirements."""
     own = [app["source"]["package"]] if app["source"]["kind"] == "package" else []
     return own + ([f"pyuwsgi=={host.uwsgi_version}"] if host.uwsgi == "pyuwsgi" else [])
 
@@ -127,7 +129,7 @@ def release_id(app: Mapping[str, Any], digest: str, host: Host) -> str:
 
     :param digest: of its source.
     """
-    made_of = [digest, app["python"], packages(app, host), list(host.pip_arguments), app["static"]]
+    made_of = [digest, app["python"], packages(app, host), list(host.pip_arguments), app["static"], app["build"]]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:SHORT]
 
 
@@ -153,7 +155,6 @@ def files(app: Mapping[str, Any], web_group: str) -> list[dict[str, str]]:
         directory(paths["shared"], "0710" if data else "0700", owner=name, group=web_group if data else name),
         # Files made in these get nginx's group (set-group-id).
         *(directory(f"{paths['shared']}/{one}", "2750", owner=name, group=web_group) for one in data),
-        directory(f"{paths['home']}/cache", "0700", owner=name),
         # Files made in it get nginx's group (set-group-id), which the app itself is not in.
         directory(paths["run"], "2710", owner=name, group=web_group),
         # nginx may use the sockets of all apps, so no app may put one, or a link, where nginx connects.
@@ -291,6 +292,7 @@ def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
     :param found: what `apps_state` says of them.
     """
     called = f"{wanted.release} ({wanted.label})" if wanted.label else wanted.release
+    called += f", requires {wanted.requirements}" if wanted.requirements else ""
     known = [one["id"] for one in found["releases"]]
     if not found["current"]:
         return {"release": f"new app, release {called}"}
@@ -377,13 +379,18 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
     return {key: text if key == "release" or not new else "" for key, text in differs.items()}
 
 
-def table(wanted: Sequence[Wanted], unlisted: Sequence[str]) -> list[str]:
-    """The plan as lines for a person."""
+def table(wanted: Sequence[Wanted], unlisted: Sequence[str], packages: Sequence[str] = ()) -> list[str]:
+    """The plan as lines for a person.
+
+    :param packages: of Debian, to install.
+    """
     width = max([len(one.name) for one in wanted], default=0)
     lines = []
     for one in wanted:
         said = ", ".join(phrase for phrase in (*one.differs.values(), one.certificate) if phrase)
         lines.append(f"{one.name.ljust(width)}  {said or 'unchanged'}")
+    if packages:
+        lines.append(f"Debian packages to install: {', '.join(packages)}")
     if unlisted:
         lines.append(
             f"on this host but not in flask_apps: {', '.join(unlisted)} (playbooks/remove.yml -e app=NAME removes one)"

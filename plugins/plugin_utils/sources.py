@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import dependencies
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 # Never part of a release: history, caches, and virtualenvs, which only work on the machine that made them.
@@ -221,7 +222,8 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
     patterns = [*ALWAYS_LEFT_OUT, *source.get("exclude", [])]
     if kind == "package":
         label = source["package"]
-        return {"digest": hashlib.sha256(b"package " + label.encode()).hexdigest(), "file": "", "label": label}
+        digest = hashlib.sha256(b"package " + label.encode()).hexdigest()
+        return {"digest": digest, "file": "", "label": label, "requirements": ""}
     os.makedirs(cache, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         label = ""
@@ -239,11 +241,15 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
         else:
             label = os.path.basename(source["archive"]["url"])
             root = unpack(source["archive"]["url"], source["archive"]["checksum"], base, scratch)
+        root = os.path.join(root, source["directory"]) if source.get("directory") else root
+        if not os.path.isdir(root):
+            raise Refused(f"has no directory {source['directory']}: correct source.directory.")
+        requirements = dependencies.found(root, lambda name: left_out(name, patterns))
         packed = os.path.join(scratch, "bundle.tar.gz")
         digest = pack(root, patterns, packed)
         file = os.path.join(cache, digest + ".tar.gz")
         os.replace(packed, file)
-    return {"digest": digest, "file": file, "label": label}
+    return {"digest": digest, "file": file, "label": label, "requirements": requirements}
 
 
 KEPT_SECONDS = 30 * 24 * 3600  # for which an archive stays in the cache after its last use
@@ -269,7 +275,8 @@ def bundles(apps: Iterable[Mapping[str, Any]], base: str, cache: str, run: str) 
     :param base: directory to which relative paths refer.
     :param cache: directory for the archives, made when it is not there.
     :param run: names the run of ansible-playbook, in letters, digits and dashes.
-    :returns: ``digest``, ``file`` (empty for a package) and ``label`` of each app, by its name.
+    :returns: ``digest``, ``file`` (empty for a package), ``label`` and ``requirements`` (the file that says what it
+        requires, if any) of each app, by its name.
     :raises Refused: with one sentence that names the variable and the cure.
     """
     os.makedirs(os.path.join(cache, "runs"), mode=0o700, exist_ok=True)

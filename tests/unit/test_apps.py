@@ -30,8 +30,17 @@ def test_a_short_entry_gets_every_default():
         "name": "shop",
         "state": "present",
         "app": "shop:app",
-        "source": {"kind": "path", "path": ".", "exclude": []},
-        "python": {"interpreter": "/usr/bin/python3", "requirements": "", "require_hashes": False},
+        "source": {"kind": "path", "path": ".", "exclude": [], "directory": ""},
+        "python": {
+            "interpreter": "/usr/bin/python3",
+            "requirements": "auto",
+            "require_hashes": False,
+            "extras": [],
+            "groups": [],
+        },
+        "build": [],
+        "packages": [],
+        "build_packages": [],
         "environment": {},
         "domains": [],
         "redirect_domains": [],
@@ -94,7 +103,7 @@ def test_options_that_are_null_are_as_good_as_not_given():
 
 def test_what_is_given_is_kept():
     given_app = app(
-        source={"git": GIT, "exclude": ["*.psd"]},
+        source={"git": GIT, "exclude": ["*.psd"], "directory": "backend"},
         python={"interpreter": "/opt/python3.14/bin/python3", "requirements": "deploy/requirements.txt"},
         domains=["shop.example.com", "*.example.net", "localhost"],
         static={"/static": "shop/static", "/media/v1": "media"},
@@ -115,7 +124,7 @@ def test_what_is_given_is_kept():
         health={"path": "/healthz?deep=1", "status": 204},
     )
     found = apps.complete_apps([given_app])[0]
-    assert found["source"] == {"kind": "git", "git": GIT, "exclude": ["*.psd"]}
+    assert found["source"] == {"kind": "git", "git": GIT, "exclude": ["*.psd"], "directory": "backend"}
     assert found["python"]["interpreter"] == "/opt/python3.14/bin/python3"
     assert found["python"]["requirements"] == "deploy/requirements.txt"
     for key in (
@@ -248,7 +257,26 @@ REFUSED = [
     ({"python": {"requirements": "/etc/requirements.txt"}}, "python.requirements is '/etc/requirements.txt', but must"),
     ({"python": {"requirements": "../requirements.txt"}}, "without '..'"),
     ({"python": {"requirements": "-r x"}}, "a path inside the app's source"),
-    ({"python": {"require_hashes": True}}, "python.require_hashes needs a file whose hashes to check"),
+    (
+        {"python": {"require_hashes": True, "requirements": "none"}},
+        "python.require_hashes needs a file whose hashes to check",
+    ),
+    (
+        {"python": {"require_hashes": True, "requirements": "a/pyproject.toml"}},
+        "needs a file with hashes, but a/pyproj",
+    ),
+    (
+        {"python": {"extras": ["pdf"], "requirements": "r.txt"}},
+        "python.extras needs uv.lock, poetry.lock, pylock.toml, p",
+    ),
+    ({"python": {"groups": ["a b"]}}, "python.groups is 'a b', but must be a list of names"),
+    ({"python": {"extras": ["pdf"]}, "source": {"package": "a==1"}}, "write them like 'shop[pdf]==2.1' there"),
+    ({"source": {"package": "a==1", "directory": "x"}}, "source.directory does not go with source.package"),
+    ({"source": {"path": ".", "directory": "../x"}}, "source.directory is '../x', but must be a path inside"),
+    ({"build": "make"}, "build is 'make', but must be a list of commands."),
+    ({"build": ["echo 'x"]}, 'build has "echo \'x", which cannot be split into words'),
+    ({"packages": ["libpq5 git"]}, "packages is 'libpq5 git', but must be a list of names of Debian packages."),
+    ({"build_packages": ["-y"]}, "build_packages is '-y', but must be a list of names"),
     ({"python": {"requirements": "r.txt"}, "source": {"package": "a==1"}}, "does not go with source.package"),
     ({"environment": {"A-B": "x"}}, "environment.A-B is no name for an environment variable: use letters"),
     ({"environment": {"1A": "x"}}, "is no name for an environment variable"),
@@ -523,8 +551,7 @@ def test_a_name_that_passes_is_safe_as_a_user_a_file_and_a_unit(name):
 
 
 def test_filter_refuses_with_the_sentence_of_the_settings():
-    (name, found), *others = filter_plugin.FilterModule().filters().items()
-    assert (name, others) == ("apps", [])
+    found = filter_plugin.FilterModule().filters()["apps"]
     assert found([app()], root="/data")[0]["paths"]["home"] == "/data/shop"
     with pytest.raises(AnsibleFilterError, match=r"flask_apps\[shop\].app is None"):
         found([app(app=None)])

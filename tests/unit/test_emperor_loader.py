@@ -229,7 +229,16 @@ FAILURES = [
     ("raise SystemExit(22)", "SystemExit: 22"),
     ("def create_app(): raise KeyboardInterrupt", "KeyboardInterrupt"),
     ("def create_app(: pass", "SyntaxError"),
-    ("", "has no attribute 'create_app'"),
+    (
+        "",
+        "WrongApp: module shop has no callable `create_app`; it has nothing that is called like an app: correct `app`",
+    ),
+    (
+        "def make_app(): pass\napplication = make_app\nx = 1",
+        "no callable `create_app`; it has `application` and `make_app`",
+    ),
+    ("def creat_app(): pass", "it has `creat_app`"),
+    ("create_app = 'x'", "no callable `create_app`, only a str of that name; it has nothing"),
 ]
 
 

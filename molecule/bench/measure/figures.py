@@ -33,7 +33,8 @@ def keep_machine(bench, rounds):
     """Where and with what it is measured. It begins a measurement, so figures of an earlier one go."""
     host = bench.host
     packages = {}
-    for pip in ("/opt/bench/bin/pip", "/srv/flask_apps/web/current/venv/bin/pip"):
+    # The virtualenv of a release has no pip of its own.
+    for pip in ("/opt/bench/bin/pip", "/opt/bench/bin/pip --python=/srv/flask_apps/web/current/venv/bin/python"):
         packages |= {one["name"].lower(): one["version"] for one in json.loads(
             host.check_output(f"{pip} list --disable-pip-version-check --format json"))}  # fmt: skip
     versions = {name: packages[name] for name in ("pyuwsgi", "flask", "granian", "gunicorn", "waitress")}

@@ -1,55 +1,53 @@
-"""Building a release: its source, a virtualenv and everything that pip installs, then all of it root's."""
+"""Building a release: its source, a virtualenv, what it requires, its own build; then all of it is root's."""
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import os
 import pwd
+import re
+import shlex
 import shutil
 import stat
-import subprocess
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases import reuse
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import Failed, Sandbox
 
-# What a virtualenv has when pip was installed into it and nothing else: where it is kept, how, and how it is brought.
-PIP = "pip-{}-of-python-{}"
-KEEP_PIP = 'cd "$1" && cp -a --parents bin/pip* lib "$2"'
-TAKE_PIP = 'cp -a "$2/." "$1" && sed -i "1s|.*|#!$1/bin/python|" "$1"/bin/pip*'
-
-LOG_LINES = 40  # of a failed command's output; pip tells the cause before its traceback
+LOG_LINES = 15  # of a failed command's output
+BUILDER = "emperor-build"  # the user that builds: no app's, so that none can change what will be its next release
+CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
+UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1",
+      "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1"}  # fmt: skip
+CHATTER = re.compile(r"^Using Python .* environment at: .*\n", re.MULTILINE)  # uv's, in each answer
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 class BuildFailed(Exception):
     """A step of a build failed; the text says which, and shows the end of its output."""
 
 
-def run_as(user: pwd.struct_passwd, what: str, command: list[str], home: str, path: str) -> str:
-    """Run one step of a build in the source of a release, with the rights of the app's user; return the output.
+def said(output: str) -> str:
+    """The end of what a step wrote: the cause first, no passwords of package indexes."""
+    output = CHATTER.sub("", CREDENTIALS.sub("********@", output))
+    last = "\n".join(output.splitlines()[-LOG_LINES:])
+    cause = causes.of_build(output) or causes.of_start(output)
+    return f" {cause}.\n{last}" if cause else f"\n{last}"
 
-    :raises BuildFailed: with the last lines of the output.
-    """
-    scratch = os.path.join(path, "scratch")
-    environment = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    environment.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8", HOME=scratch, TMPDIR=scratch)
-    environment.update(PIP_CACHE_DIR=os.path.join(home, "cache"), PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
-    try:
-        done = subprocess.run(
-            [*processes.TAMED, *command], cwd=os.path.join(path, "src"), env=environment,
-            user=user.pw_uid, group=user.pw_gid, extra_groups=[], umask=0o022,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            check=False,
-        )  # fmt: skip
-    except OSError as error:  # no such interpreter, or not for this user
-        raise BuildFailed(f"{what} failed: {error}") from error
-    if done.returncode != 0:
-        raise BuildFailed(f"{what} failed:\n" + "\n".join(done.stdout.strip().splitlines()[-LOG_LINES:]))
-    return done.stdout
+
+def environment_of(path: str, home: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of every step of a build; the app's own is not in it."""
+    scratch, venv = os.path.join(path, "scratch"), os.path.join(path, "venv")
+    found = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    found.update(UV, PATH=f"{venv}/bin:/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8", HOME=scratch, TMPDIR=scratch)
+    found.update(VIRTUAL_ENV=venv, UV_PROJECT_ENVIRONMENT=venv, UV_CACHE_DIR=os.path.join(home, CACHE))
+    found.update(RELEASE_ID=params["id"])
+    return found | install.pip_settings() | install.split_arguments(params["pip_arguments"])[1]
 
 
 def own_by_root(path: str, group: int) -> None:
@@ -78,8 +76,8 @@ def open_to_nginx(releases: Releases, release: str, directories: list[str]) -> N
     """Let every user read the static directories and pass through (not list) the directories above them."""
     root = os.path.realpath(releases.path(release))
     for directory in directories:
-        # The source of a package is a link into the virtualenv: the directories to open are the real ones. What pip
-        # ran may have left links there that lead elsewhere: root opens nothing outside the release.
+        # The source of a package is a link into the virtualenv: the directories to open are the real ones. What the
+        # build ran may have left links there that lead elsewhere: root opens nothing outside the release.
         path = os.path.realpath(releases.path(release, "src", directory))
         if not os.path.isdir(path) or not path.startswith(root + os.sep):
             raise BuildFailed(f"the static directory {directory} is not in the source: correct `static`.")
@@ -95,7 +93,7 @@ def open_to_nginx(releases: Releases, release: str, directories: list[str]) -> N
 
 
 def lay_out(path: str, bundle: str | None, user: pwd.struct_passwd) -> None:
-    """Make the directories of a release anew, for the app's user to fill, with the source in its place."""
+    """Make the directories of a release anew, for the user that builds, with the source in its place."""
     shutil.rmtree(path, ignore_errors=True)
     os.makedirs(path, mode=0o711)
     for name in ("src", "venv", "scratch"):
@@ -111,51 +109,41 @@ def lay_out(path: str, bundle: str | None, user: pwd.struct_passwd) -> None:
             os.lchown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
 
 
-def keep_pip(run: Callable[..., str], path: str, kept: str, user: pwd.struct_passwd) -> None:
-    """Keep the pip of a release for the next ones: installing it takes as long as what a small app requires.
+def contents(source: str) -> set[str]:
+    """The files of a source, except those that any build leaves and no app needs."""
+    found = set()
+    for folder, folders, files in os.walk(source):
+        left = ("__pycache__", "build")
+        folders[:] = [name for name in folders if name not in left and not name.endswith(".egg-info")]
+        found |= {os.path.join(folder, name) for name in files}
+    return found
 
-    It belongs to root: an app that was broken into cannot change what installs its next release.
 
-    :param path: the release, in whose virtualenv is nothing but pip.
-    :param kept: the directory to be, which is complete as soon as it is there.
+def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], group: int) -> dict[str, str]:
+    """Make the virtualenv of a release, or take it from an earlier one that was made of the same.
+
+    :param run: runs a step, see `build`.
+    :param group: that may read it.
+    :returns: the version of the Python, and what the virtualenv is made of.
     """
-    copy = os.path.join(path, "pip")
-    os.mkdir(copy, 0o700)
-    os.chown(copy, user.pw_uid, user.pw_gid)
-    run("keeping pip", "sh", "-c", KEEP_PIP, "sh", os.path.join(path, "venv"), copy)
-    own_by_root(copy, user.pw_gid)
-    for old in glob.glob(os.path.join(os.path.dirname(kept), PIP.format("*", "*"))):
-        os.rename(old, os.path.join(path, "scratch", os.path.basename(old)))
-    os.rename(copy, kept)
-
-
-def install(run: Callable[..., str], params: dict[str, Any], home: str, path: str, user: pwd.struct_passwd) -> None:
-    """Make the virtualenv of a release and install what it requires.
-
-    :param run: runs a step as the app's user, see `run_as`.
-    :raises BuildFailed: with the step that failed.
-    """
-    venv = os.path.join(path, "venv")
-    python = os.path.join(venv, "bin", "python")
-    # In two steps: venv hides what pip's own installation complains about, a full disk for example.
-    run(f"making a virtualenv with {params['interpreter']}", params["interpreter"], "-m", "venv", "--without-pip", venv)
-    ask = "import ensurepip, platform; print(platform.python_version(), ensurepip.version())"
-    version, pip_version = run("asking Python for its version and its pip's", python, "-c", ask).split()[-2:]
-    kept = os.path.join(home, PIP.format(pip_version, version))
-    if os.path.isdir(kept):
-        run("installing pip", "sh", "-c", TAKE_PIP, "sh", venv, kept)
+    path = releases.path(params["id"])
+    source, venv = os.path.join(path, "src"), os.path.join(path, "venv")
+    if params["requirements"] and not os.path.isfile(os.path.join(source, params["requirements"])):
+        raise BuildFailed(f"{params['requirements']} is not in the source: correct `python.requirements`.")
+    ask = "import platform; print(platform.python_version())"
+    version = run(f"asking {params['interpreter']} for its version", params["interpreter"], "-c", ask).split()[-1]
+    made_of = reuse.fingerprint(params, source, version)
+    if earlier := reuse.earlier(releases, made_of):
+        os.rmdir(venv)
+        reuse.take_over(releases.path(earlier, "venv"), venv)
     else:
-        run("installing pip", python, "-m", "ensurepip", "--default-pip")
-        keep_pip(run, path, kept, user)
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-input", "--prefer-binary", *params["pip_arguments"]]
-    if params["requirements"]:
-        file = os.path.join(path, "src", params["requirements"])
-        if not os.path.isfile(file):
-            raise BuildFailed(f"{params['requirements']} is not in the source: correct `python.requirements`.")
-        hashes = ["--require-hashes"] if params["require_hashes"] else []
-        run(f"installing {params['requirements']}", *pip, *hashes, "--requirement", file)
-    if params["packages"]:
-        run(f"installing {', '.join(params['packages'])}", *pip, *params["packages"])
+        before = contents(source)
+        install.install(run, params, path)
+        if contents(source) != before:
+            made_of = ""  # a part of what was installed is in the source, where no other release would find it
+    if params["bundle"]:
+        own_by_root(venv, group)  # what the build may use, but not change: it could not in a virtualenv taken over
+    return {"python": version, reuse.KEY: made_of}
 
 
 def build(releases: Releases, params: dict[str, Any]) -> None:
@@ -163,37 +151,41 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
 
     :raises BuildFailed: with the step that failed; nothing but the unfinished directory was touched.
     """
-    release, user = params["id"], pwd.getpwnam(params["user"])
+    release, group = params["id"], pwd.getpwnam(params["user"]).pw_gid
     path = releases.path(release)
     source, venv = os.path.join(path, "src"), os.path.join(path, "venv")
-    lay_out(path, params["bundle"], user)
+    environment = environment_of(path, releases.home, params)
+    place = Sandbox(params["user"], BUILDER, path, [path, environment["UV_CACHE_DIR"]], environment)
+    place.stop()
+    if not os.path.isdir(environment["UV_CACHE_DIR"]):
+        os.mkdir(environment["UV_CACHE_DIR"], 0o700)
+        os.chown(environment["UV_CACHE_DIR"], pwd.getpwnam(BUILDER).pw_uid, pwd.getpwnam(BUILDER).pw_gid)
+    lay_out(path, params["bundle"], pwd.getpwnam(BUILDER))
 
-    def run(what: str, *command: str) -> str:
-        return run_as(user, what, list(command), releases.home, path)
+    def run(what: str, *command: str, directory: str = source) -> str:
+        try:
+            return place.run(command, directory)
+        except Failed as failure:
+            raise BuildFailed(f"{what} failed:{said(str(failure))}") from failure
 
-    python = os.path.join(venv, "bin", "python")
-    ask = "import platform; print(platform.python_version())"
-    version = run(f"asking {params['interpreter']} for its version", params["interpreter"], "-c", ask).split()[-1]
-    made_of = reuse.fingerprint(params, source, version)
-    if earlier := reuse.earlier(releases, made_of):
-        os.rmdir(venv)
-        reuse.take_over(releases.path(earlier, "venv"), venv)
-        own_by_root(venv, user.pw_gid)  # root's, but open to the app's user, which compiles the source with it
-    else:
-        install(run, params, releases.home, path, user)
+    try:
+        facts = fill(run, releases, params, group)
+    except locks.Unusable as reason:
+        raise BuildFailed(f"{reason}.") from reason
     if not params["bundle"]:
         ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        library = run("asking Python for its library", python, "-c", ask).strip()
+        library = run("asking Python for its library", os.path.join(venv, "bin", "python"), "-c", ask).strip()
         os.rmdir(source)
         os.symlink(os.path.relpath(library, path), source)
-    else:
+    for command in params["build"]:
+        run(f"`{command}` (build)", *shlex.split(command))
+    if params["bundle"]:
         # Later nothing may be written here any more. Files that do not compile are for the trial start to report.
-        subprocess.run([*processes.TAMED, python, "-m", "compileall", "-q", source], check=False, capture_output=True,
-                       user=user.pw_uid, group=user.pw_gid, extra_groups=[])  # fmt: skip
+        with contextlib.suppress(Failed):
+            place.run([os.path.join(venv, "bin", "python"), "-m", "compileall", "-q", source], source)
     shutil.rmtree(os.path.join(path, "scratch"))
     for tree in (source, venv):
         if not os.path.islink(tree):
-            own_by_root(tree, user.pw_gid)
+            own_by_root(tree, group)
     open_to_nginx(releases, release, list(params["static"].values()))
-    facts = {"label": params["label"], "created": time.time(), "python": version, reuse.KEY: made_of}
-    releases.record(release, id=release, **facts)
+    releases.record(release, id=release, label=params["label"], created=time.time(), **facts)

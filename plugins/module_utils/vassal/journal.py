@@ -6,9 +6,10 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
 
-LOG_LINES = 25
+LOG_LINES = 15
 OURS = "emperor: "  # before what the loader of the app says
 
 # What uWSGI says of itself at every start, however well or badly the app does.
@@ -20,14 +21,32 @@ CHATTER = re.compile(
     r"|zerg sockets|Python version|--- Python VM|Python main|python threads|mapped |spawned |Set PythonHome"
     r"|\[uWSGI\] getting|.*announcing my loyalty|.*received message \d from emperor"
     r"|setting procname|unable to find|gracefully|setgid|setuid|set close-on-exec|SIGINT/SIGTERM|goodbye|VACUUM"
+    r"|unable to load app \d|\*\*\* no app loaded|OOPS |added /|unlink\(\)|subprocess \d+ exited"
     r"|worker \d+ buried|running \"(call|callret|unix_signal):)",
     re.IGNORECASE,
 )
 
 
+# The frames of a traceback that are not the app's: those of our loader, and of Python's import.
+NOT_OF_APP = re.compile(
+    r'^  File "(?:[^"\n]*/emperor/emperor_\w+\.py|<frozen importlib[^"\n]*|[^"\n]*/importlib/__init__\.py)".*\n'
+    r"(?:    .*\n)*",
+    re.MULTILINE,
+)
+
+
 def excerpt(log: str) -> str:
-    """The end of a log, without uWSGI's chatter."""
-    return "\n".join([line for line in log.splitlines() if line.strip() and not CHATTER.match(line)][-LOG_LINES:])
+    """The end of a log, without what uWSGI, our own programs and Python's import say of themselves."""
+    lines = NOT_OF_APP.sub("", log + "\n").splitlines()
+    return "\n".join([line for line in lines if line.strip() and not CHATTER.match(line)][-LOG_LINES:])
+
+
+def explained(reason: str, log: str) -> str:
+    """Why an app does not start: the cause first, then the end of its log.
+
+    :param reason: what was seen from outside, which is told where the log has no cause.
+    """
+    return f"{causes.of_start(log) or reason}\n{excerpt(log)}"
 
 
 def warnings(log: str) -> list[str]:

@@ -58,7 +58,7 @@ def start(app: App, config: Config) -> processes.Memory | None:
             return None
         except Unhealthy as reason:
             output.seek(0)
-            raise Unhealthy(f"{reason}\n{journal.excerpt(output.read())}") from reason
+            raise Unhealthy(journal.explained(str(reason), output.read())) from reason
         finally:
             end(process)
             for leftover in (file, sock, stats):

@@ -8,18 +8,19 @@ fault, naming the variable and the cure.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
+    commands,
     fail,
     given,
     relative,
@@ -41,7 +42,7 @@ MEMORY = re.compile(r"([1-9][0-9]{0,8})([MG]?)\Z")
 RESERVED_NAMES = frozenset((
     "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
     "list", "irc", "gnats", "nobody", "nginx", "uwsgi", "emperor", "messagebus", "sshd", "systemd-network",
-    "systemd-resolve", "systemd-timesync", "systemd-journal", "systemd-coredump",
+    "systemd-resolve", "systemd-timesync", "systemd-journal", "systemd-coredump", "emperor-build",
 ))  # fmt: skip
 
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
@@ -75,7 +76,10 @@ def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
         fail(f"{where}.source.git.version", "is missing, but must name the commit, tag or branch to deploy.")
     if kind == "git" and str(value.get("repo", "-")).startswith("-"):
         fail(f"{where}.source.git.repo", "must be the address of a git repository.")
-    return {"kind": kind, "exclude": source.get("exclude") or [], kind: value}
+    if source.get("directory") and kind == "package":
+        fail(f"{where}.source.directory", "does not go with source.package: remove it.")
+    directory = relative(source["directory"], f"{where}.source.directory") if source.get("directory") else ""
+    return {"kind": kind, "exclude": source.get("exclude") or [], "directory": directory, kind: value}
 
 
 def _environment(values: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -99,24 +103,8 @@ def _environment(values: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _hooks(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
-    """The commands of every moment, each of which can be split into words."""
-    result: dict[str, list[str]] = {}
-    for moment in MOMENTS:
-        here = f"{where}.hooks.{moment}"
-        commands = values.get(moment) or []
-        if not isinstance(commands, list):
-            fail(here, f"is {commands!r}, but must be a list of commands.")
-        for command in commands:
-            if not isinstance(command, str) or "\0" in command:
-                fail(here, f"has {command!r}, but must be a list of commands, each of them text: put it in quotes.")
-            try:
-                words = shlex.split(command)
-            except ValueError as error:
-                fail(here, f"has {command!r}, which cannot be split into words ({error}): correct the quotes.")
-            if not words:
-                fail(here, "has an empty command: remove it.")
-        result[moment] = list(commands)
-    return result
+    """The commands of every moment."""
+    return {moment: commands(values.get(moment), f"{where}.hooks.{moment}") for moment in MOMENTS}
 
 
 def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> dict[str, Any]:
@@ -191,24 +179,6 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
     }
 
 
-def _python(app: Mapping[str, Any], source: Mapping[str, Any], where: str) -> dict[str, Any]:
-    python = app.get("python") or {}
-    interpreter = python.get("interpreter") or "/usr/bin/python3"
-    if not re.match(r"/[A-Za-z0-9._+/-]+\Z", interpreter):
-        fail(f"{where}.python.interpreter", f"is {interpreter!r}, but must be an absolute path like /usr/bin/python3.")
-    requirements = python.get("requirements")
-    if requirements and source["kind"] == "package":
-        sentence = "does not go with source.package, which brings its own requirements: remove it."
-        fail(f"{where}.python.requirements", sentence)
-    if python.get("require_hashes") and not requirements:
-        fail(f"{where}.python.require_hashes", "needs a file whose hashes to check: set python.requirements.")
-    return {
-        "interpreter": interpreter,
-        "requirements": relative(requirements, f"{where}.python.requirements") if requirements else "",
-        "require_hashes": bool(python.get("require_hashes")),
-    }
-
-
 def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     health = {"path": "/", "status": 200, **given(values)}
     require(URL_PATH, health["path"], f"{where}.health.path", "must be a path like '/healthz'")
@@ -257,7 +227,8 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
     complete.update(
         app=app["app"],
         source=source,
-        python=_python(app, source, where),
+        python=python_settings(app, source["kind"], where),
+        **building(app, where),
         environment=_environment(app.get("environment") or {}, where),
         **site,
         tls=complete_tls(app.get("tls"), tls, [*site["domains"], *site["redirect_domains"]], where),

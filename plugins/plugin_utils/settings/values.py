@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -38,6 +39,23 @@ def bounded(value: Any, low: int, high: int, where: str, unit: str) -> int:
 def given(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options a user set; an empty option is as good as none, but 0 is a value to refuse."""
     return {name: value for name, value in (values or {}).items() if value not in (None, "")}
+
+
+def commands(values: Any, where: str) -> list[str]:
+    """A list of commands, each of which can be split into words."""
+    values = values or []
+    if not isinstance(values, list):
+        fail(where, f"is {values!r}, but must be a list of commands.")
+    for command in values:
+        if not isinstance(command, str) or "\0" in command:
+            fail(where, f"has {command!r}, but must be a list of commands, each of them text: put it in quotes.")
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            fail(where, f"has {command!r}, which cannot be split into words ({error}): correct the quotes.")
+        if not words:
+            fail(where, "has an empty command: remove it.")
+    return list(values)
 
 
 def relative(value: Any, where: str, inside: str = "source") -> str:

@@ -9,6 +9,7 @@ every worker. A worker that cannot load the app ends at once: uWSGI's own `need-
 it, and without that option a worker without an app would answer clients with errors.
 """
 
+import difflib
 import gc
 import importlib
 import importlib.util
@@ -25,6 +26,8 @@ import uwsgi
 HERE = os.path.dirname(os.path.abspath(__file__))
 # From the vassal file. The second is there in the mode `chain` only: a link, which a deploy moves.
 APP, SERVING = "EMPEROR_APP", "EMPEROR_SERVING"
+# What the callable of an app is called most of the time.
+USUAL = ("app", "application", "create_app", "make_app", "wsgi_app", "wsgi", "api", "server")
 DEFAULT_INTERVAL = 0.005  # seconds; Python's own
 
 
@@ -72,10 +75,21 @@ def enter(serving):
     return release
 
 
+class WrongApp(Exception):
+    """The module has no such callable; the text says what it has."""
+
+
 def imported(name):
     """The app: a callable, or what a factory returns when the name ends with parentheses."""
     module, _colon, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module), attribute.removesuffix("()"))
+    wanted, loaded = attribute.removesuffix("()"), importlib.import_module(module)
+    found = getattr(loaded, wanted, None)
+    if not callable(found):
+        names = [one for one in dir(loaded) if callable(getattr(loaded, one, None)) and not one.startswith("_")]
+        near = [one for one in USUAL if one in names] or difflib.get_close_matches(wanted, names)
+        has = " and ".join(f"`{one}`" for one in near) or "nothing that is called like an app"
+        not_one = f", only a {type(found).__name__} of that name" if hasattr(loaded, wanted) else ""
+        raise WrongApp(f"module {module} has no callable `{wanted}`{not_one}; it has {has}: correct `app`")
     return found() if attribute.endswith("()") else found
 
 

@@ -1,0 +1,17 @@
+"""Tells what is installed."""
+
+import importlib.metadata
+
+from flask import Flask
+
+
+def create_app():
+    app = Flask(__name__)
+
+    @app.get("/")
+    def index():
+        names = ("notes", "flask", "markdown", "humanize", "pytest")
+        found = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
+        return {name: found.get(name) for name in names} | {"file": __file__}
+
+    return app

@@ -1,0 +1,74 @@
+"""Each app, deployed by nothing but its inventory, does through nginx what it is there for."""
+
+import json
+from urllib.parse import urlencode
+
+CREATE_ADMIN = """
+cd /srv/flask_apps/site/current/src
+export HOME=/srv/flask_apps/site/shared DJANGO_SECRET_KEY=x DJANGO_SUPERUSER_PASSWORD=only-in-a-test
+setpriv --reuid=site --regid=site --clear-groups ../venv/bin/python manage.py createsuperuser --noinput \
+  --username=admin --email=admin@site.test 2>&1 | grep -e created -e taken
+"""
+CALENDAR = """BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//test//EN
+BEGIN:VEVENT
+UID:one@test
+DTSTAMP:20260101T000000Z
+DTSTART:20260102T100000Z
+SUMMARY:A calendar entry
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def test_flaskr_shows_its_login_page_and_its_style(browser):
+    ask = browser("flaskr")
+    assert "Log In" in ask("/auth/login").text
+    style = ask("/static/style.css")
+    assert style.status == 200
+    assert "ETag" in style.headers
+
+
+def test_django_admin_lets_a_user_log_in_and_has_its_style_from_the_build(browser, form, host_of):
+    host_of("site").check_output("sh -ec %s", CREATE_ADMIN)
+    ask = browser("site")
+    page = ask("/admin/login/?next=/admin/").text
+    fields = {"username": "admin", "password": "only-in-a-test", "next": "/admin/"}
+    fields["csrfmiddlewaretoken"] = form(page, "csrfmiddlewaretoken")
+    assert "Site administration" in ask("/admin/login/", urlencode(fields).encode()).text
+    style = ask("/static/admin/css/base.css")
+    assert style.status == 200
+    assert "text/css" in style.headers["Content-Type"]
+
+
+def test_isso_takes_a_comment_and_shows_it(browser):
+    ask = browser("isso")
+    comment = json.dumps({"text": "A comment that is long enough", "title": "Post"}).encode()
+    assert ask("/new?uri=%2Fpost%2F", comment, Content_Type="application/json").status == 201
+    assert "A comment that is long enough" in ask("/?uri=%2Fpost%2F").text
+
+
+def test_httpbin_tells_what_it_was_asked(browser):
+    ask = browser("httpbin")
+    assert json.loads(ask("/get?a=1").text)["args"] == {"a": "1"}
+    assert json.loads(ask("/post", b"b=2").text)["form"] == {"b": "2"}
+
+
+def test_radicale_keeps_a_calendar(browser):
+    ask = browser("radicale")
+    assert ask("/me/", method="MKCOL").status in (201, 405)  # there already
+    assert ask("/me/days/", CALENDAR.encode(), "PUT", Content_Type="text/calendar").status == 201
+    assert "A calendar entry" in ask("/me/days/").text
+
+
+def test_project_of_uv_has_its_locked_packages_extras_and_groups(browser):
+    found = json.loads(browser("notes")("/").text)
+    assert found.pop("file").startswith("/srv/flask_apps/notes/releases/")
+    assert found == {"notes": "1.4.0", "flask": "3.1.2", "markdown": "3.9", "humanize": "4.13.0", "pytest": None}
+
+
+def test_project_of_poetry_has_its_locked_packages_and_extras(browser):
+    found = json.loads(browser("poll")("/").text)
+    assert found.pop("file").startswith("/srv/flask_apps/poll/releases/")
+    assert found == {"poll": "0.3.0", "bottle": "0.13.4", "ujson": "5.11.0", "pytest": None}

@@ -1,0 +1,158 @@
+"""Building: what stays the same costs nothing, builds reach nothing else, faults are named in plain words."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+FACTS = """
+mkdir facts
+id -un > facts/who
+for place in /srv/flask_apps/poll/shared /etc/emperor/vassals/poll.*.ini; do ls $place/ || cat $place; done > facts/read
+for place in /srv/flask_apps/poll/releases/x /srv/flask_apps/poll/shared/x "$VIRTUAL_ENV/x" /etc/x; do
+  touch $place && echo $place >> facts/written
+done
+env > facts/environment
+true
+"""
+
+
+@pytest.fixture
+def changed(tmp_path, entries):
+    """A copy of an app's source with other files; returns the setting for it."""
+
+    def make(name, **files):
+        root = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(entries[name][1]["source"]["path"], root)
+        for path, text in files.items():
+            Path(root, path).write_text(text)
+        return {"source": {"path": str(root)}}
+
+    return make
+
+
+@pytest.fixture
+def state(host_of):
+    """The release that runs, and the processes that serve it."""
+
+    def look(name):
+        host = host_of(name)
+        return host.check_output(f"readlink /srv/flask_apps/{name}/current; pgrep -u {name} | sort")
+
+    return look
+
+
+def inodes(host, name):
+    """The files of an app's packages."""
+    return host.check_output(f"stat -c %i /srv/flask_apps/{name}/current/venv/lib/python3*/site-packages/*/METADATA")
+
+
+def test_new_code_with_the_same_lock_installs_nothing_and_runs(changed, deploy, browser, host_of):
+    host = host_of("notes")
+    before = inodes(host, "notes")
+    code = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"], "molecule/real_apps/notes/src/notes/__init__.py").read_text()
+    run = deploy("notes", changed("notes", **{"src/notes/__init__.py": code.replace('"notes",', '"bottle",')}))
+    assert not run.failed, run.error
+    assert "requires uv.lock" in run.output
+    found = json.loads(browser("notes")("/").text)
+    assert "bottle" in found
+    assert found["file"].startswith(host.check_output("readlink -f /srv/flask_apps/notes/current"))
+    assert inodes(host, "notes") == before
+
+
+def test_a_build_reaches_its_release_alone(deploy, browser):
+    build = [f"sh -c '{FACTS}'"]
+    secret = {"environment": {"POLL_SECRET": "not for the build"}}
+    run = deploy("poll", {"build": build, "static": {"/facts": "facts"}, **secret})
+    assert not run.failed, run.error
+    ask = browser("poll")
+    assert ask("/facts/who").text == "emperor-build\n"
+    assert ask("/facts/read").text == ""
+    assert ask("/facts/written").status == 404
+    assert "POLL_SECRET" not in ask("/facts/environment").text
+    assert json.loads(ask("/").text)["poll"] == "0.3.0"
+
+
+# What is wrong: the app, other settings, other files, and what the first line of the refusal has to say.
+BROKEN = {
+    "wrong callable": (
+        "radicale", {"app": "radicale:app"}, {},
+        "radicale:app would not start: module radicale has no callable `app`, only a module of that name; it has "
+        "`application`: correct `app`",
+    ),
+    "no compiler": (
+        "radicale", {"source": {"package": "isso==0.14.0"}, "build": []}, {},
+        "a package must be compiled, but this host has no compiler: add gcc and python3-dev to `build_packages`",
+    ),
+    "version that is not to be had": (
+        "httpbin", {"source": {"package": "httpbin==0.0.99"}}, {},
+        "installing httpbin==0.0.99, pyuwsgi==2.0.30.post1 failed: Because there is no version of httpbin==0.0.99",
+    ),
+    "missing program": (
+        "site", {}, {"project/wsgi.py": "import subprocess\nsubprocess.run(['git', 'version'])\n"},
+        "there is no git: if it is a program, add the Debian package that has it to `packages`",
+    ),
+    "nothing installed": (
+        "poll", {"python": {"requirements": "none"}}, {},
+        "poll:application would not start: the module bottle is missing: add what brings it to what the app requires",
+    ),
+    "missing variable": (
+        "site", {"environment": {}}, {},
+        "project.wsgi:application would not start: the variable DJANGO_SECRET_KEY is missing: set it in `environment`",
+    ),
+    "broken build": (
+        "site", {"build": ["sh -c 'seq 30; exit 3'"]}, {},
+        "nothing that runs was touched: `sh -c 'seq 30; exit 3'` (build) failed: 16 17 18",
+    ),
+    "static files that the build did not make": (
+        "site", {"build": []}, {}, "the static directory staticfiles is not in the source: correct `static`.",
+    ),
+    "path in a message": (
+        "poll", {"environment": {"REPOSITORY": "/srv/git/none", "SALT": "pepper"}},
+        {"poll/__init__.py": "import os\nraise SystemError('%(REPOSITORY)s not found, %(SALT)s' % os.environ)\n"},
+        "SystemError: /srv/git/none not found, ********",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_is_said_first_and_what_served_serves_on(case, changed, deploy, state, host_of):
+    name, settings, files, sentence = BROKEN[case]
+    before = state(name)
+    known = host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split()
+    run = deploy(name, settings | (changed(name, **files) if files else {}))
+    assert run.failed
+    assert sentence in run.error, run.error
+    assert state(name) == before
+    if "could not be built" in run.error:
+        assert host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split() == known
+
+
+def test_a_run_that_is_killed_in_a_build_leaves_nothing_to_the_next(start_playbook, deploy, entries, state, host_of):
+    place, app = entries["site"]
+    host, before = host_of("site"), state("site")
+    stuck = {"flask_apps": [app | {"build": ["sleep 300"]}]}
+    run = start_playbook("deploy", "-e", "app=site", f"--limit={place}", variables=stuck)
+    for _second in range(120):
+        if host.run("pgrep -u emperor-build sleep").rc == 0:
+            break
+        time.sleep(0.5)
+    os.killpg(run.pid, signal.SIGKILL)
+    host.check_output("kill -KILL $(ps -o ppid= -C systemd-run)")
+    run.communicate()
+    assert state("site") == before
+    run = deploy("site", {"build": [*app["build"], "true"]})
+    assert not run.failed, run.error
+    assert host.run("pgrep -u emperor-build").rc == 1
+    assert host.check_output("find /srv/flask_apps/site/releases -mindepth 2 -maxdepth 2 -name scratch") == ""
+
+
+def test_check_mode_names_the_debian_packages(deploy, host_of):
+    run = deploy("flaskr", {"packages": ["sl"], "build_packages": ["gcc"]}, "--check", play="site")
+    assert not run.failed, run.error
+    assert "Debian packages to install: sl\n" in run.output
+    assert not host_of("flaskr").package("sl").is_installed

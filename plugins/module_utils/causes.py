@@ -1,0 +1,99 @@
+"""The cause of a failure in the words of a person who runs an app, from what programs wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+# Debian's packages that have what the building of a Python package asks for.
+HEADERS = {
+    "Python.h": "python3-dev", "ffi.h": "libffi-dev", "libpq-fe.h": "libpq-dev", "mysql.h": "libmariadb-dev",
+    "openssl/": "libssl-dev", "zlib.h": "zlib1g-dev", "jpeglib.h": "libjpeg-dev", "libxml/": "libxml2-dev",
+    "libxslt/": "libxslt1-dev", "ldap.h": "libldap-dev", "lber.h": "libldap-dev", "sasl/": "libsasl2-dev",
+    "yaml.h": "libyaml-dev", "sqlite3.h": "libsqlite3-dev", "curl/": "libcurl4-openssl-dev",
+    "xmlsec/": "libxmlsec1-dev",
+}  # fmt: skip
+COMPILER = "a package must be compiled, but this host has no compiler: add gcc and python3-dev to `build_packages`"
+
+
+def _header(found: re.Match[str]) -> str:
+    name = next((package for header, package in HEADERS.items() if found[1].startswith(header)), "")
+    return (
+        f"a package must be compiled, and that needs {found[1]}: add {name or 'the Debian package that has it'} to "
+        "`build_packages`"
+    )
+
+
+def _one_line(found: re.Match[str]) -> str:
+    return " ".join(found[1].replace("│", " ").split())
+
+
+BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
+    (r"No space left on device", "the disk is full: make room on it"),
+    (r"[Uu]nable to execute '?\S*(?:gcc|cc|g\+\+)|command '\S*(?:gcc|cc|g\+\+)' failed: No such file", COMPILER),
+    (r"No such file or directory: '\S*(?:gcc|cc|g\+\+)'|No working compiler found|[Uu]nknown compiler", COMPILER),
+    (r"fatal error: (\S+\.h): No such file", _header),
+    (r"pg_config executable not found", "a package needs pg_config: add libpq-dev to `build_packages`"),
+    (r"(?:pkg-config|pkgconf)\S*:? (?:not found|No such file)",
+     "a package needs pkg-config: add it to `build_packages`"),
+    (r"(?:cargo|rustc)\S* (?:not found|is not installed)", "a package needs Rust: add cargo to `build_packages`"),
+    (r"Git executable not found|error: `?git`? ", "git is needed, and not on this host: add git to `build_packages`"),
+    (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} is not what its hash says: lock the requirements anew"),
+    (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
+     lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
+    (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),
+    (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
+)  # fmt: skip
+
+
+def of_build(output: str) -> str:
+    """Why a step of a build failed, as the end of a sentence; empty when nothing tells."""
+    for pattern, cause in BUILD:
+        if found := re.search(pattern, output, re.MULTILINE):
+            return cause if isinstance(cause, str) else cause(found)
+    return ""
+
+
+# Packages that are not called like the module that they bring.
+MODULES = {
+    "pkg_resources": "setuptools<81", "yaml": "PyYAML", "PIL": "Pillow", "MySQLdb": "mysqlclient",
+    "bs4": "beautifulsoup4",
+    "psycopg2": "psycopg2-binary", "dotenv": "python-dotenv", "dateutil": "python-dateutil", "jwt": "PyJWT",
+    "sklearn": "scikit-learn", "cv2": "opencv-python-headless", "magic": "python-magic", "ldap": "python-ldap",
+}  # fmt: skip
+
+
+def _missing_module(found: re.Match[str]) -> str:
+    package = MODULES.get(found[1].split(".")[0])
+    brings = f"{package}, which brings it," if package else "what brings it"
+    return f"the module {found[1]} is missing: add {brings} to what the app requires (python.requirements)"
+
+
+START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"^(?:\w+\.)*WrongApp: (.+)", lambda found: found[1]),
+    (r"^ModuleNotFoundError: No module named '([^']+)'", _missing_module),
+    (r"^ImportError: (\S+\.so\S*): cannot open shared object file",
+     lambda found: f"the library {found[1]} is missing: add the Debian package that has it to `packages`"),
+    (r"^FileNotFoundError: \[Errno 2\] No such file or directory: '([^/']+)'",
+     lambda found: f"there is no {found[1]}: if it is a program, add the Debian package that has it to `packages`"),
+    (r"\b[Bb]ad (\w+) executable",
+     lambda found: f"the program {found[1]} is missing: add the Debian package that has it to `packages`"),
+    (r"^PermissionError: \[Errno 13\] Permission denied: '([^']*/releases/[^']*)'",
+     lambda found: f"it may not write {found[1]}: a release never changes, data belongs below the app's home (HOME)"),
+    (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",
+     lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
+    (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",
+     lambda found: f"the variable {found[1]} is missing: set it in `environment`"),
+    (r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*)", lambda found: found[1]),
+)  # fmt: skip
+
+
+def of_start(log: str) -> str:
+    """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
+    _before, traceback, last = log.rpartition("Traceback (most recent call last):")
+    for pattern, cause in START if traceback else START[:1]:
+        if found := re.search(pattern, last, re.MULTILINE):
+            return cause(found)
+    # An app that ends by itself may say why.
+    told = re.findall(r"^(?:ERROR|Error|error|CRITICAL|FATAL|fatal): .+", last, re.MULTILINE)
+    return "" if traceback or not told else str(told[-1])

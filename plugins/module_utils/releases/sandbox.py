@@ -1,0 +1,82 @@
+"""Running one step of a build: as a user that is no app's, and where nothing but the release can be changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+
+LIMIT = 3600  # seconds for one step; where nobody waits for it any more, systemd ends it then
+# What a build may not do, see systemd.exec(5): as in the Emperor's unit, and nothing with privileges.
+CONFINED = (
+    "UMask=0022", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes",
+    "PrivateTmp=yes", "PrivateDevices=yes", "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes",
+    "ProtectKernelLogs=yes", "ProtectKernelModules=yes", "ProtectKernelTunables=yes", "ProtectProc=invisible",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK", "RestrictNamespaces=yes", "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes", "LockPersonality=yes", "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM",
+    # The apps that serve come first.
+    "Nice=5", "OOMScoreAdjust=500",
+)  # fmt: skip
+
+
+class Failed(Exception):
+    """A step ended badly; the text is its output."""
+
+
+def quoted(value: str) -> str:
+    """A value as systemd reads it from a file, see systemd.exec(5)."""
+    escaped = "".join("\\" + sign if sign in '"\\`$' else sign for sign in value)
+    return f'"{escaped}"'
+
+
+class Sandbox:
+    """Where the steps of a build run.
+
+    :param name: of the app, whose files they may read as its group may.
+    :param user: name of the user that runs them.
+    :param path: of the release.
+    :param writable: directories that they may change.
+    :param environment: of every step. Some of it may be secret: nobody else can read it.
+    """
+
+    def __init__(
+        self, name: str, user: str, path: str, writable: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        self.unit = f"emperor-build-{name}.service"
+        self.path, self.environment = path, dict(environment)
+        self.properties = [
+            *CONFINED, f"User={user}", f"SupplementaryGroups={name}", f"RuntimeMaxSec={LIMIT}",
+            f"ReadWritePaths={' '.join(writable)}", f"EnvironmentFile={self.file}",
+        ]  # fmt: skip
+
+    @property
+    def file(self) -> str:
+        return os.path.join(self.path, "environment")
+
+    def stop(self) -> None:
+        """End what a killed run left running."""
+        subprocess.run(["systemctl", "stop", self.unit], capture_output=True, check=False)
+
+    def run(self, command: Sequence[str], directory: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run a step, and all it starts, to its end; return its output.
+
+        :raises Failed: when it ends badly.
+        """
+        known = self.environment | dict(environment or {})
+        host.write(self.file, "".join(f"{name}={quoted(value)}\n" for name, value in known.items()), 0, 0)
+        options = [f"--property={one}" for one in self.properties]
+        try:
+            done = subprocess.run(
+                ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={self.unit}",
+                 f"--working-directory={directory}", *options, "--", *command],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                errors="replace", check=False,
+            )  # fmt: skip
+        finally:
+            host.remove(self.file)
+        if done.returncode != 0:
+            raise Failed(done.stdout.strip() or f"exit code {done.returncode}")
+        return done.stdout

@@ -1,0 +1,50 @@
+"""Which file of an app's source says what it requires."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tomllib
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import kinds
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import check_kind
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+
+
+def found(root: str, stays: Callable[[str], bool]) -> str:
+    """The first file of a source that says what to install; empty when there is none.
+
+    :param stays: whether a file of this name is left out of the release.
+    :raises Refused: for a pyproject.toml that cannot be read, with a sentence that follows "source".
+    """
+    for name in kinds.ORDER:
+        path = os.path.join(root, name)
+        if not os.path.isfile(path) or stays(name):
+            continue
+        if name == "pyproject.toml":
+            try:
+                with open(path, "rb") as file:
+                    project = tomllib.load(file)
+            except ValueError as error:
+                raise Refused(f"has a pyproject.toml that cannot be read ({error}): correct it.") from error
+            if not kinds.requires_anything(project):
+                continue
+        return name
+    return ""
+
+
+def requirements(app: Mapping[str, Any], auto: str) -> str:
+    """The file from which the requirements of an app are installed; empty when nothing is.
+
+    :param app: completed by `complete_apps`.
+    :param auto: what `found` found in its source.
+    :raises Refused: when other settings do not go with it.
+    """
+    python = app["python"]
+    if app["source"]["kind"] == "package" or python["requirements"] == kinds.NOTHING:
+        return ""
+    if python["requirements"] != kinds.AUTO:
+        return str(python["requirements"])
+    check_kind(python, auto, f"flask_apps[{app['name']}]")
+    return auto

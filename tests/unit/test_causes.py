@@ -1,0 +1,101 @@
+"""The first line of a failure is its cause in the words of a person who runs an app."""
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import journal
+
+NO_SOLUTION = """
+Using Python 3.13.5 environment at: venv
+  \u00d7 No solution found when resolving dependencies:
+  \u2570\u2500\u25b6 Because there is no version of flask==0.0.0.999 and you require
+      flask==0.0.0.999, we can conclude that your requirements are unsatisfiable.
+"""
+PLAIN = """Using Python 3.13.5 environment at: venv
+error: No solution found when resolving dependencies
+  cause: Because there is no version of flask==9 and you require flask==9, we
+         cannot go on.
+Origin: x
+"""
+BUILD = [
+    (PLAIN, "Because there is no version of flask==9 and you require flask==9, we cannot go on."),
+    (NO_SOLUTION, "Because there is no version of flask==0.0.0.999 and you require flask==0.0.0.999, we can conclude"),
+    ("      error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory\n", "add gcc and python3-dev"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'gcc'", "add gcc and python3-dev to `build_packages`"),
+    ("c/_cffi_backend.c:15:10: fatal error: ffi.h: No such file or directory", "add libffi-dev to `build_packages`"),
+    ("x.c:1:10: fatal error: openssl/ssl.h: No such file or directory", "add libssl-dev"),
+    ("x.c:1:10: fatal error: odd.h: No such file", "needs odd.h: add the Debian package that has it"),
+    ("Error: pg_config executable not found.\n", "add libpq-dev"),
+    ("  \u2570\u2500\u25b6 Git executable not found. Ensure that Git is installed and available.", "add git to"),
+    ("error: Hash mismatch for `flask==3.1`\n", "flask==3.1 is not what its hash says"),
+    ("OSError: [Errno 28] No space left on device", "the disk is full"),
+    ("error: Failed to fetch: `https://x.test/`\n", "Failed to fetch: `https://x.test/`"),
+]
+
+
+@pytest.mark.parametrize(("output", "cause"), BUILD)
+def test_a_failed_build_says_its_cause(output, cause):
+    assert cause in causes.of_build(output)
+
+
+def test_output_without_a_known_cause_has_none():
+    assert causes.of_build("1\n2\n3") == ""
+    assert causes.of_start("ModuleNotFoundError: No module named 'x'") == ""  # said, not raised
+
+
+TRACEBACK = """*** uWSGI is running in multiple interpreter mode ***
+added /usr/local/lib/emperor/ to pythonpath.
+Traceback (most recent call last):
+  File "/usr/local/lib/emperor/emperor_loader.py", line 140, in load
+    found = emperor_wsgi.Application(imported(app))
+                                     ~~~~~~~~^^^^^
+  File "/usr/lib/python3.13/importlib/__init__.py", line 88, in import_module
+    return _bootstrap._gcd_import(name[level:], package, level)
+           ~~~~~~~~~~~~~~~~~~~~~~^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  File "<frozen importlib._bootstrap>", line 1387, in _gcd_import
+  File "./shop.py", line 1, in <module>
+    import flask
+{}
+unable to load app 0 (mountpoint='') (callable not found or import error)
+*** no app loaded. GAME OVER ***
+"""
+START = [
+    ("ModuleNotFoundError: No module named 'flask'", "the module flask is missing: add what brings it to"),
+    ("ModuleNotFoundError: No module named 'yaml.nodes'", "the module yaml.nodes is missing: add PyYAML, which brings"),
+    ("emperor_loader.WrongApp: module shop has no `app`; it has `application`: correct `app`",
+     "module shop has no `app`; it has `application`: correct `app`"),
+    ("ImportError: libpq.so.5: cannot open shared object file: No such file", "the library libpq.so.5 is missing"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "there is no git: if it is a program, add"),
+    ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/x'", "a release never changes"),
+    ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),
+    ("ImportError: Failed to initialize: Bad git executable.", "the program git is missing: add the Debian package"),
+    ("  File \"<frozen os>\", line 709, in __getitem__\nKeyError: 'DATABASE_URL'",
+     "the variable DATABASE_URL is missing: set it in `environment`"),
+    ("KeyError: 'NAME'", "KeyError: 'NAME'"),
+    ("django.core.exceptions.ImproperlyConfigured: no SECRET_KEY", "ImproperlyConfigured: no SECRET_KEY"),
+    ("ConnectionRefusedError: [Errno 111] Connection refused", "ConnectionRefusedError: [Errno 111]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "cause"), START)
+def test_an_app_that_does_not_start_says_its_cause(line, cause):
+    assert cause in journal.explained("it ends before it answers", TRACEBACK.format(line)).splitlines()[0]
+
+
+def test_the_frames_of_our_own_programs_are_left_out():
+    assert journal.explained("it ends", TRACEBACK.format("RuntimeError: no")).splitlines() == [
+        "RuntimeError: no",
+        "Traceback (most recent call last):",
+        '  File "./shop.py", line 1, in <module>',
+        "    import flask",
+        "RuntimeError: no",
+    ]
+
+
+def test_an_app_that_ends_by_itself_may_say_why():
+    assert journal.explained("it ends", "Starting.\nError: Path '/a' not found.\n").startswith(
+        "Error: Path '/a' not found.\n"
+    )
+
+
+def test_without_a_cause_what_was_seen_is_told():
+    assert journal.explained("it ends", "some words") == "it ends\nsome words"
