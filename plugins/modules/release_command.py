@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 
@@ -164,11 +165,9 @@ def main() -> None:
     directory = os.path.join(module.params["home"], "releases", release, "src")
     if not os.path.isdir(directory):
         module.fail_json(msg=f"Release {release} is not on this host: stage it first.")
-    # Lets the kernel kill the command when this module is killed: nothing else would end it then.
-    with_parent = [module.get_bin_path("setpriv", required=True), "--pdeathsig=KILL", "--"]
     try:
         with exclusive():
-            output = run([*with_parent, *words], directory, environment, pwd.getpwnam(name), module.params["timeout"])
+            output = run(with_parent(words), directory, environment, pwd.getpwnam(name), module.params["timeout"])
     except Busy as reason:
         module.fail_json(msg=str(reason))
     except Failed as failure:
