@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import lines_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 
 MODULE = "ansible.builtin.command"
 OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "default": ""},
-    "names": {"type": "list", "elements": "str", "required": True},
     "command": {"type": "str", "default": ""},
     "release": {"type": "str", "default": ""},
     "host": {"type": "str", "default": ""},
     "hosts": {"type": "list", "elements": "str", "required": True},
     "program": {"type": "str", "required": True},
-    "environment": {"type": "dict", "default": {}, "no_log": True},
+    "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
 }
 
 
@@ -40,11 +41,17 @@ def words_of(command: str) -> list[str]:
     return shlex.split(words[0]) if len(words) == 1 and command[0] in "'\"" else words
 
 
-def refusal(options: dict[str, Any], host: str) -> str:
+def secrets(app: Mapping[str, Any]) -> dict[str, str]:
+    """What of an app's settings no output may show."""
+    found = {name: str(value) for name, value in (app.get("environment") or {}).items()}
+    return found | lines_of(str(one.get("content")) for one in app.get("files") or [])
+
+
+def refusal(options: dict[str, Any], names: list[str], host: str) -> str:
     """Why the command cannot be run; empty when it can."""
-    if options["name"] not in options["names"]:
+    if options["name"] not in names:
         named = f"app is {options['name']}, which is not in flask_apps" if options["name"] else "No app was named"
-        return f"{named}: add `-e app=NAME` with one of {', '.join(options['names'])}."
+        return f"{named}: add `-e app=NAME` with one of {', '.join(names)}."
     if not options["command"].strip():
         return "No command was given: add `-e 'command=flask ...'`."
     if host not in options["hosts"]:
@@ -62,7 +69,8 @@ class ActionModule(ActionBase):
         here = (task_vars or {}).get("inventory_hostname", "")
         options["command"] = as_typed(options["command"])
         host = options["host"] or options["hosts"][0]
-        if reason := refusal(options, host):
+        apps = {app["name"]: app for app in options["apps"]}
+        if reason := refusal(options, list(apps), host):
             return {"failed": True, "changed": False, "msg": reason}
         if here != host or self._task.check_mode:
             return {"skipped": True, "changed": False}
@@ -76,10 +84,10 @@ class ActionModule(ActionBase):
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         if "rc" not in answer or answer.get("unreachable"):
             return answer
-        secrets = {name: str(value) for name, value in options["environment"].items()}
-        said = censor("\n".join(filter(None, (answer["stdout"], answer["stderr"]))), secrets)
+        hidden = secrets(apps[options["name"]])
+        said = censor("\n".join(filter(None, (answer["stdout"], answer["stderr"]))), hidden)
         self._display.display("\n".join([f"{here}:", *(f"  {line}" for line in said.splitlines() or ["(no output)"])]))
         if answer["rc"] == 0:
             return {"changed": True, "rc": 0}
-        told = f"`{censor(options['command'], secrets)}` ended with exit code {answer['rc']} on {here}, see above."
+        told = f"`{censor(options['command'], hidden)}` ended with exit code {answer['rc']} on {here}, see above."
         return {"failed": True, "changed": True, "rc": answer["rc"], "msg": told}

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.persiste
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
 CURRENT, BEFORE, NONE = "current", "before", "none"
+LEAST_SECRET = 6  # characters
 
 
 def digest(files: Iterable[tuple[str, bytes]]) -> str:
@@ -51,6 +53,24 @@ def found(directory: str) -> str:
         with open(name, "rb") as file:
             contents.append((os.path.relpath(name, directory), file.read()))
     return digest(contents)
+
+
+def lines_of(contents: Iterable[str]) -> dict[str, str]:
+    """What no message may show of files: their lines, and the values in these, by a name."""
+    lines = {line for content in contents for line in content.splitlines()}
+    values = {part.strip(" \t'\",;") for line in lines for part in (line, re.split("[=:]", line, maxsplit=1)[-1])}
+    # Shorter ones are words of any language, and stand in any message.
+    return {f"line {number}": value for number, value in enumerate(sorted(values)) if len(value) >= LEAST_SECRET}
+
+
+def secrets(home: str) -> dict[str, str]:
+    """The same of all files of an app that are on the host.
+
+    :param home: the directory of the app.
+    """
+    root = os.path.join(home, "files")
+    paths = [os.path.join(folder, name) for folder, _folders, names in os.walk(root) for name in names]
+    return lines_of(host.read(path) or "" for path in paths if not os.path.islink(path))
 
 
 def place(releases: Releases, release: str, at: str) -> str:
