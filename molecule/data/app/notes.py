@@ -13,7 +13,6 @@ UPLOADS = HERE / "uploads"
 
 os.makedirs(INSTANCE, exist_ok=True)
 CONFIG = runpy.run_path(str(INSTANCE / "config.py"))  # as app.config.from_pyfile, with instance_relative_config
-PREPARED = (INSTANCE / "prepared").exists()
 
 
 @contextlib.contextmanager
@@ -40,7 +39,11 @@ def answer(method, path, body):
             return [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY rowid")]
     if path.startswith("/uploads"):
         return sorted(one.name for one in UPLOADS.iterdir())
-    return {"colour": CONFIG["COLOUR"], "prepared": PREPARED, "release": os.environ["RELEASE_ID"]}
+    return {
+        "colour": CONFIG["COLOUR"],
+        "prepared": (INSTANCE / "prepared").exists(),
+        "release": os.environ["RELEASE_ID"],
+    }
 
 
 def application(environ, start_response):
