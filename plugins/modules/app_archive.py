@@ -182,7 +182,7 @@ def packed(params: dict[str, Any], user: pwd.struct_passwd) -> dict[str, Any]:
 
 def inside(params: dict[str, Any]) -> str:
     """The archive, which is one of ours."""
-    path = os.path.realpath(params["path"])
+    path: str = os.path.realpath(params["path"])
     if os.path.dirname(path) != os.path.realpath(os.path.join(params["home"], "backups")):
         raise Refused(f"{path} is no archive of this app.")
     return path
