@@ -43,7 +43,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     user = pwd.struct_passwd(("shop", "x", 1, 7, "", str(home / "shared"), "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: user)
-    module.home = home
+    vars(module)["home"] = home
     return module
 
 
