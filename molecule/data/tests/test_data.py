@@ -65,9 +65,9 @@ def test_commands_are_run_in_the_release_as_the_app(client, playbook, fleet):
 
 def test_commands_are_interactive_on_the_host(fleet):
     for host in fleet:
-        typed = r"printf 'import sys, os; print(7 * 191, sys.stdin.isatty(), os.environ[\"NOTES_KEY\"])\nexit()\n'"
-        said = host.check_output(f"({typed}; sleep 1) | script -qec 'emperor-run notes python -q' /dev/null")
-        assert "1337 True the key of the notes" in said
+        typed = "printf 'test -t 0 && echo \"$((7 * 191)) $NOTES_KEY\"\\nexit\\n'"
+        said = host.check_output(f"({typed}; sleep 1) | script -qec 'emperor-run notes sh' /dev/null")
+        assert "1337 the key of the notes" in said
         assert host.run("emperor-run notes sh -c 'exit 7'").rc == 7
         refused = host.run("setpriv --reuid=notes --regid=notes --clear-groups emperor-run notes id")
         assert "use sudo" in refused.stderr
@@ -130,7 +130,10 @@ def test_changed_configuration_file_goes_the_way_of_a_switch(apps, client, write
         assert client("notes", number).json("/")["colour"] == "deep blue of notes"
         assert client("notes", number).json("/")["release"] == before["release"]
         assert len(host.check_output(f"ls {HOME}/files").split()) == 2, "files of before are still there"
-        assert host.check_output(f"stat --format='%U:%G %a' {HOME}/files/*/home/instance/config.py") == "root:notes 640"
+        assert (
+            host.check_output(f"stat --format='%U:%G %a' {HOME}/files/current/home/instance/config.py")
+            == "root:notes 640"
+        )
     assert not playbook("site").failed
 
 
