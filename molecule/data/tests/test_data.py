@@ -19,7 +19,7 @@ def wait_for(text):
         said += os.read(terminal, 1000)
 wait_for(b"$ ")
 os.write(terminal, b'test -t 0 && echo $((7 * 191)) $NOTES_KEY\\n')
-wait_for(b"1337 the")
+wait_for(b"1337 the key of the notes")
 os.write(terminal, b"exit\\n")
 os.waitpid(child, 0)
 print(said.decode())
