@@ -234,8 +234,8 @@ class ActionModule(ActionBase):
         return Wanted(one.app, release=releases["current"], label=label)
 
     def _site(self, one: Wanted, template: str, task_vars: dict[str, Any]) -> str:
-        """The text of nginx's site of an app. Its environment and its key are out of the template's reach."""
-        shown = {key: value for key, value in one.app.items() if key != "environment"}
+        """The text of nginx's site of an app. Its secrets are out of the template's reach."""
+        shown = {key: value for key, value in one.app.items() if key not in ("environment", "files")}
         shown["tls"] = {key: value for key, value in one.app["tls"].items() if key != "key"}
         return render(self, template, {**task_vars, "__flask_apps_app": shown})
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 # Variables that every app has; their values are no secret and stand in every traceback.
 OPEN_VARIABLES = frozenset((
-    "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING"
+    "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING",
+    "EMPEROR_BACKUP",
 ))  # fmt: skip
 # Names of variables whose value is hidden whatever it is.
 SECRET_NAME = re.compile(

@@ -29,8 +29,8 @@ description:
 options:
   apps:
     description:
-      - The apps. Each has C(name), C(home), C(static), C(keep), the ID of the wanted C(release), what the module
-        M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
+      - The apps. Each has C(name), C(home), C(static), C(data), C(keep), the ID of the wanted C(release), what the
+        module M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
         C(health_status), C(health_host)), C(patience), seconds to wait for its answers, and the C(port) of nginx to
         which its health check goes, by HTTPS if C(tls).
     type: list
@@ -197,7 +197,7 @@ def look(app: dict[str, Any], directory: str) -> dict[str, Any]:
     return {
         "account": account(app["name"]),
         "releases": observation.observe(
-            app["home"], app.get("release", ""), app.get("static") or {}, app.get("keep", 5)
+            app["home"], app.get("release", ""), app.get("static") or {}, app.get("keep", 5), app.get("data")
         ),
         "vassal": observe(app),
         "health": health,

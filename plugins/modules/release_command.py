@@ -14,7 +14,9 @@ import tempfile
 from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 
 DOCUMENTATION = r"""
@@ -54,6 +56,10 @@ options:
     description: Seconds the command may take.
     type: int
     default: 600
+  beside:
+    description: Whether other modules may be at work on the host meanwhile, as for a command that only reads.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Says that the command would be run.
@@ -101,11 +107,17 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def run(
-    command: list[str], directory: str, environment: Mapping[str, str], user: pwd.struct_passwd, seconds: int
+    command: list[str],
+    directory: str,
+    environment: Mapping[str, str],
+    user: pwd.struct_passwd,
+    seconds: int,
+    hidden: Mapping[str, str] | None = None,
 ) -> str:
     """Run a command as a user. Returns the last lines of its output, without secrets.
 
     :param seconds: how long it may take.
+    :param hidden: what no message may show, by a name; the values of the environment if not given.
     :raises Failed: when it ends badly, or not in time.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
@@ -125,7 +137,7 @@ def run(
             end(process)
         output.seek(0)
         # Secrets first: one of many lines may be cut off in its middle.
-        said = "\n".join(censor(output.read(), environment).strip().splitlines()[-LAST_LINES:])
+        said = "\n".join(censor(output.read(), hidden or environment).strip().splitlines()[-LAST_LINES:])
     if how:
         raise Failed(f"{how}:\n{said}" if said else f"{how} without a word.")
     return said
@@ -141,6 +153,7 @@ def main() -> None:
             "command": {"type": "str", "required": True},
             "environment": {"type": "dict", "default": {}, "no_log": True},
             "timeout": {"type": "int", "default": 600},
+            "beside": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -164,15 +177,16 @@ def main() -> None:
     directory = os.path.join(module.params["home"], "releases", release, "src")
     if not os.path.isdir(directory):
         module.fail_json(msg=f"Release {release} is not on this host: stage it first.")
-    # No program lets it become another user. The kernel kills it when this module is killed: nothing else would then.
-    with_parent = [module.get_bin_path("setpriv", required=True), "--no-new-privs", "--pdeathsig=KILL", "--"]
+    hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
-        with exclusive():
-            output = run([*with_parent, *words], directory, environment, pwd.getpwnam(name), module.params["timeout"])
+        with contextlib.nullcontext() if module.params["beside"] else exclusive():
+            output = run(
+                with_parent(words), directory, environment, pwd.getpwnam(name), module.params["timeout"], hidden
+            )
     except Busy as reason:
         module.fail_json(msg=str(reason))
     except Failed as failure:
-        module.fail_json(msg=censor(f"`{command}` in release {release} of {name} {failure}", environment))
+        module.fail_json(msg=censor(f"`{command}` in release {release} of {name} {failure}", hidden))
     module.exit_json(changed=True, output=output)
 
 

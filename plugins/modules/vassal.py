@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import states
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
@@ -199,6 +201,8 @@ def alone(module: AnsibleModule, app: App, do: Callable[[], Any], known: list[di
         with exclusive():
             return do()
     except Unhealthy as reason:
+        if app.params["link"]:  # beside the files of the app
+            known = [*known, settings_files.secrets(os.path.dirname(app.params["link"]))]
         module.fail_json(msg=discreet(f"The app {app.name} {reason}", known), **more)
     except Busy as reason:
         module.fail_json(msg=str(reason))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import digest_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks, check_uwsgi
@@ -193,6 +194,11 @@ def question(wanted: Wanted, host: Host, rollback: bool = False, patience: int =
     return {
         **asked,
         "static": {} if rollback else app["static"],
+        "data": {
+            "persistent": app["persistent"],
+            "files": [{key: one[key] for key in ("at", "key")} for one in app["files"]],
+            "digest": digest_of(app["files"]),
+        },
         "link": f"{wanted.home}/serving",
         "upstream": f"{wanted.home}/upstream.sock",
         "health_path": app["health"]["path"],
@@ -362,6 +368,9 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
     found, name = state["apps"][wanted.name], wanted.name
     new = not found["releases"]["current"]
     differs = release_differs(wanted, found["releases"])
+    for kind, phrase in (("persistent", "persistent directories"), ("files", "configuration files")):
+        if not found["releases"][f"{kind}_right"]:
+            differs["configuration" if kind == "files" else kind] = "" if "release" in differs else phrase
     account = {"home": wanted.app["paths"]["shared"], "shell": "/usr/sbin/nologin", "group": name}
     if found["account"] != account:
         differs["account"] = "account"

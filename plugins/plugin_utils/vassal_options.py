@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import digest_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 
 MODULES = "/usr/local/lib/emperor"  # where the role uwsgi installs what workers load
@@ -26,6 +27,8 @@ def environment(app: Mapping[str, Any], release: str, venv: str) -> dict[str, st
     """Everything that a process of the app finds in its environment, except what leads it to its release."""
     own = {"HOME": app["paths"]["shared"], "USER": app["name"], "LOGNAME": app["name"], "VIRTUAL_ENV": venv}
     path = f"{venv}/bin:/usr/local/bin:/usr/bin:/bin"
+    if app["files"]:  # other files are another environment, and so go the same way
+        own["EMPEROR_FILES"] = digest_of(app["files"])
     return {"PATH": path, "LANG": "C.UTF-8", **app["environment"], **own, "RELEASE_ID": release}
 
 

@@ -284,7 +284,7 @@ def test_the_loader_is_installed_where_the_vassal_looks_for_it():
 def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
     def tasks(file):
         text = (ROLES / "flask_apps/tasks" / file).read_text()
-        return re.findall(r"include_tasks: (\S+)", text)
+        return re.findall(r"include_tasks:\s+(?:file: \"{{ ')?([\w.]+)", text)
 
     assert tasks("apply.yml") == ["absent.yml", "tools.yml", "certificates.yml", "build.yml", "switch.yml"]
     assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()

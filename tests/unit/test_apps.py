@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 DIGEST = "sha256:" + "0" * 64
 # Computed by the filter `worker_plan`, or not limited.
 NOTHING_SET = dict.fromkeys(("processes", "minimum", "max_requests", "max_lifetime_seconds"))
+NO_HOOKS: dict[str, list[str]] = {"prepare": [], "before_switch": [], "after_switch": [], "backup": [], "restore": []}
 GIT = {"repo": "https://git.example.com/shop.git", "version": "v1"}
 
 
@@ -42,6 +43,12 @@ def test_a_short_entry_gets_every_default():
         "packages": [],
         "build_packages": [],
         "environment": {},
+        "persistent": [
+            {"at": "src/instance", "data": "instance", "optional": True, "beside": ""},
+            {"at": "src/src/instance", "data": "instance", "optional": True, "beside": "src/src/shop"},
+            {"at": "venv/var/shop-instance", "data": "instance", "optional": True, "beside": ""},
+        ],
+        "files": [],
         "domains": [],
         "redirect_domains": [],
         "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": ""},
@@ -59,7 +66,7 @@ def test_a_short_entry_gets_every_default():
         "max_start_seconds": 60,
         "max_body_size": "16m",
         "health": {"path": "/", "status": 200},
-        "hooks": {"before_switch": [], "after_switch": []},
+        "hooks": NO_HOOKS,
         "uwsgi": {},
         "max_tasks": 0,
         "paths": {
@@ -81,6 +88,8 @@ def test_options_that_are_null_are_as_good_as_not_given():
         source={"path": ".", "git": None, "archive": None, "package": None, "exclude": None},
         python={"interpreter": None, "requirements": None, "require_hashes": None},
         environment=None,
+        persistent=None,
+        files=None,
         domains=None,
         static=None,
         profile=None,
@@ -219,8 +228,8 @@ def test_options_become_lists_of_texts_as_uwsgi_reads_them():
 
 def test_hooks_are_kept_as_they_are():
     hooks = {"before_switch": ["flask db upgrade", "sh -c 'a && b'"], "after_switch": ["flask warm"]}
-    assert one(hooks=hooks)["hooks"] == hooks
-    assert one(hooks=None)["hooks"] == {"before_switch": [], "after_switch": []}
+    assert one(hooks=hooks)["hooks"] == NO_HOOKS | hooks
+    assert one(hooks=None)["hooks"] == NO_HOOKS
 
 
 # What is changed in an app that is right otherwise: the variable that is named, and the fault or the cure.

@@ -64,6 +64,8 @@ def healthy(on, one):
                     "previous": OLD,
                     "superfluous": [],
                     "static_right": True,
+                    "persistent_right": True,
+                    "files_right": True,
                 },
                 "vassal": {
                     "slots": [slot],
@@ -106,6 +108,8 @@ DIFFERENCES = [
     ((*APP, "releases", "releases"), [], "release", "release 3f2a9c01d4e5 (v2) is incomplete"),
     ((*APP, "releases", "superfluous"), [OLD], "superfluous", "old releases to remove"),
     ((*APP, "releases", "static_right"), False, "static", "static files"),
+    ((*APP, "releases", "persistent_right"), False, "persistent", "persistent directories"),
+    ((*APP, "releases", "files_right"), False, "configuration", "configuration files"),
     ((*APP, "account"), None, "account", "account"),
     ((*APP, "account", "shell"), "/bin/bash", "account", "account"),
     ((*APP, "vassal", "slots"), [], "instance", "not running"),

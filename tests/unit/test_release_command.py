@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils import as_user, exclusive
 from ansible_collections.flaskops.emperor.plugins.modules import release_command
 
 # Tells all that a process can find out about how it was started.
@@ -124,8 +124,22 @@ def test_the_apps_user_runs_it_and_dies_with_the_module(run, deeds):
     run("true")
     ((command, uid, gid),) = deeds.of("run as")
     assert (uid, gid) == (os.getuid(), os.getgid())
-    assert command[1:] == ["--no-new-privs", "--pdeathsig=KILL", "--", "true"]
+    assert (command[1:4], command[-1]) == (["--no-new-privs", "--pdeathsig=KILL", "--"], "true")
     assert os.path.isabs(command[0])  # not one of that name in the app's PATH
+
+
+def test_a_command_whose_module_is_gone_does_not_start():
+    command = as_user.with_parent(["echo", "started"])
+    assert subprocess.check_output(command, text=True) == "started\n"
+    other = [*command[: command.index(str(os.getpid()))], "1", "echo", "started"]
+    assert subprocess.run(other, capture_output=True, text=True, check=False).stdout == ""
+
+
+def test_no_line_of_a_configuration_file_is_in_an_answer(run, home):
+    (home / "files/aaa").mkdir(parents=True)
+    (home / "files/aaa/shop.cfg").write_text("[shop]\npassword = hunter2-and-more\n")
+    message = run(sh("echo 'cannot use hunter2-and-more'; exit 1"))["msg"]
+    assert message.endswith("cannot use ********")
 
 
 def test_no_group_of_root_stays(run, monkeypatch):
@@ -185,7 +199,7 @@ def test_a_command_that_was_killed_says_so(run):
 def test_a_program_that_is_not_there_is_named(run):
     message = run("flaskk db upgrade")["msg"]
     assert message.startswith("`flaskk db upgrade` in release aaa of shop ended with exit code 127:")
-    assert "failed to execute flaskk: No such file or directory" in message
+    assert "flaskk: not found" in message
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started(run, source):

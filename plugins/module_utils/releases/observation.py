@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import target
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import persistent, settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.static_links import wanted_slots
 
@@ -28,17 +29,21 @@ def static_right(releases: Releases, static: Mapping[str, str], of: str) -> bool
     return set(names) == {*slots, *map(str, range(len(slots)))}
 
 
-def observe(home: str, wanted: str, static: Mapping[str, str], keep: int) -> dict[str, Any]:
+def observe(
+    home: str, wanted: str, static: Mapping[str, str], keep: int, data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Look at the releases of an app.
 
     :param home: the app's directory.
     :param wanted: ID of the release that is to run; empty when that is not known.
     :param static: directories of its source by URL prefix.
     :param keep: how many releases stay.
+    :param data: its ``persistent`` directories, its ``files`` and the ``digest`` of these.
     :returns: ``releases`` (complete ones, newest first, each with its ``size``), ``current``, ``previous``,
-        ``superfluous`` (IDs to remove) and ``static_right``.
+        ``superfluous`` (IDs to remove), and of the static files, persistent directories and
+        configuration files whether they are right (``static_right``, ``persistent_right``, ``files_right``).
     """
-    releases = Releases(home)
+    releases, data = Releases(home), data or {}
     current = releases.current()
     return {
         "releases": releases.all(),
@@ -46,4 +51,6 @@ def observe(home: str, wanted: str, static: Mapping[str, str], keep: int) -> dic
         "previous": releases.previous(),
         "superfluous": releases.superfluous(current, keep) if current else releases.incomplete(),
         "static_right": static_right(releases, static, wanted),
+        "persistent_right": persistent.right(releases, wanted, data.get("persistent", [])),
+        "files_right": settings_files.right(releases, wanted, data.get("files", []), data.get("digest", "")),
     }

@@ -10,15 +10,11 @@ import subprocess
 import tempfile
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health, journal, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Stop, Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import MIB, App
-
-# Lets the kernel kill the trial start when the module is killed: nothing else would end it then. Where the module was
-# killed before the kernel knew, it does not start at all.
-WITH_PARENT = ["setpriv", "--no-new-privs", "--pdeathsig=KILL", "--",
-               "/bin/sh", "-c", 'test "$PPID" = "$1" && shift && exec "$@"', "sh"]  # fmt: skip
 
 
 def start(app: App, config: Config) -> processes.Memory | None:
@@ -36,7 +32,7 @@ def start(app: App, config: Config) -> processes.Memory | None:
     host.write(file, text, user.pw_uid, user.pw_gid)
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
-            [*WITH_PARENT, str(os.getpid()), app.params["wrapper"], "--ini", file],
+            with_parent([app.params["wrapper"], "--ini", file]),
             cwd="/", env={}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
             user=user.pw_uid, group=user.pw_gid, extra_groups=[],

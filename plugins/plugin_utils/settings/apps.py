@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
@@ -46,11 +47,14 @@ RESERVED_NAMES = frozenset((
 ))  # fmt: skip
 
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
-OWN_VARIABLES = frozenset(("RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP"))
+OWN_VARIABLES = frozenset((
+    "RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP", "EMPEROR_FILES",
+    "EMPEROR_BACKUP",
+))  # fmt: skip
 
 SOURCES = ("path", "git", "archive", "package")
 
-MOMENTS = ("before_switch", "after_switch")
+MOMENTS = ("prepare", "before_switch", "after_switch", "backup", "restore")
 
 WORKERS = ("processes", "threads", "lazy_apps", "import_threads", "minimum", "max_requests", "max_lifetime_seconds")
 
@@ -224,12 +228,17 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
     max_body_size = app.get("max_body_size") or "16m"
     require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
     site = site_settings(app, where)
+    package = source["kind"] == "package"
+    module = app["app"].partition(":")[0]
+    persistent = data.persistent(app.get("persistent") or [], module, package, site["static"], where)
     complete.update(
         app=app["app"],
         source=source,
         python=python_settings(app, source["kind"], where),
         **building(app, where),
         environment=_environment(app.get("environment") or {}, where),
+        persistent=persistent,
+        files=data.files(app.get("files") or [], persistent, package, where),
         **site,
         tls=complete_tls(app.get("tls"), tls, [*site["domains"], *site["redirect_domains"]], where),
         profile=profile,

@@ -1,0 +1,144 @@
+#!/usr/bin/python3 -IS
+"""Run a command in a release of an app: emperor-run [--release ID] APP COMMAND...
+
+As the app's user, in the app's environment, in the source of the release, in the sandbox of the Emperor, and within the
+memory of the app. With a terminal it is interactive: emperor-run shop flask shell
+
+The environment is in the app's vassal file, which the app's user alone can read. So the command is started twice: root
+starts this program again in the sandbox, as that user, and there it becomes the command. In the arguments of the unit,
+which every user can see, are no secrets.
+"""
+
+import argparse
+import configparser
+import glob
+import json
+import os
+import pwd
+import re
+import sys
+from pathlib import Path
+
+UNIT = "/etc/systemd/system/emperor.service"
+VASSALS = "/etc/emperor/vassals"
+INSIDE = "--inside"
+# What of the Emperor's unit makes its sandbox. Root it is not, so no capabilities.
+SANDBOX = re.compile(
+    r"NoNewPrivileges|Protect\w+|Private\w+|Restrict\w+|LockPersonality|MemoryDenyWriteExecute|SystemCall\w+|ProcSubset"
+    r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec)Paths|UMask|LimitNOFILE|BindPaths|BindReadOnlyPaths|TemporaryFileSystem"
+)
+
+
+class Refused(Exception):
+    """The command cannot be run; the text is a sentence."""
+
+
+def vassal(name: str) -> str:
+    """The vassal file of an app, of two the newer one."""
+    found = glob.glob(f"{VASSALS}/{glob.escape(name)}.*.ini")
+    if not found:
+        apps = sorted({os.path.basename(file).split(".")[0] for file in glob.glob(f"{VASSALS}/*.ini")})
+        raise Refused(f"{name} does not run on this host: choose from {', '.join(apps) or 'none'}.")
+    return max(found, key=lambda file: os.stat(file).st_mtime_ns)
+
+
+def environment(file: str) -> dict[str, str]:
+    """The environment of an app, as its vassal file has it."""
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
+    with open(file, encoding="utf-8") as opened:
+        parser.read_file(opened)
+    found: dict[str, str] = json.loads(parser["launch"]["environment"])
+    return found
+
+
+def of_release(found: dict[str, str], home: str, release: str) -> dict[str, str]:
+    """The same environment in a release of the app.
+
+    :param home: the directory of the app.
+    """
+    virtualenv = f"{home}/releases/{release}/venv"
+    path = found["PATH"].replace(found["VIRTUAL_ENV"], virtualenv)
+    own = {"PATH": path, "VIRTUAL_ENV": virtualenv, "RELEASE_ID": release}
+    return {name: value for name, value in found.items() if name not in ("EMPEROR_APP", "EMPEROR_SERVING")} | own
+
+
+def sandbox(unit: str) -> list[str]:
+    """What the Emperor's unit says of its sandbox."""
+    lines = [line.strip() for line in unit.splitlines()]
+    return [line for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]
+
+
+def release_of(home: str, release: str) -> str:
+    """The release to use, the current one if none is named."""
+    root = Path(home, "releases")
+    if not release:
+        current = Path(home, "current")
+        if not current.is_symlink():
+            raise Refused(f"{os.path.basename(home)} has no current release: deploy it first.")
+        return current.readlink().name
+    known = sorted(path.parent.name for path in root.glob("*/release.json"))
+    if release not in known:
+        raise Refused(f"Release {release} is not on this host: choose from {', '.join(known) or 'none'}.")
+    return release
+
+
+def outside(name: str, release: str, command: list[str]) -> list[str]:
+    """The command that starts the sandbox, for root."""
+    if os.geteuid() != 0:
+        raise Refused("Only root can become the user of an app: use sudo.")
+    file = vassal(name)
+    user = pwd.getpwnam(name)
+    home = os.path.dirname(user.pw_dir)
+    release = release_of(home, release)
+    properties = [*sandbox(Path(UNIT).read_text(encoding="utf-8")), f"WorkingDirectory={home}/releases/{release}/src"]
+    limit = Path(VASSALS, f"{name}.limit")
+    if limit.exists():
+        properties.append(f"MemoryMax={limit.read_text(encoding='ascii').strip()}")
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return [
+        "/usr/bin/systemd-run", "--quiet", "--collect", "--wait", "--pty" if terminal else "--pipe",
+        "--service-type=exec", f"--description=A command of the app {name}", f"--uid={name}", f"--gid={user.pw_gid}",
+        *(f"--property={one}" for one in properties),
+        *(["--setenv=TERM=" + os.environ["TERM"]] if terminal and "TERM" in os.environ else []),
+        "--", os.path.abspath(sys.argv[0]), INSIDE, file, release, *command,
+    ]  # fmt: skip
+
+
+def inside(file: str, release: str, command: list[str]) -> None:
+    """Become the command, as the app's user."""
+    home = os.path.dirname(os.path.expanduser("~"))
+    found = of_release(environment(file), home, release)
+    terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+    encoded = {
+        os.fsencode(name): value.encode("utf-8", "surrogateescape") for name, value in (terminal | found).items()
+    }
+    try:
+        os.execvpe(command[0], command, encoded)
+    except OSError as error:
+        print(f"emperor-run: {command[0]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def main() -> None:
+    """Replace this process by the one that starts the sandbox, or by the command in it."""
+    if sys.argv[1:2] == [INSIDE]:
+        inside(sys.argv[2], sys.argv[3], sys.argv[4:])
+    parser = argparse.ArgumentParser(
+        prog="emperor-run", description="Run a command in a release of an app, as the app.",
+        epilog="Example: emperor-run shop flask shell",
+    )  # fmt: skip
+    parser.add_argument("--release", default="", metavar="ID", help="the current release if not given")
+    parser.add_argument("app")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    asked = parser.parse_args()
+    if not asked.command:
+        parser.error("no command was given")
+    try:
+        command = outside(asked.app, asked.release, asked.command)
+    except Refused as refusal:
+        sys.exit(f"emperor-run: {refusal}")
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The action plugin `app_command`: the command as it was typed, and what is refused."""
+
+import pytest
+from ansible import context
+from ansible.module_utils.common.collections import ImmutableDict
+from ansible_collections.flaskops.emperor.plugins.action import app_command
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("command=flask create-user NAME", ["flask", "create-user", "NAME"]),
+        ("command=flask --app x --name='Ada L.'", ["flask", "--app", "x", "--name=Ada L."]),
+        ("command='flask routes --all'", ["flask", "routes", "--all"]),
+        ("command=\"sh -c 'a && b'\"", ["sh", "-c", "a && b"]),
+        ("command=true", ["true"]),
+    ],
+)
+def test_command_is_taken_as_it_was_typed(given, words, monkeypatch):
+    # Of these, Ansible's own variable has the first word only.
+    monkeypatch.setattr(context, "CLIARGS", ImmutableDict(extra_vars=("app=shop", given)))
+    assert app_command.words_of(app_command.as_typed("flask")) == words
+
+
+def test_command_of_a_file_of_variables_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(context, "CLIARGS", ImmutableDict(extra_vars=("@vars.yml",)))
+    assert app_command.as_typed("flask routes") == "flask routes"
+
+
+@pytest.mark.parametrize(
+    ("changes", "host", "sentence"),
+    [
+        ({"name": ""}, "web1", "No app was named: add `-e app=NAME` with one of shop, blog."),
+        ({"name": "shopp"}, "web1", "app is shopp, which is not in flask_apps: add `-e app=NAME` with one of"),
+        ({"command": " "}, "web1", "No command was given: add `-e 'command=flask ...'`."),
+        ({}, "web3", "host is web3, which is none of web1, web2: correct `-e host=NAME`."),
+        ({}, "web2", ""),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_a_sentence(changes, host, sentence):
+    options = {"name": "shop", "command": "true", "hosts": ["web1", "web2"], **changes}
+    assert app_command.refusal(options, ["shop", "blog"], host).startswith(sentence)
+
+
+def test_environment_and_files_are_secret():
+    app = {"environment": {"KEY": 12345}, "files": [{"path": "x", "content": "[x]\npassword: 'hunter2'\n"}]}
+    assert {"12345", "hunter2"} <= set(app_command.secrets(app).values())

@@ -1,0 +1,158 @@
+"""The module `app_data`: data is linked and filled once; files change in one step, and can be taken back."""
+
+import os
+from typing import Any
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import as_user
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation, settings_files
+from ansible_collections.flaskops.emperor.plugins.modules import app_data
+
+UPLOADS = {"at": "src/uploads", "data": "uploads", "optional": False, "beside": ""}
+INSTANCE = {"at": "src/instance", "data": "instance", "optional": True, "beside": ""}
+LAYOUT = {"at": "src/src/instance", "data": "instance", "optional": True, "beside": "src/src/shop"}
+CONFIG = {"at": "shared/instance/config.py", "key": "home/instance/config.py"}
+LOCAL = {"at": "src/settings/local.ini", "key": "source/settings/local.ini"}
+
+
+@pytest.fixture
+def home(tmp_path):
+    for name in ("shared", "releases/aaa/src", "releases/aaa/venv"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def place(run_module, home, deeds, monkeypatch):
+    """Put data in place; nobody becomes another user."""
+    monkeypatch.setattr(as_user, "call", lambda _user, function, groups=(): function())
+    before = os.umask(0o022)
+
+    def run(persistent=(), files=(), release="aaa", **more):
+        arguments: dict[str, Any] = {"name": "shop", "home": str(home), "id": release, **more}
+        return run_module(app_data, persistent=[*persistent], files=[*files], **arguments)
+
+    yield run
+    os.umask(before)
+
+
+def source(home, files):
+    for name, text in files.items():
+        path = home / "releases/aaa/src" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def right(home, persistent=(), files=(), release="aaa"):
+    places = [{key: one[key] for key in ("at", "key")} for one in files]
+    data = {"persistent": persistent, "files": places, "digest": settings_files.digest_of(files)}
+    found = observation.observe(str(home), release, {}, 5, data)
+    return found["persistent_right"], found["files_right"]
+
+
+def test_data_is_filled_once_and_linked_from_every_release(place, home):
+    source(home, {"uploads/a": "a", "uploads/deep/b": "b"})
+    assert right(home, [UPLOADS]) == (False, True)
+    assert place([UPLOADS])["changed"]
+    assert right(home, [UPLOADS]) == (True, True)
+    assert (home / "releases/aaa/src/uploads").readlink() == home / "shared/uploads"
+    assert (home / "shared/uploads/deep/b").read_text() == "b"
+    assert not place([UPLOADS])["changed"]
+    (home / "shared/uploads/a").unlink()
+    (home / "releases/bbb/src/uploads").mkdir(parents=True)
+    (home / "releases/bbb/src/uploads/a").write_text("again")
+    assert place([UPLOADS], release="bbb")["changed"]
+    assert [path.name for path in (home / "shared/uploads").iterdir()] == ["deep"]
+
+
+def test_run_that_was_killed_while_it_filled_is_healed(place, home):
+    source(home, {"uploads/a": "a", "uploads/b": "b"})
+    (home / "shared/uploads/.filling").mkdir(parents=True)
+    (home / "shared/uploads/.filling/a").write_text("hal")
+    (home / "shared/uploads/b").write_text("of a user")
+    (home / "releases/aaa/src/uploads.new").mkdir()
+    place([UPLOADS])
+    found = {path.name: path.read_text() for path in (home / "shared/uploads").iterdir()}
+    assert found == {"a": "a", "b": "of a user"}
+    assert not (home / "releases/aaa/src/uploads.new").exists()
+
+
+@pytest.mark.parametrize("name", ["instance/__init__.py", "instance"])
+def test_code_in_the_place_of_flasks_folder_stays(name, place, home):
+    source(home, {name: ""})
+    assert right(home, [INSTANCE]) == (True, True)
+    assert not place([INSTANCE])["changed"]
+
+
+def test_folder_beside_a_package_is_linked_where_there_is_one(place, home):
+    assert not place([LAYOUT])["changed"]
+    source(home, {"src/shop/__init__.py": ""})
+    assert right(home, [LAYOUT]) == (False, True)
+    assert place([LAYOUT])["changed"]
+
+
+def test_what_is_no_directory_is_refused(place, home):
+    source(home, {"uploads": "a file"})
+    message = place([UPLOADS])["msg"]
+    assert message.endswith("persistent: uploads is a file in the source: name a directory.")
+
+
+def test_link_of_the_source_that_leads_away_is_never_followed(place, home, tmp_path):
+    (home / "releases/aaa/src/var").symlink_to(tmp_path)
+    answer = place([{**UPLOADS, "at": "src/var/uploads", "data": "var/uploads"}])
+    assert "src/var is not a directory of the release" in answer["msg"]
+    assert not (tmp_path / "uploads").exists()
+
+
+def test_files_change_all_at_once_and_are_taken_back(place, home):
+    source(home, {"settings/local.ini": "default"})
+    old = [CONFIG | {"content": "one"}, LOCAL | {"content": "two"}]
+    new = [CONFIG | {"content": "three"}]
+    read = (home / "shared/instance/config.py").read_text
+    assert place(files=old)["changed"]
+    assert right(home, files=old) == (True, False), "not committed"
+    assert place(state="committed")["changed"]
+    assert right(home, files=old) == (True, True)
+    assert (read(), (home / "releases/aaa/src/settings/local.ini").read_text()) == ("one", "two")
+    assert not place(files=old)["changed"]
+    assert place(files=new)["changed"]
+    assert read() == "three"
+    assert place(files=[CONFIG | {"content": "four"}])["changed"], "as after a run that was killed"
+    assert place(state="reverted")["changed"]
+    assert read() == "one"
+    assert right(home, files=old) == (True, True)
+    assert not place(state="reverted")["changed"]
+    assert not place(state="committed")["changed"]
+
+
+def test_file_that_was_edited_by_hand_is_noticed_and_written_anew(place, home):
+    files = [CONFIG | {"content": "one"}]
+    place(files=files)
+    place(state="committed")
+    (written,) = [path for path in (home / "files").rglob("config.py") if "current" not in path.parts]
+    written.chmod(0o600)
+    written.write_text("by hand")
+    assert right(home, files=files) == (True, False)
+    assert place(files=files)["changed"]
+    assert written.read_text() == "one"
+
+
+def test_files_that_are_wanted_no_more_are_gone(place, home):
+    place(files=[CONFIG | {"content": "one"}])
+    place(state="committed")
+    assert right(home) == (True, False)
+    assert place()["changed"]
+    assert place(state="committed")["changed"]
+    assert right(home) == (True, True)
+    assert not (home / "shared/instance/config.py").exists()
+
+
+def test_content_is_in_no_answer(place):
+    answer = place(files=[CONFIG | {"content": "hunter2"}])
+    assert "hunter2" not in str(answer)
+
+
+def test_check_mode_on_a_bare_host_works(place, tmp_path):
+    answer = place([UPLOADS], [CONFIG | {"content": "x"}], home=str(tmp_path / "none"), check=True)
+    assert answer["changed"]
+    assert not (tmp_path / "none").exists()

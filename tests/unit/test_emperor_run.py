@@ -1,0 +1,114 @@
+"""emperor-run: the right release, environment and sandbox, and no secret in the arguments of a unit."""
+
+import importlib.util
+import json
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_run.py"
+UNIT = """[Service]
+ExecStart=/opt/emperor/bin/uwsgi
+CapabilityBoundingSet=CAP_SETUID
+# A comment
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/run/emperor /srv/flask_apps
+SystemCallFilter=@system-service
+SystemCallFilter=~@debug
+Restart=always
+"""
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """The program, and a host with one app."""
+    spec = importlib.util.spec_from_file_location("emperor_run", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    home = tmp_path / "srv/shop"
+    for release in ("aaa", "bbb"):
+        (home / "releases" / release / "src").mkdir(parents=True)
+        (home / "releases" / release / "release.json").write_text("{}")
+    (home / "releases/half").mkdir()
+    (home / "current").symlink_to("releases/aaa")
+    (tmp_path / "vassals").mkdir()
+    (tmp_path / "emperor.service").write_text(UNIT)
+    monkeypatch.setattr(module, "UNIT", str(tmp_path / "emperor.service"))
+    monkeypatch.setattr(module, "VASSALS", str(tmp_path / "vassals"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    user = pwd.struct_passwd(("shop", "x", 1, 7, "", str(home / "shared"), "/bin/false"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: user)
+    vars(module)["home"] = home
+    return module
+
+
+def vassal(host, name, environment, age=0):
+    path = Path(host.VASSALS, name)
+    path.write_text(
+        f"; Ansible managed\n[launch]\napp = shop:app\nenvironment = {json.dumps(environment)}\n\n[uwsgi]\n"
+    )
+    os.utime(path, (1000 - age, 1000 - age))
+    return str(path)
+
+
+def of(host, release):
+    venv = f"{host.home}/{release}/venv"
+    return {"PATH": f"{venv}/bin:/usr/bin", "VIRTUAL_ENV": venv, "KEY": "hunter2 %(x)s", "EMPEROR_APP": "shop:app"}
+
+
+def test_sandbox_is_the_emperors(host):
+    file = vassal(host, "shop.blue.ini", of(host, "releases/aaa"))
+    Path(host.VASSALS, "shop.limit").write_text("1048576")
+    command = host.outside("shop", "", ["flask", "shell", "--x"])
+    properties = [one.partition("=")[2] for one in command if one.startswith("--property=")]
+    assert properties == [
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "ReadWritePaths=/run/emperor /srv/flask_apps",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@debug",
+        f"WorkingDirectory={host.home}/releases/aaa/src",
+        "MemoryMax=1048576",
+    ]
+    assert {"--uid=shop", "--gid=7", "--pipe", "--wait"} <= set(command)
+    assert command[-6:] == ["--inside", file, "aaa", "flask", "shell", "--x"]
+    assert "hunter2" not in " ".join(command)
+
+
+@pytest.mark.parametrize("running", ["releases/aaa", "serving"])
+def test_environment_is_the_apps_in_the_release_that_is_asked_for(running, host):
+    file = vassal(host, "shop.blue.ini", of(host, running))
+    found = host.of_release(host.environment(file), str(host.home), "bbb")
+    venv = f"{host.home}/releases/bbb/venv"
+    assert found == {"PATH": f"{venv}/bin:/usr/bin", "VIRTUAL_ENV": venv, "KEY": "hunter2 %(x)s", "RELEASE_ID": "bbb"}
+
+
+def test_of_two_instances_the_newer_one_counts(host):
+    vassal(host, "shop.blue.ini", {}, age=10)
+    newer = vassal(host, "shop.green.ini", {})
+    assert host.vassal("shop") == newer
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "sentence"),
+    [
+        ("blog", "", "blog does not run on this host: choose from shop."),
+        ("shop", "half", "Release half is not on this host: choose from aaa, bbb."),
+    ],
+)
+def test_what_is_not_there_is_refused_with_a_sentence(name, release, sentence, host):
+    vassal(host, "shop.blue.ini", {})
+    with pytest.raises(host.Refused) as refusal:
+        host.outside(name, release, ["true"])
+    assert str(refusal.value) == sentence
+
+
+def test_others_than_root_are_told_what_to_do(host, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(host.Refused, match="use sudo"):
+        host.outside("shop", "", ["true"])
