@@ -1,0 +1,147 @@
+"""Clients of the balancer notice nothing: no deploy, no reload of the balancer, no host that is sick, stopped or killed."""
+
+import time
+
+from load_client import noticed
+
+SICK = "    if __import__('os').path.exists('/srv/flask_apps/shop/sick'): return Response('sick', 500)"
+
+
+def deploy(playbook, app, *more, **variables):
+    return playbook("deploy", "-e", "app=shop", *more, variables={"flask_apps": [app]} | variables)
+
+
+def test_deploys_and_a_rollback_in_parallel_and_rolling_lose_no_request(
+    playbook, start_playbook, release, served, clients, hosts, balancer
+):
+    first = served()
+    with clients() as load:
+        run = deploy(playbook, release("parallel"))
+        assert not run.failed, run.error
+        process = start_playbook("deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [release("rolling")]})
+        seen = set()
+        while process.poll() is None:
+            seen |= set(balancer().items())
+            hosts["emperor-balancer"].check_output("systemctl reload haproxy")
+            time.sleep(4)
+        output = process.stdout.read()
+        assert process.returncode == 0, output
+        rolling = served()
+        run = playbook("rollback", "-e", "app=shop", "-e", f"release={first['emperor-web1']}")
+        assert not run.failed, run.error
+    print(load.report)
+    assert not noticed(load.report), load.report
+    assert len(set(rolling.values())) == 1
+    assert set(rolling.values()) != set(first.values())
+    assert served() == first
+    assert set(balancer().values()) == {"UP"}
+
+
+def test_canary_that_fails_takes_no_other_host_with_it(playbook, release, served, clients, balancer):
+    before = served()
+    with clients() as load:
+        run = deploy(
+            playbook, release("canary"), "-e", "canary=emperor-web2", flask_apps_canary_check="echo too many errors; false"
+        )
+    assert run.failed
+    assert "too many errors" in run.error
+    assert served() == before
+    assert set(balancer().values()) == {"UP"}
+    assert not noticed(load.report), load.report
+
+
+def test_release_that_fails_after_the_switch_of_the_last_host_is_taken_back_on_those_that_had_finished(
+    playbook, release, served, clients, balancer
+):
+    before = served()
+    healthz = "    if HOST == 'emperor-web3' and request.environ['REMOTE_PORT'] != '0': return Response('no', 500)"
+    with clients() as load:
+        run = deploy(playbook, release("last", healthz=healthz), "-e", "rolling=1")
+    assert run.failed
+    assert served() == before
+    assert set(balancer().values()) == {"UP"}
+    assert not noticed(load.report), load.report
+
+
+def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(
+    playbook, release, served, clients, hosts, wait_for, balancer
+):
+    assert not deploy(playbook, release("sick", healthz=SICK)).failed
+    sick = hosts["emperor-web1"]
+    with clients() as load:
+        sick.check_output("touch /srv/flask_apps/shop/sick")
+        # Two checks, one second between them, and what it takes to look.
+        assert wait_for("emperor-web1", "DOWN") < 4
+        run = playbook("status")
+        assert run.failed
+        assert "! emperor-web1  shop  DOWN" in run.output
+        assert "L7STS 500" in run.output
+        sick.check_output("rm /srv/flask_apps/shop/sick")
+        wait_for("emperor-web1", "UP")
+        # It hangs: requests that it has wait, others go elsewhere.
+        sick.check_output("pkill -STOP -u shop")
+        assert wait_for("emperor-web1", "DOWN") < 6
+        sick.check_output("pkill -CONT -u shop")
+        wait_for("emperor-web1", "UP")
+    print(load.report)
+    assert not noticed(load.report), load.report
+
+
+def test_maintenance_of_one_host_after_the_other_loses_no_request(playbook, clients, balancer):
+    with clients() as load:
+        command = "systemctl restart emperor && systemctl restart nginx"
+        run = playbook("maintain", "-e", "do=command", variables={"command": command})
+    assert not run.failed, run.error
+    print(load.report)
+    assert not noticed(load.report), load.report
+    assert set(balancer().values()) == {"UP"}
+
+
+def test_host_that_is_stopped_and_started_loses_no_request(clients, machine, wait_for, hosts):
+    with clients() as load:
+        machine("stop --time 30", "emperor-web3")
+        time.sleep(2)
+        machine("start", "emperor-web3")
+        wait_for("emperor-web3", "UP", 60)
+    print(load.report)
+    assert not noticed(load.report), load.report
+
+
+def test_host_killed_in_a_deploy_leaves_the_others_on_one_release_and_gets_it_when_it_is_back(
+    playbook, start_playbook, release, served, clients, machine, wait_for
+):
+    before = served()
+    new = release("killed")
+    with clients() as load:
+        process = start_playbook("deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [new]})
+        output = ""
+        while "batch | Switch" not in output:
+            line = process.stdout.readline()
+            assert line, output
+            output += line
+        killed = time.time()
+        machine("kill", "emperor-web3")
+        output += process.communicate()[0]
+        print(output)
+        assert process.returncode != 0
+        alive = ("emperor-web1", "emperor-web2")
+        assert served(alive) == {name: before[name] for name in alive}
+        assert "emperor-web3 cannot be asked" in output
+        # Nobody deploys to a part of the fleet by accident.
+        run = deploy(playbook, new)
+        assert run.failed
+        assert "emperor-web3 cannot be reached, so nothing was changed" in run.error
+        run = deploy(playbook, new, "-e", "allow_missing=1")
+        assert "emperor-web3 cannot be reached and keeps what it has" in run.output
+        assert len(set(served(alive).values())) == 1
+        assert served(alive) != {name: before[name] for name in alive}
+        machine("start", "emperor-web3")
+        wait_for("emperor-web3", "UP", 60)
+        run = deploy(playbook, new)
+        assert not run.failed, run.error
+        assert len(set(served().values())) == 1
+    print(load.report)
+    # Only what was in flight on the killed host, and may not be sent twice.
+    lost = noticed(load.report)
+    assert not [one for one in lost if one.idempotent or not killed - 1 < one.at < killed + 15], load.report
+    assert not playbook("validate").failed
