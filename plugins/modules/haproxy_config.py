@@ -97,8 +97,9 @@ def fault(module: AnsibleModule, texts: Texts) -> str:
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
         copy = os.path.join(scratch, "haproxy")
         shutil.copytree(root, copy, symlinks=True)
-        moved = {path.replace(root, copy, 1): text and text.replace(f"{root}/", f"{copy}/") for path, text in texts.items()}
-        put(moved)
+        put(
+            {path.replace(root, copy, 1): text and text.replace(f"{root}/", f"{copy}/") for path, text in texts.items()}
+        )
         code, out, err = module.run_command(["haproxy", "-c", "-q", "-f", os.path.join(copy, "haproxy.cfg")])
         return "" if code == 0 else (err or out).strip().replace(copy, root)
 
@@ -110,7 +111,7 @@ def act(module: AnsibleModule, step: str) -> str:
     try:
         code, _out, err = module.run_command(["systemctl", step, UNIT])
         if code != 0:
-            return err.strip()
+            return str(err).strip()
         deadline = time.monotonic() + module.params["wait"]
         while time.monotonic() < deadline:
             if haproxy.process() not in (0, before):

@@ -29,7 +29,8 @@ options:
     description: The web host, as HAProxy calls it. Needed unless O(state=seen).
     type: str
   wait:
-    description: Seconds to wait. Requests that run longer are left to themselves; a server that is not back is a failure.
+    description:
+      - Seconds to wait. Requests that run longer are left to themselves; a server that is not back then is a failure.
     type: int
     default: 60
   socket:
@@ -55,8 +56,8 @@ EXAMPLES = r"""
 RETURN = r"""
 servers:
   description:
-    - Of every server of every app C(app), C(server), C(status), whether it C(takes) new requests, its C(requests) now, its
-      C(queue), and what its last C(check) said.
+    - Of every server of every app C(app), C(server), C(status), whether it C(takes) new requests, its C(requests)
+      now, its C(queue), and what its last C(check) said.
   type: list
   elements: dict
   returned: always
@@ -75,8 +76,8 @@ def take_out(module: AnsibleModule) -> bool:
     alone = {one["app"] for one in takes if one["takes"]} - {one["app"] for one in others if one["takes"]}
     if alone:
         module.fail_json(
-            msg=f"{server} is the only host that serves {', '.join(sorted(alone))} now, so it stays in the balancer: bring "
-            "another one back first. playbooks/status.yml says what is wrong with the others."
+            msg=f"{server} is the only host that serves {', '.join(sorted(alone))} now, so it stays in the balancer: "
+            "bring another one back first. playbooks/status.yml says what is wrong with the others."
         )
     if module.check_mode:
         return bool(takes)

@@ -90,9 +90,10 @@ def target(name: str, plans: Plans, named: str) -> str:
         )
     without = [host for host, ids in known.items() if wanted not in ids]
     if without:
-        one = next((app for app in apps.values() if wanted in [release["id"] for release in app["releases"]]), {})
+        there = next((app for host, app in apps.items() if wanted in known[host]), None)
         raise Refused(
-            f"The app {name} has no release {called(one, wanted)} on {', '.join(without)}, so nothing was changed: deploy "
-            f"it again, or choose one that all hosts have with -e release=ID: {', '.join(everywhere) or 'there is none'}."
+            f"The app {name} has no release {called(there or {}, wanted)} on {', '.join(without)}, so nothing was "
+            "changed: deploy it again, or choose one that all hosts have with -e release=ID: "
+            f"{', '.join(everywhere) or 'there is none'}."
         )
     return wanted

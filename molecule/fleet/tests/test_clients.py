@@ -1,4 +1,4 @@
-"""Clients of the balancer notice nothing: no deploy, no reload of the balancer, no host that is sick, stopped or killed."""
+"""Clients of the balancer notice nothing: no deploy, no reload of the balancer, no host that is sick or stopped."""
 
 import time
 
@@ -18,7 +18,9 @@ def test_deploys_and_a_rollback_in_parallel_and_rolling_lose_no_request(
     with clients() as load:
         run = deploy(playbook, release("parallel"))
         assert not run.failed, run.error
-        process = start_playbook("deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [release("rolling")]})
+        process = start_playbook(
+            "deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [release("rolling")]}
+        )
         seen = set()
         while process.poll() is None:
             seen |= set(balancer().items())
@@ -41,7 +43,11 @@ def test_canary_that_fails_takes_no_other_host_with_it(playbook, release, served
     before = served()
     with clients() as load:
         run = deploy(
-            playbook, release("canary"), "-e", "canary=emperor-web2", flask_apps_canary_check="echo too many errors; false"
+            playbook,
+            release("canary"),
+            "-e",
+            "canary=emperor-web2",
+            flask_apps_canary_check="echo too many errors; false",
         )
     assert run.failed
     assert "too many errors" in run.error
@@ -63,9 +69,7 @@ def test_release_that_fails_after_the_switch_of_the_last_host_is_taken_back_on_t
     assert not noticed(load.report), load.report
 
 
-def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(
-    playbook, release, served, clients, hosts, wait_for, balancer
-):
+def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(playbook, release, clients, hosts, wait_for):
     assert not deploy(playbook, release("sick", healthz=SICK)).failed
     sick = hosts["emperor-web1"]
     with clients() as load:
@@ -97,7 +101,7 @@ def test_maintenance_of_one_host_after_the_other_loses_no_request(playbook, clie
     assert set(balancer().values()) == {"UP"}
 
 
-def test_host_that_is_stopped_and_started_loses_no_request(clients, machine, wait_for, hosts):
+def test_host_that_is_stopped_and_started_loses_no_request(clients, machine, wait_for):
     with clients() as load:
         machine("stop --time 30", "emperor-web3")
         time.sleep(2)

@@ -33,7 +33,8 @@ def observe(params: Mapping[str, Any]) -> dict[str, Any]:
         ``health_host`` and ``patience`` (seconds for an answer).
     :returns: ``slots`` that are taken, the older first, each with its ``slot``, ``digest``, ``generation`` and
         ``problem``; ``unfinished``: whether a switch was neither committed nor rolled back, or a killed run left files;
-        ``serving``: where the link leads; ``release``: what the newest of them runs; ``upstream_right``; ``limit`` in bytes, 0 for none; ``limit_held``.
+        ``serving``: where the link leads; ``release``: what the newest instance runs; ``upstream_right``; ``limit`` in
+        bytes, 0 for none; ``limit_held``.
     """
     app = App({**params, "start_timeout": params["patience"], "release": "", "size": "", "memory_limit": 0})
     taken = app.taken

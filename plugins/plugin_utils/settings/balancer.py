@@ -72,8 +72,8 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
     for host, variables in hosts.items():
         if not variables.get("flask_apps_trusted_proxies"):
             raise Refused(
-                f"flask_apps_trusted_proxies is empty on {host}: name the addresses of the load balancers there, or its "
-                "apps take the balancer for their client."
+                f"flask_apps_trusted_proxies is empty on {host}: name the addresses of the load balancers there, or "
+                "its apps take the balancer for their client."
             )
         for app in complete_apps(variables.get("flask_apps") or [], tls=variables.get("flask_apps_tls") or {}):
             if app["state"] == "present":
