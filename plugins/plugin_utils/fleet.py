@@ -28,7 +28,7 @@ def serving(name: str, plans: Plans) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for host, plan in plans.items():
         app = plan.get("apps", {}).get(name)
-        if app is not None:
+        if app and "serving" in app:
             found.setdefault(called(app, app["serving"]), []).append(host)
         elif not plan:
             found.setdefault("", []).append(host)

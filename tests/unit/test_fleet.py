@@ -49,7 +49,7 @@ def test_rollback_skips_a_release_that_never_was_live():
 
 @pytest.mark.parametrize("named", ["", "v2"])
 def test_rollback_to_a_release_that_one_host_lacks_is_refused(named):
-    with pytest.raises(Refused, match="no release v2 on b, so nothing was changed.* -e release=ID: v1, v3"):
+    with pytest.raises(Refused, match=r"no release v2 on b, so nothing was changed.* -e release=ID: v1, v3"):
         fleet.target("shop", {"a": plan("v3", V1, V2, V3), "b": plan("v3", V1, V3)}, named)
 
 
