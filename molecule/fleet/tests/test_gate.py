@@ -1,5 +1,7 @@
 """All hosts or none: a failure on one host stops all, and afterwards every host serves the same release."""
 
+from load_client import noticed
+
 TRIAL = "if HOST == 'emperor-web2': raise RuntimeError('web2 lacks something')"
 # Only requests through nginx have a port: the trial start passes.
 SWITCH = "    if HOST == 'emperor-web3' and request.environ['REMOTE_PORT'] != '0': return Response('no', 500)"
@@ -21,9 +23,13 @@ def test_release_that_fails_in_the_trial_start_of_one_host_touches_none(playbook
         assert not host.file("/run/flask_apps.json").exists, "the lock is still held"
 
 
-def test_release_that_fails_after_the_switch_of_one_host_is_taken_back_on_all(playbook, release, served, hosts):
+def test_release_that_fails_after_the_switch_of_one_host_is_taken_back_on_all(
+    playbook, release, served, hosts, clients
+):
     before = served()
-    run = deploy(playbook, release("switch", healthz=SWITCH))
+    with clients() as load:
+        run = deploy(playbook, release("switch", healthz=SWITCH))
+    assert not noticed(load.report), load.report
     assert run.failed
     assert "Clients of shop.test/healthz" in run.error
     assert served() == before
