@@ -15,7 +15,8 @@ module: haproxy_server
 short_description: Take a web host out of HAProxy, or back
 version_added: 1.0.0
 description:
-  - Speaks to the running HAProxy over its statistics socket. Its configuration stays as it is.
+  - Speaks to the running HAProxy over its statistics socket. Its configuration stays as it is. Where none runs, there is
+    nothing to do.
 options:
   state:
     description:
@@ -105,7 +106,8 @@ def drained(module: AnsibleModule) -> bool:
 def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
     """Let a server take requests again. Returns whether that changed anything."""
     path, server = module.params["socket"], module.params["server"]
-    out = [one for one in mine if one["status"].startswith(("DRAIN", "MAINT"))]
+    # One that is drained and down looks down only.
+    out = [one for one in mine if not one["takes"]]
     if module.check_mode:
         return bool(out)
     for one in out:
@@ -134,6 +136,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     state, server, path = (module.params[name] for name in ("state", "server", "socket"))
+    if state != "seen" and not haproxy.process(path):
+        module.exit_json(changed=False, servers=[])  # it sends requests nowhere, and learns of the hosts when it starts
     try:
         found = haproxy.states(path)
         mine = [one for one in found if one["server"] == server]

@@ -14,12 +14,15 @@ class Balancer:
         self.status = {("app_shop", "web1"): "UP", ("app_shop", "web2"): "UP", ("app_blog", "web2"): "UP"}
         self.running = [2, 1, 0]  # requests of web1, look by look
         self.told = []
+        self.back = {"drain": "DRAIN", "ready": "UP"}
 
     def ask(self, command, path=""):
+        if command == "show info":
+            return "Pid: 7\n"
         if command.startswith("set server"):
             self.told.append(command)
             _set, _server, name, _state, state = command.split()
-            self.status[tuple(name.split("/"))] = {"drain": "DRAIN", "ready": "UP"}[state]
+            self.status[tuple(name.split("/"))] = self.back[state]
             return "\n"
         running = self.running.pop(0) if len(self.running) > 1 else self.running[0]
         rows = [
@@ -63,8 +66,14 @@ def test_server_is_ready_when_its_checks_pass(run_module, balancer):
     assert not run_module(haproxy_server, state="ready", server="web1")["changed"]
 
 
-def test_server_that_stays_down_is_a_failure_that_says_why(run_module, balancer):
+def test_drained_server_that_is_also_down_is_told_to_be_ready(run_module, balancer):
     balancer.status["app_shop", "web1"] = "DOWN"
+    run_module(haproxy_server, state="ready", server="web1")
+    assert balancer.told == ["set server app_shop/web1 state ready"]
+
+
+def test_server_that_stays_down_is_a_failure_that_says_why(run_module, balancer):
+    balancer.status["app_shop", "web1"] = balancer.back["ready"] = "DOWN"
     answer = run_module(haproxy_server, state="ready", server="web1", wait=0)
     assert answer["failed"]
     assert "sends no requests to web1 after 0 s: shop is DOWN (L7OK 200)" in answer["msg"]
@@ -72,6 +81,12 @@ def test_server_that_stays_down_is_a_failure_that_says_why(run_module, balancer)
 
 def test_server_that_the_balancer_does_not_know_yet_is_left_alone(run_module, balancer):
     assert not run_module(haproxy_server, state="drained", server="web9")["changed"]
+
+
+def test_balancer_that_does_not_run_needs_not_be_told(run_module, tmp_path):
+    answer = run_module(haproxy_server, state="drained", server="web1", socket=str(tmp_path / "none"))
+    assert not answer["failed"]
+    assert not answer["changed"]
 
 
 def test_balancer_that_does_not_run_is_named(run_module, tmp_path):

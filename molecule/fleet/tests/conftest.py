@@ -107,6 +107,7 @@ def machine(hosts):
         # podman gives a new address to a container that starts again.
         pid = Path(f"/run/emperor-hosts/{container}.pid").read_text().strip()
         command = ["nsenter", f"--target={pid}", "--net", "ip", "address", "add", f"{known}/16", "dev", "eth0"]
-        return subprocess.run(command, check=False, capture_output=True)
+        subprocess.run(command, check=False, capture_output=True)
+        return hosts[name].run("systemctl is-system-running --wait")
 
     return do
