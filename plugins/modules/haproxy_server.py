@@ -15,8 +15,8 @@ module: haproxy_server
 short_description: Take a web host out of HAProxy, or back
 version_added: 1.0.0
 description:
-  - Speaks to the running HAProxy over its statistics socket. Its configuration stays as it is. Where none runs, there is
-    nothing to do.
+  - Speaks to the running HAProxy over its statistics socket. Its configuration stays as it is. Where none runs, there
+    is nothing to do.
 options:
   state:
     description:

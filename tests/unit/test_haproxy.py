@@ -1,7 +1,7 @@
 """HAProxy: a server is taken out and back, and a configuration that does not run is never left in place."""
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy
+from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy, system
 from ansible_collections.flaskops.emperor.plugins.modules import haproxy_config, haproxy_server
 
 HEAD = "# pxname,svname,qcur,scur,status,check_status,check_code,last_chk"
@@ -104,8 +104,8 @@ def installed(tmp_path, program, monkeypatch):
     (root / "certificates").mkdir(parents=True)
     (root / "haproxy.cfg").write_text("old\n")
     units = {"haproxy.service": {"there": True, "active": True, "enabled": True, "stale": False}}
-    monkeypatch.setattr(haproxy_config.system, "units", lambda names: units)
-    monkeypatch.setattr(haproxy_config.system, "outdated", lambda unit, paths: False)
+    monkeypatch.setattr(system, "units", lambda names: units)
+    monkeypatch.setattr(system, "outdated", lambda unit, paths: False)
     pids = iter(range(1, 1000))
     monkeypatch.setattr(haproxy, "process", lambda: next(pids))
     monkeypatch.setattr(haproxy, "ask", lambda command, path="": "1\n")
