@@ -100,8 +100,8 @@ def fault(module: AnsibleModule, texts: Texts) -> str:
         put(
             {path.replace(root, copy, 1): text and text.replace(f"{root}/", f"{copy}/") for path, text in texts.items()}
         )
-        code, out, err = module.run_command(["haproxy", "-c", "-q", "-f", os.path.join(copy, "haproxy.cfg")])
-        return "" if code == 0 else (err or out).strip().replace(copy, root)
+        code, out, err = module.run_command(["haproxy", "-c", "-f", os.path.join(copy, "haproxy.cfg")])
+        return "" if code == 0 else (err or out).strip().replace(copy, root) or f"It ends with {code}."
 
 
 def act(module: AnsibleModule, step: str) -> str:

@@ -98,7 +98,7 @@ def test_balancer_that_does_not_run_is_named(run_module, tmp_path):
 @pytest.fixture
 def installed(tmp_path, program, monkeypatch):
     """A directory of HAProxy, which refuses what has the word wrong in it and starts a new process on each reload."""
-    program("haproxy", 'grep -q wrong "$4" && { echo "line 1: wrong" >&2; exit 1; }; exit 0')
+    program("haproxy", 'grep -q wrong "$3" && { echo "line 1: wrong" >&2; exit 1; }; exit 0')
     program("systemctl", f"echo $1 >> {tmp_path}/did")
     root = tmp_path / "haproxy"
     (root / "certificates").mkdir(parents=True)

@@ -7,7 +7,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from load_client import KINDS, Load, Options, Target
+from load_client import Load, Options, Target
+from load_report import KINDS
 
 VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2, "slow": 2}
 WEB = ("emperor-web1", "emperor-web2", "emperor-web3")
@@ -65,7 +66,8 @@ def balancer(hosts):
     def ask():
         script = "import csv, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock')\n"
         script += "s.sendall(b'show stat\\n'); text = b''.join(iter(lambda: s.recv(65536), b'')).decode()\n"
-        script += "print(*[f\"{r['svname']}={r['status']}\" for r in csv.DictReader(text[2:].splitlines())], sep='\\n')"
+        script += "rows = [r for r in csv.DictReader(text[2:].splitlines()) if r['pxname'] == 'app_shop']\n"
+        script += "print(*[f\"{r['svname']}={r['status']}\" for r in rows], sep='\\n')"
         lines = hosts["emperor-balancer"].check_output("python3 -c %s", script).splitlines()
         found = dict(line.split("=", 1) for line in lines)
         return {name: found[name] for name in WEB}

@@ -2,7 +2,7 @@
 
 import time
 
-from load_client import noticed
+from load_report import noticed
 
 SICK = "    if __import__('os').path.exists('/srv/flask_apps/shop/sick'): return Response('sick', 500)"
 

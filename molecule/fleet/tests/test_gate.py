@@ -1,6 +1,6 @@
 """All hosts or none: a failure on one host stops all, and afterwards every host serves the same release."""
 
-from load_client import noticed
+from load_report import noticed
 
 TRIAL = "if HOST == 'emperor-web2': raise RuntimeError('web2 lacks something')"
 # Only requests through nginx have a port: the trial start passes.
