@@ -1,10 +1,8 @@
 """The three web hosts, what each of them serves, and releases that fail where a test wants it."""
 
 import json
-import subprocess
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 from load_client import Load, Options, Target
@@ -94,22 +92,3 @@ def clients(hosts):
     """Clients of the balancer, for use with `with`."""
     address = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
     return lambda: Load([Target("shop", f"{address}:80", "shop.test")], Options(kinds=VISITORS, pause=0.05, long=6))
-
-
-@pytest.fixture(scope="session")
-def machine(hosts):
-    """Stop, kill and start a web host."""
-
-    def do(what, name):
-        container = hosts[name].backend.name
-        if what != "start":
-            return subprocess.run(["podman", *what.split(), container], check=True, capture_output=True)
-        known = hosts["emperor-balancer"].check_output(f"getent hosts {name}").split()[0]
-        subprocess.run(["podman", "start", container], check=True, capture_output=True)
-        # podman gives a new address to a container that starts again.
-        pid = Path(f"/run/emperor-hosts/{container}.pid").read_text().strip()
-        command = ["nsenter", f"--target={pid}", "--net", "ip", "address", "add", f"{known}/16", "dev", "eth0"]
-        subprocess.run(command, check=False, capture_output=True)
-        return hosts[name].run("systemctl is-system-running --wait")
-
-    return do
