@@ -60,9 +60,10 @@ def test_cookie_and_https_are_off_unless_chosen(render, tmp_path):
     assert "ssl crt" not in plain
     text = render(load_balancer_sticky=True, load_balancer_certificates=["shop.pem"])
     assert " cookie " in backend(text, "shop")
-    assert "bind :::443 v4v6 ssl crt" in text
+    assert "bind :::443 v6only ssl crt" in text
     assert "redirect scheme https" in text
 
 
 def test_host_without_ipv6_gets_none(render):
-    assert "bind :80\n" in render(__load_balancer_host={"paths": {"/proc/net/if_inet6": []}})
+    assert ":::" in render()
+    assert ":::" not in render(__load_balancer_host={"paths": {"/proc/net/if_inet6": []}})
