@@ -18,7 +18,7 @@ LOGS = ROOT / ".cache/scenarios"
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
 # Those that put their hosts under load; reload_modes does, too, but mostly waits for requests to end.
 ALONE = [name for name in SCENARIOS if name in ("faults", "requests", "workers")]
-LONG = [name for name in ("reload_modes", "doctor") if name in SCENARIOS]
+LONG = [name for name in ("reload_modes", "doctor", "fleet") if name in SCENARIOS]
 BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*ALONE, *LONG])]
 LANES = 3
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")

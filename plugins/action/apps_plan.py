@@ -37,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "only": {"type": "list", "elements": "str", "default": []},
     "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look", "checkup"], "default": "deploy"},
     "release": {"type": "str", "default": ""},
+    "targets": {"type": "dict", "default": {}},
     "show": {"type": "bool", "default": False},
     "root": {"type": "str", "required": True},
     "run": {"type": "str", "required": True},
@@ -135,7 +136,12 @@ class ActionModule(ActionBase):
             plan.check_system(state["machine"], options["tested"], options["allow_untested"])
             plan.check_host(host, wanted, state)
             if options["purpose"] == "rollback":
-                wanted = [self._target(one, state["apps"][one.name]["releases"], options["release"]) for one in wanted]
+                wanted = [
+                    self._target(
+                        one, state["apps"][one.name]["releases"], options["targets"].get(one.name) or options["release"]
+                    )
+                    for one in wanted
+                ]
             if options["purpose"] == "checkup":
                 wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
@@ -293,6 +299,8 @@ class ActionModule(ActionBase):
             "built": one.release in known,
             "current": releases["current"],
             "known": known,
+            "releases": releases["releases"],
+            "serving": found["vassal"]["release"],
             "size": plan.size_of(one.release, found),
             "through_link": MODES[one.app["reload"]].through_link,
             "socket_unit": state["units"][one.socket_unit]["there"],

@@ -149,7 +149,8 @@ FULL = {
 
 
 def test_every_template_is_looked_at():
-    assert sorted(path.name for path in ROLES.glob("*/templates/*")) == sorted(ALL)
+    found = [path.name for path in ROLES.glob("*/templates/*") if path.parts[-3] != "load_balancer"]  # test_haproxy.py
+    assert sorted(found) == sorted(ALL)
 
 
 @pytest.mark.parametrize("template", ALL)

@@ -85,8 +85,10 @@ class Releases:
         return [name for name in dict.fromkeys([current, coming, *(one["id"] for one in others)]) if name]
 
     def superfluous(self, current: str, keep: int) -> list[str]:
-        """Releases to remove. ``keep`` stay: the current one, the one to return to, the newest that did not fail."""
+        """Releases to remove. ``keep`` stay: the current one, the one to return to, those live last."""
         order = [current, self.previous()] if self.current() == current else [current, self.current()]
-        order += [one["id"] for one in sorted(self.all(), key=lambda one: bool(one.get("failed")))]
+        # What was only built, as when another host of the fleet failed, is no release to return to.
+        by_use = sorted(self.all(), key=lambda one: (bool(one.get("failed")), -float(one.get("activated") or 0)))
+        order += [one["id"] for one in by_use]
         kept = [name for name in dict.fromkeys(order) if name][: max(keep, 1)]  # never the one that runs
         return [one["id"] for one in self.all() if one["id"] not in kept] + self.incomplete()

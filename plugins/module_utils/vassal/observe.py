@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,11 +33,13 @@ def observe(params: Mapping[str, Any]) -> dict[str, Any]:
         ``health_host`` and ``patience`` (seconds for an answer).
     :returns: ``slots`` that are taken, the older first, each with its ``slot``, ``digest``, ``generation`` and
         ``problem``; ``unfinished``: whether a switch was neither committed nor rolled back, or a killed run left files;
-        ``serving``: where the link leads; ``upstream_right``; ``limit`` in bytes, 0 for none; ``limit_held``.
+        ``serving``: where the link leads; ``release``: what the newest instance runs; ``upstream_right``; ``limit`` in
+        bytes, 0 for none; ``limit_held``.
     """
     app = App({**params, "start_timeout": params["patience"], "release": "", "size": "", "memory_limit": 0})
     taken = app.taken
     kept = host.read(app.limit) or "0"
+    newest = taken[-1].config if taken else None
     return {
         "slots": [
             {
@@ -49,6 +52,7 @@ def observe(params: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "unfinished": app.before is not None or bool(app.leftovers) or len(app.others) > 0,
         "serving": app.leads_to,
+        "release": (newest.environment.get("RELEASE_ID") or os.path.basename(app.leads_to)) if newest else "",
         "upstream_right": app.reached,
         "limit": int(kept) if kept.isdigit() else 0,
         "limit_held": app.holds(kept) if kept != "0" else True,

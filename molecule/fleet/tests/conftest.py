@@ -1,0 +1,94 @@
+"""The three web hosts, what each of them serves, and releases that fail where a test wants it."""
+
+import json
+import time
+import urllib.request
+
+import pytest
+from load_client import Load, Options, Target
+from load_report import KINDS
+
+VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2, "slow": 2}
+WEB = ("emperor-web1", "emperor-web2", "emperor-web3")
+
+
+@pytest.fixture(scope="session")
+def hosts(fleet):
+    """The hosts by the names of the inventory."""
+    return {host.backend.name.rpartition("-")[0]: host for host in fleet}
+
+
+@pytest.fixture(scope="session")
+def shop(apps):
+    """The scenario's one app."""
+    return apps["shop"]
+
+
+@pytest.fixture(scope="session")
+def served(hosts):
+    """The release that each web host serves, asked directly."""
+
+    def ask(names=WEB):
+        found = {}
+        for name in names:
+            address = hosts[name].check_output("hostname -I").split()[0]
+            request = urllib.request.Request(f"http://{address}/version", headers={"Host": "shop.test"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found[name] = json.load(answer)["release"]
+        return found
+
+    return ask
+
+
+@pytest.fixture
+def release(shop, variant):
+    """Another release of the app: with a mark, and lines that run while it is imported."""
+
+    def make(mark, lines="", healthz=""):
+        with open(f"{shop['source']['path']}/shop/pages.py", encoding="utf-8") as file:
+            pages = file.read()
+        text = f"import socket\nMARK = {mark!r}\nHOST = socket.gethostname()\n{lines}\n"
+        head = "from __future__ import annotations\n"
+        pages = pages.replace(head, f"{head}{text}")
+        answer = '    return jsonify(status="ok")'
+        assert answer in pages
+        return variant(shop, {"shop/pages.py": pages.replace(answer, f"{healthz}\n{answer}")})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def balancer(hosts):
+    """The status of every web host at the balancer, by name."""
+
+    def ask():
+        script = "import csv, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock')\n"
+        script += "s.sendall(b'show stat\\n'); text = b''.join(iter(lambda: s.recv(65536), b'')).decode()\n"
+        script += "rows = [r for r in csv.DictReader(text[2:].splitlines()) if r['pxname'] == 'app_shop']\n"
+        script += "print(*[f\"{r['svname']}={r['status']}\" for r in rows], sep='\\n')"
+        lines = hosts["emperor-balancer"].check_output("python3 -c %s", script).splitlines()
+        found = dict(line.split("=", 1) for line in lines)
+        return {name: found[name] for name in WEB}
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def wait_for(balancer):
+    """Wait until a web host has a status at the balancer; return how long that took, in seconds."""
+
+    def wait(name, status, seconds=30):
+        begin = time.monotonic()
+        while not (found := balancer()[name]).startswith(status):
+            assert time.monotonic() - begin < seconds, f"{name} is {found}"
+            time.sleep(0.1)
+        return time.monotonic() - begin
+
+    return wait
+
+
+@pytest.fixture
+def clients(hosts):
+    """Clients of the balancer, for use with `with`."""
+    address = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
+    return lambda: Load([Target("shop", f"{address}:80", "shop.test")], Options(kinds=VISITORS, pause=0.05, long=6))

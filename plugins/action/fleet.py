@@ -1,0 +1,44 @@
+"""Action plugin: look at the plans of all hosts together. It runs once, on the machine that runs Ansible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import fleet
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    # compare: fail when hosts differ. target: choose the release of a rollback. tell: say what each host serves.
+    "what": {"type": "str", "choices": ["compare", "target", "tell"], "required": True},
+    "plans": {"type": "dict", "required": True},
+    "apps": {"type": "list", "elements": "str", "default": []},
+    "release": {"type": "str", "default": ""},
+    "cure": {"type": "str", "default": ""},
+}
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry point."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Compare, choose or tell."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(OPTIONS)
+        plans = options["plans"]
+        if options["what"] == "target":
+            try:
+                return {
+                    "changed": False,
+                    "targets": {name: fleet.target(name, plans, options["release"]) for name in options["apps"]},
+                }
+            except Refused as refusal:
+                return {"failed": True, "changed": False, "msg": str(refusal)}
+        mixed = fleet.mixed(plans)
+        if options["what"] == "compare":
+            return {"failed": bool(mixed), "changed": False, "msg": " ".join(mixed)}
+        lines = ["The run failed. Now:", *(f"  {line}" for line in fleet.told(plans))]
+        if mixed or not all(plans.values()):
+            lines.append(f"  To bring all hosts to one release: {options['cure']}")
+        self._display.display("\n".join(lines))
+        return {"changed": False}

@@ -1,0 +1,160 @@
+#!/usr/bin/python
+"""Ansible module: let HAProxy send no new requests to a server, or requests again, or only look."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy
+from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+
+DOCUMENTATION = r"""
+module: haproxy_server
+short_description: Take a web host out of HAProxy, or back
+version_added: 1.0.0
+description:
+  - Speaks to the running HAProxy over its statistics socket. Its configuration stays as it is. Where none runs, there
+    is nothing to do.
+options:
+  state:
+    description:
+      - V(drained) sends no new requests to the server and waits until those it has have ended.
+      - V(ready) sends requests to it again, and waits until its health checks pass.
+      - V(seen) changes nothing.
+    type: str
+    choices: [drained, ready, seen]
+    required: true
+  server:
+    description: The web host, as HAProxy calls it. Needed unless O(state=seen).
+    type: str
+  wait:
+    description:
+      - Seconds to wait. Requests that run longer are left to themselves; a server that is not back then is a failure.
+    type: int
+    default: 60
+  socket:
+    description: The statistics socket.
+    type: path
+    default: /run/haproxy/admin.sock
+attributes:
+  check_mode:
+    description: Only looks.
+    support: full
+author:
+  - flaskops maintainers (@flaskops)
+"""
+
+EXAMPLES = r"""
+- name: Send no new requests to web1
+  flaskops.emperor.haproxy_server:
+    server: web1
+    state: drained
+  delegate_to: balancer
+"""
+
+RETURN = r"""
+servers:
+  description:
+    - Of every server of every app C(app), C(server), C(status), whether it C(takes) new requests, its C(requests)
+      now, its C(queue), and what its last C(check) said.
+  type: list
+  elements: dict
+  returned: always
+"""
+
+PAUSE = 0.2
+
+
+def take_out(module: AnsibleModule) -> bool:
+    """Send a server no new requests. Returns whether that changed anything."""
+    path, server = module.params["socket"], module.params["server"]
+    found = haproxy.states(path)
+    mine = [one for one in found if one["server"] == server]
+    others = [one for one in found if one["server"] != server]
+    takes = [one for one in mine if not one["status"].startswith("DRAIN")]
+    alone = {one["app"] for one in takes if one["takes"]} - {one["app"] for one in others if one["takes"]}
+    if alone:
+        module.fail_json(
+            msg=f"{server} is the only host that serves {', '.join(sorted(alone))} now, so it stays in the balancer: "
+            "bring another one back first. playbooks/status.yml says what is wrong with the others."
+        )
+    if module.check_mode:
+        return bool(takes)
+    for one in takes:
+        haproxy.tell(f"set server app_{one['app']}/{server} state drain", path)
+    return bool(takes)
+
+
+def drained(module: AnsibleModule) -> bool:
+    """Take a server out, and wait until its requests have ended. Returns whether that changed anything."""
+    path, server = module.params["socket"], module.params["server"]
+    # Several hosts of one batch come at once: one of them must stay.
+    with exclusive(mark=False):
+        changed = take_out(module)
+    if module.check_mode:
+        return changed
+    deadline = time.monotonic() + module.params["wait"]
+    while time.monotonic() < deadline:
+        if not any(one["requests"] for one in haproxy.states(path) if one["server"] == server):
+            break
+        time.sleep(PAUSE)
+    return changed
+
+
+def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
+    """Let a server take requests again. Returns whether that changed anything."""
+    path, server = module.params["socket"], module.params["server"]
+    # One that is drained and down looks down only.
+    out = [one for one in mine if not one["takes"]]
+    if module.check_mode:
+        return bool(out)
+    for one in out:
+        haproxy.tell(f"set server app_{one['app']}/{server} state ready", path)
+    deadline = time.monotonic() + module.params["wait"]
+    while True:
+        down = [one for one in haproxy.states(path) if one["server"] == server and not one["takes"]]
+        if not down:
+            return bool(out)
+        if time.monotonic() > deadline:
+            said = ", ".join(f"{one['app']} is {one['status']} ({one['check'] or 'not checked yet'})" for one in down)
+            module.fail_json(msg=f"The balancer sends no requests to {server} after {module.params['wait']} s: {said}.")
+        time.sleep(PAUSE)
+
+
+def main() -> None:
+    """Look, act, look again."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["drained", "ready", "seen"], "required": True},
+            "server": {"type": "str"},
+            "wait": {"type": "int", "default": 60},
+            "socket": {"type": "path", "default": haproxy.SOCKET},
+        },
+        required_if=[("state", "drained", ["server"]), ("state", "ready", ["server"])],
+        supports_check_mode=True,
+    )
+    state, server, path = (module.params[name] for name in ("state", "server", "socket"))
+    if state != "seen" and not haproxy.process(path):
+        module.exit_json(changed=False, servers=[])  # it sends requests nowhere, and learns of the hosts when it starts
+    try:
+        found = haproxy.states(path)
+        mine = [one for one in found if one["server"] == server]
+        if state != "seen" and found and not mine:
+            # Of a group that grows: the balancer gets to know it when it serves.
+            module.exit_json(changed=False, servers=found)
+        changed = False
+        if state == "drained":
+            changed = drained(module)
+        elif state == "ready":
+            changed = ready(module, mine)
+        module.exit_json(changed=changed, servers=haproxy.states(path))
+    except Busy as reason:
+        module.fail_json(msg=str(reason))
+    except haproxy.Unanswered as reason:
+        module.fail_json(msg=f"{reason}: run playbooks/site.yml, or start haproxy.service.")
+
+
+if __name__ == "__main__":
+    main()

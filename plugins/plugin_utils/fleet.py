@@ -1,0 +1,99 @@
+"""One app on many hosts: which release each of them serves, and to which one all of them go back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+
+Plans = Mapping[str, Mapping[str, Any]]  # for every host what `apps_plan` says; empty for one that was not looked at
+
+
+def apps_of(plans: Plans) -> list[str]:
+    """The apps that are to be present on any host."""
+    names = {name for plan in plans.values() for name, app in plan.get("apps", {}).items() if "release" in app}
+    return sorted(names)
+
+
+def called(app: Mapping[str, Any], release: str) -> str:
+    """A release for a person."""
+    label = next((one["label"] for one in app.get("releases", ()) if one["id"] == release), "")
+    short = label[:12] if len(label) == 40 else label
+    return f"{release} ({short})" if short else release or "no release"
+
+
+def serving(name: str, plans: Plans) -> dict[str, list[str]]:
+    """The hosts by what they serve, hosts that were not looked at by an empty text."""
+    found: dict[str, list[str]] = {}
+    for host, plan in plans.items():
+        app = plan.get("apps", {}).get(name)
+        if app and "serving" in app:
+            found.setdefault(called(app, app["serving"]), []).append(host)
+        elif not plan:
+            found.setdefault("", []).append(host)
+    return found
+
+
+def told(plans: Plans) -> list[str]:
+    """What every host serves, app by app, for a person."""
+    lines = []
+    for name in apps_of(plans):
+        where = serving(name, plans)
+        lines += [
+            f"{name}: {', '.join(hosts)} {'serves' if len(hosts) == 1 else 'serve'} {release}"
+            if release
+            else f"{name}: {', '.join(hosts)} cannot be asked; what is there now is not known"
+            for release, hosts in where.items()
+        ]
+    return lines
+
+
+def mixed(plans: Plans) -> list[str]:
+    """A sentence for every app that hosts serve in different releases."""
+    found = []
+    for name in apps_of(plans):
+        where = {release: hosts for release, hosts in serving(name, plans).items() if release}
+        if len(where) > 1:
+            said = ", ".join(f"{release} on {', '.join(hosts)}" for release, hosts in where.items())
+            found.append(f"The hosts serve different releases of {name}: {said}.")
+    return found
+
+
+def good(releases: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """When each release was last made the current one; those that never were, or that failed, are left out."""
+    return {one["id"]: float(one["activated"]) for one in releases if one.get("activated") and not one.get("failed")}
+
+
+def target(name: str, plans: Plans, named: str) -> str:
+    """The release to which an app goes back on all hosts.
+
+    :param named: the one that a person chose; empty for the last one before the current that worked.
+    :raises Refused: when there is none, or not on all hosts.
+    """
+    apps = {host: plan["apps"][name] for host, plan in plans.items() if name in plan.get("apps", {})}
+    live: dict[str, float] = {}
+    for app in apps.values():
+        for release, moment in good(app["releases"]).items():
+            live[release] = max(moment, live.get(release, 0.0))
+    failed = {one["id"] for app in apps.values() for one in app["releases"] if one.get("failed")}
+    currents = {app["current"] for app in apps.values()} - {""}
+    newest = max(currents, key=lambda release: live.get(release, 0.0), default="")
+    earlier = [release for release in live if release != newest and release not in failed]
+    wanted = named or max(earlier, key=lambda release: live[release], default="")
+    known = {host: [one["id"] for one in app["releases"]] for host, app in apps.items()}
+    everywhere = sorted(set.intersection(*(set(ids) for ids in known.values()))) if known else []
+    if not wanted:
+        raise Refused(
+            f"The app {name} has no earlier release that worked: deploy a good one instead. On all hosts there are "
+            f"{', '.join(everywhere) or 'none'}."
+        )
+    without = [host for host, ids in known.items() if wanted not in ids]
+    if without:
+        there = next((app for host, app in apps.items() if wanted in known[host]), None)
+        raise Refused(
+            f"The app {name} has no release {called(there or {}, wanted)} on {', '.join(without)}, so nothing was "
+            "changed: deploy it again, or choose one that all hosts have with -e release=ID: "
+            f"{', '.join(everywhere) or 'there is none'}."
+        )
+    return wanted

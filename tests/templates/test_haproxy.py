@@ -1,0 +1,69 @@
+"""haproxy.cfg as the role renders it: what the settings say is in it, and each app goes to its own hosts."""
+
+from pathlib import Path
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).parents[2] / "roles/load_balancer"
+SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}, "domains": ["shop.test", "*.shop.test"]}
+BLOG = {"name": "blog", "app": "blog:app", "source": {"path": "."}, "max_request_seconds": 90}
+WEB = {"flask_apps_trusted_proxies": ["10.0.0.1"], "flask_apps": [SHOP]}
+
+
+@pytest.fixture
+def render():
+    def make(**changes):
+        loader = DataLoader()
+        variables = {}
+        for kind in ("defaults", "vars"):
+            variables.update(loader.load_from_file(str(ROLE / kind / "main.yml"), trusted_as_template=True))
+        variables.update(
+            ansible_search_path=[str(ROLE)],
+            groups={"webservers": ["web1", "web2"]},
+            hostvars={"web1": WEB, "web2": {**WEB, "flask_apps": [SHOP, BLOG], "ansible_host": "10.0.0.8"}},
+            __load_balancer_host={"paths": {"/proc/net/if_inet6": ["/proc/net/if_inet6"]}},
+        )
+        variables.update(changes)
+        templar = Templar(loader=loader, variables=variables)
+        return templar.template(trust_as_template("{{ lookup('ansible.builtin.template', 'haproxy.cfg.j2') }}"))
+
+    return make
+
+
+def backend(text, name):
+    """The lines of one backend."""
+    return text.split(f"\nbackend app_{name}\n")[1].split("\n\n")[0]
+
+
+def test_each_app_goes_to_the_hosts_that_have_it(render):
+    text = render()
+    assert "use_backend app_shop if { var(txn.host) -m str shop.test }" in text
+    assert "use_backend app_shop if { var(txn.host) -m end .shop.test }" in text
+    assert "default_backend app_blog" in text
+    assert "server web1 web1:80 check" in backend(text, "shop")
+    assert "server web2 10.0.0.8:80 check" in backend(text, "shop")
+    assert "web1" not in backend(text, "blog")
+
+
+def test_times_follow_from_the_longest_request(render):
+    text = render()
+    assert "timeout server 100s" in backend(text, "blog")
+    assert "timeout server 70s" in backend(text, "shop")
+    assert "hard-stop-after 150s" in text
+
+
+def test_cookie_and_https_are_off_unless_chosen(render, tmp_path):
+    plain = render()
+    assert "cookie" not in plain
+    assert "ssl crt" not in plain
+    text = render(load_balancer_sticky=True, load_balancer_certificates=["shop.pem"])
+    assert " cookie " in backend(text, "shop")
+    assert "bind :::443 v6only ssl crt" in text
+    assert "redirect scheme https" in text
+
+
+def test_host_without_ipv6_gets_none(render):
+    assert ":::" in render()
+    assert ":::" not in render(__load_balancer_host={"paths": {"/proc/net/if_inet6": []}})

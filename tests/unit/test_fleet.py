@@ -1,0 +1,111 @@
+"""One app on many hosts: what each serves, which release a rollback chooses, what a balancer is told."""
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import fleet
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.balancer import (
+    certificate_names,
+    complete_balancer,
+)
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+
+SETTINGS = {
+    "group": "webservers", "http_port": 80, "https_port": 443, "check_seconds": 2, "slow_start_seconds": 10,
+    "queue_seconds": 30, "server_connections": 512, "certificates": [],
+}  # fmt: skip
+SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}, "domains": ["shop.test", "*.shop.test"]}
+
+
+def release(name, activated=0.0, failed=False, label=""):
+    return {"id": name, "activated": activated, "failed": failed, "label": label}
+
+
+def plan(current, *releases):
+    return {"apps": {"shop": {"release": "", "serving": current, "current": current, "releases": list(releases)}}}
+
+
+def behind(**more):
+    return {"flask_apps": [SHOP], "flask_apps_trusted_proxies": ["10.0.0.1"], **more}
+
+
+V1, V2, V3 = release("v1", 1.0), release("v2", 2.0), release("v3", 3.0)
+
+
+def test_rollback_goes_to_what_was_live_before_the_newest_release():
+    assert fleet.target("shop", {"a": plan("v3", V1, V2, V3), "b": plan("v3", V1, V2, V3)}, "") == "v2"
+
+
+def test_rollback_of_a_mixed_fleet_goes_to_what_the_hosts_behind_serve():
+    assert fleet.target("shop", {"a": plan("v3", V1, V2, V3), "b": plan("v2", V1, V2)}, "") == "v2"
+
+
+def test_rollback_skips_a_release_that_failed_on_any_host():
+    failed = release("v2", 2.0, failed=True)
+    assert fleet.target("shop", {"a": plan("v3", V1, V2, V3), "b": plan("v3", V1, failed, V3)}, "") == "v1"
+
+
+def test_rollback_skips_a_release_that_never_was_live():
+    assert fleet.target("shop", {"a": plan("v3", V1, release("v2"), V3)}, "") == "v1"
+
+
+@pytest.mark.parametrize("named", ["", "v2"])
+def test_rollback_to_a_release_that_one_host_lacks_is_refused(named):
+    with pytest.raises(Refused, match=r"no release v2 on b, so nothing was changed.* -e release=ID: v1, v3"):
+        fleet.target("shop", {"a": plan("v3", V1, V2, V3), "b": plan("v3", V1, V3)}, named)
+
+
+def test_rollback_without_an_earlier_release_is_refused():
+    with pytest.raises(Refused, match="no earlier release that worked"):
+        fleet.target("shop", {"a": plan("v3", V3), "b": plan("v3", V3)}, "")
+
+
+def test_hosts_that_differ_are_named_with_what_they_serve():
+    plans = {"a": plan("v3", release("v3", label="v3.0")), "b": plan("v2", V2), "c": {}}
+    assert fleet.mixed(plans) == ["The hosts serve different releases of shop: v3 (v3.0) on a, v2 on b."]
+    assert fleet.told(plans) == [
+        "shop: a serves v3 (v3.0)",
+        "shop: b serves v2",
+        "shop: c cannot be asked; what is there now is not known",
+    ]
+
+
+def test_hosts_that_agree_differ_in_nothing():
+    assert fleet.mixed({"a": plan("v2", V2), "b": plan("v2", V2)}) == []
+
+
+def test_balancer_knows_names_endings_and_servers_and_no_secret():
+    hosts = {
+        "a": behind(load_balancer_address="10.0.0.7"),
+        "b": behind(flask_apps_http_port=81, ansible_host="10.0.0.8"),
+    }
+    hosts["b"]["flask_apps"] = [{**SHOP, "environment": {"KEY": "secret"}}]
+    found = complete_balancer(SETTINGS, hosts)
+    (shop,) = found["apps"]
+    assert shop["domains"] == ["shop.test"]
+    assert shop["endings"] == [".shop.test"]
+    assert [one["address"] for one in shop["servers"]] == ["10.0.0.7:80", "10.0.0.8:81"]
+    assert "secret" not in str(found)
+    assert found["default"] == ""
+
+
+def test_app_without_domains_gets_what_no_other_app_has():
+    app = {key: value for key, value in SHOP.items() if key != "domains"}
+    assert complete_balancer(SETTINGS, {"a": behind(flask_apps=[app])})["default"] == "shop"
+
+
+@pytest.mark.parametrize(
+    ("settings", "hosts", "sentence"),
+    [
+        ({}, {}, "load_balancer_group is 'webservers', a group without hosts"),
+        ({"check_seconds": 0}, {"a": behind()}, "load_balancer_check_seconds is 0, but must be a whole number"),
+        ({}, {"a": behind(flask_apps_trusted_proxies=[])}, "flask_apps_trusted_proxies is empty on a"),
+        ({}, {"a": behind(flask_apps_tls={"mode": "selfsigned"})}, "load balancer speaks HTTP to the web hosts"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, hosts, sentence):
+    with pytest.raises(Refused, match=sentence):
+        complete_balancer({**SETTINGS, **settings}, hosts)
+
+
+def test_two_certificates_of_one_name_are_refused():
+    with pytest.raises(Refused, match=r"two files of the name a\.pem"):
+        certificate_names(["x/a.pem", "y/a.pem"])
