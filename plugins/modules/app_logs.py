@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import logs
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import CHATTER
 
 DOCUMENTATION = r"""
 module: app_logs
@@ -152,7 +153,9 @@ def main() -> None:
     for app in params["apps"]:
         lines = [(at, app, "request", without_time(line))
                  for at, line in requests(os.path.join(params["directory"], app), since, params["lines"])]  # fmt: skip
-        lines += [(at, app, "journal", text) for at, text in logs.journal(app, since, params["lines"])]
+        # Without what uWSGI says of itself at every start.
+        lines += [(at, app, "journal", text) for at, text in logs.journal(app, since, params["lines"])
+                  if not CHATTER.match(text)]  # fmt: skip
         entries += lines
     entries.sort(key=lambda one: one[0])
     module.exit_json(changed=False, entries=[[stamp(one[0]), *one[1:]] for one in entries])
