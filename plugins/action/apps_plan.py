@@ -201,8 +201,13 @@ class ActionModule(ActionBase):
             "apps": [plan.question(one, host, rollback=rollback, patience=patience) for one in wanted],
             "directory": options["directory"],
             "root": options["root"],
-            "files": [*plan.paths_of(wanted, host), options["root"], options["shared"], *certificates.paths(),
-                      *(one["path"] for one in options["rotation"])],
+            "files": [
+                *plan.paths_of(wanted, host),
+                options["root"],
+                options["shared"],
+                *certificates.paths(),
+                *(one["path"] for one in options["rotation"]),
+            ],
             "nginx": os.path.dirname(options["sites"]),
             "units": units,
         }

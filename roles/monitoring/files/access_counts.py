@@ -88,7 +88,7 @@ class Tail:
 
     def opened(self) -> BinaryIO | None:
         try:
-            return open(self.path, "rb")  # noqa: SIM115
+            return open(self.path, "rb")
         except OSError:
             return None
 

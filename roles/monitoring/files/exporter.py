@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -Is
-"""Tell Prometheus what the apps of this host do: requests, workers, memory, releases, certificates, and what went wrong.
+"""Tell Prometheus what the apps of this host do: requests, workers, memory, releases, and what went wrong.
 
 What there is to know is read when Prometheus asks: from the access logs, from the instances' statistics, from /proc and
 from the journal. It needs no right but to read these. Metrics: docs/monitoring.md.
@@ -64,7 +64,7 @@ class Collector:
         """A part of the metrics; none of it when it cannot be read, so that the others are told all the same."""
         try:
             return list(part())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self.errors += 1
             print(f"{part.__name__} cannot be read: {error!r}", file=sys.stderr, flush=True)
             return []
@@ -116,7 +116,9 @@ class Collector:
 
     def of_events(self) -> Iterator[Metric]:
         """What the journal says."""
-        events = CounterMetricFamily("emperor_app_events", "What went wrong, or had to be done.", labels=["app", "event"])
+        events = CounterMetricFamily(
+            "emperor_app_events", "What went wrong, or had to be done.", labels=["app", "event"]
+        )
         self.journal.read(self.apps.names())
         for (app, event), number in self.journal.counts.items():
             events.add_metric([app, event], number)

@@ -11,7 +11,9 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.checkup.logs impo
 GUARD, EMPEROR = "emperor-memory-guard", "emperor"
 EVENTS = ("exception", "slow", "late", "recycled", "guarded", "killed", "crashed", "throttled")
 ASKED = re.compile(r"asked the \w+ worker \d+ of (\S+)")
-HELD_BACK = re.compile(r"([a-z][a-z0-9_-]*)\.(?:blue|green)\.ini.*throttl|throttl.*?([a-z][a-z0-9_-]*)\.(?:blue|green)\.ini")
+HELD_BACK = re.compile(
+    r"([a-z][a-z0-9_-]*)\.(?:blue|green)\.ini.*throttl|throttl.*?([a-z][a-z0-9_-]*)\.(?:blue|green)\.ini"
+)
 LINES = 20000  # that are read at a time
 
 

@@ -33,7 +33,7 @@ class Watch:
             if began > end:
                 continue
             self.running.pop(key, None)  # told once
-            frame = sys._current_frames().get(thread)  # noqa: SLF001
+            frame = sys._current_frames().get(thread)
             stack = "".join(traceback.format_stack(frame)) if frame else "  (its thread has ended)\n"
             told.append(f"{self.describe(environ)} takes more than {self.seconds} s. What it does:\n{stack}")
         return "".join(told)
