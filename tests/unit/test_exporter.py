@@ -11,8 +11,8 @@ import access_counts
 import app_facts
 import journal_counts
 
-READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 app_seconds=0.003 "
-            'release=r1 id=abc host=desk.test agent="a \\x22b\\x22"')  # fmt: skip
+READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
+            'app_seconds=0.003 release=r1 id=abc host=desk.test agent="a \\x22b\\x22"')  # fmt: skip
 JSON = '{"time":"2026-11-28T19:19:12.279+00:00","status":500,"bytes":22,"seconds":0.300,"queue":0.100,"release":"r1"}'
 STATIC = READABLE.replace("queue=0.100", "queue=-").replace("release=r1", "release=-").replace(" 500 ", " 200 ")
 
@@ -113,7 +113,7 @@ def test_too_much_at_a_time_is_skipped_and_told(shop, monkeypatch):
     access.read([])
     add(shop, *[READABLE] * 100)
     access.read(["shop"])
-    assert 3 <= access.apps["shop"].requests.total() <= 5
+    assert 3 <= access.apps["shop"].requests.total() <= 6
     assert access.skipped > 15000
 
 
@@ -135,7 +135,7 @@ def test_app_that_is_gone_is_told_no_more(shop):
         ("shop", "DAMN ! worker 2 (pid: 71) died, killed by signal 9 :( trying respawn ...", ("shop", "killed")),
         ("shop", "DAMN ! worker 2 (pid: 71) died, killed by signal 11 :( trying respawn ...", ("shop", "crashed")),
         ("shop", "DAMN ! worker 2 (pid: 71) died, killed by signal 15 :( trying respawn ...", None),
-        ("emperor-memory-guard", "asked the idle worker 2 of shop (pid 71, 90 MiB of its own) to end", ("shop", "guarded")),
+        ("emperor-memory-guard", "asked the idle worker 2 of shop (pid 71, 90 MiB of its own)", ("shop", "guarded")),
         ("emperor", "[emperor] throttling instance shop.blue.ini for 2 seconds", ("shop", "throttled")),
         ("shop", "request 4f is what the app itself wrote", None),
         ("emperor", "something else", None),

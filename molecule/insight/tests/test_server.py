@@ -65,8 +65,8 @@ def test_every_alert_fires_for_the_bad_host_and_none_for_the_good(server):
     server.check_output("promtool check rules /tmp/rules/rules.yml")
     ended = server.run("cd /tmp/rules && promtool test rules alerts_test.yml")
     assert ended.rc == 0, ended.stdout + ended.stderr
-    expected = {re.search('alertname="([A-Za-z]+)"', one["labels"])[1]
-                for one in yaml.safe_load(TEST.read_text())["tests"][0]["promql_expr_test"][0]["exp_samples"]}  # fmt: skip
+    samples = yaml.safe_load(TEST.read_text())["tests"][0]["promql_expr_test"][0]["exp_samples"]
+    expected = {re.search('alertname="([A-Za-z]+)"', one["labels"])[1] for one in samples}
     assert {rule["alert"] for rule in alerts()} == expected
 
 

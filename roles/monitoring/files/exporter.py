@@ -99,8 +99,8 @@ class Collector:
         requests = CounterMetricFamily("emperor_app_requests", "Requests that got a response, by release and the first "
                                        "digit of their status.", labels=["app", "release", "code"])  # fmt: skip
         size = CounterMetricFamily("emperor_app_response_bytes", "Bytes of response bodies.", labels=["app"])
-        seconds = HistogramMetricFamily("emperor_app_request_seconds", "From the first byte of a request to the last of "
-                                        "its response.", labels=["app"])  # fmt: skip
+        seconds = HistogramMetricFamily("emperor_app_request_seconds", "From a request's first byte to its response's "
+                                        "last.", labels=["app"])  # fmt: skip
         queue = HistogramMetricFamily("emperor_app_queue_seconds", "How long requests waited for a worker.",
                                       labels=["app"])  # fmt: skip
         for app, counts in self.access.apps.items():
