@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import logs
 from ansible_collections.flaskops.emperor.plugins.modules import app_logs
 
 
@@ -75,7 +76,7 @@ def test_entries_of_apps_are_in_the_order_of_time(log, tmp_path, run_module, mon
     now = time.time()
     log("access.log", [line(now - 20, "GET /cart"), line(now - 5, "GET /pay")], now)
     journal = [(now - 10, "spawned uWSGI worker 1 (pid: 7, cores: 1)"), (now - 9, "ValueError: no")]
-    monkeypatch.setattr(app_logs.logs, "journal", lambda *_arguments: journal)
+    monkeypatch.setattr(logs, "journal", lambda *_arguments: journal)
     answer = run_module(app_logs, apps=["shop"], since="1m", directory=str(tmp_path))
     told = [(app, kind, text) for _at, app, kind, text in answer["entries"]]
     assert told == [

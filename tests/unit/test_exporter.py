@@ -1,15 +1,23 @@
 """What the exporter counts: lines of access logs, lines of the journal, starts of workers."""
 
-import sys
+import importlib.util
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "roles/monitoring/files"))
+FILES = Path(__file__).parents[2] / "roles/monitoring/files"
 
-import access_counts
-import app_facts
-import journal_counts
+
+def load(name):
+    specification = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+access_counts, app_facts, journal_counts = map(load, ("access_counts", "app_facts", "journal_counts"))
 
 READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
             'app_seconds=0.003 release=r1 id=abc host=desk.test agent="a \\x22b\\x22"')  # fmt: skip
@@ -114,7 +122,7 @@ def test_too_much_at_a_time_is_skipped_and_told(shop, monkeypatch):
     add(shop, *[READABLE] * 100)
     access.read(["shop"])
     assert 3 <= access.apps["shop"].requests.total() <= 6
-    assert access.skipped > 15000
+    assert access.skipped >= 15000
 
 
 def test_app_that_is_gone_is_told_no_more(shop):

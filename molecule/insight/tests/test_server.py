@@ -14,7 +14,7 @@ PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 FILES = PROJECT / "roles/monitoring/files"
 RULES = yaml.safe_load((FILES / "rules.yml").read_text())
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text())
-TEST = PROJECT / "molecule/insight/alerts_test.yml"
+TEST = PROJECT / "molecule/insight/tests/alerts.yml"
 METRIC = re.compile(r"\b(?:emperor[_:]|nginx_|node_)[a-z0-9_:]+")
 PATIENCE = 60  # seconds until rates have two values
 
@@ -60,10 +60,10 @@ def test_all_hosts_and_exporters_are_asked_and_answer(query):
 
 def test_every_alert_fires_for_the_bad_host_and_none_for_the_good(server):
     server.check_output("mkdir -p /tmp/rules")
-    for name, path in (("rules.yml", FILES / "rules.yml"), ("alerts_test.yml", TEST)):
+    for name, path in (("rules.yml", FILES / "rules.yml"), ("alerts.yml", TEST)):
         server.check_output("printf %%s %s > /tmp/rules/" + name, path.read_text())
     server.check_output("promtool check rules /tmp/rules/rules.yml")
-    ended = server.run("cd /tmp/rules && promtool test rules alerts_test.yml")
+    ended = server.run("cd /tmp/rules && promtool test rules alerts.yml")
     assert ended.rc == 0, ended.stdout + ended.stderr
     samples = yaml.safe_load(TEST.read_text())["tests"][0]["promql_expr_test"][0]["exp_samples"]
     expected = {re.search('alertname="([A-Za-z]+)"', one["labels"])[1] for one in samples}
