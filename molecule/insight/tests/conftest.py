@@ -82,6 +82,7 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
     (source / "second.txt").write_text("another release\n")
     changed = [app | ({"source": {"path": str(source)}} if app["name"] == "shop" else {}) for app in apps.values()]
     before = {host: (metrics(host), len(logged(host, "shop"))) for host in fleet}
+    began = fleet[0].check_output("date +%%Y-%%m-%%dT%%H:%%M:%%S --utc")
     targets = [Target(name, f"{address}:80", "shop.test") for name, address in addresses.items()]
     with Load(targets, Options({"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "order": 1})) as load:
         for host in fleet:
@@ -101,5 +102,10 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
             for to, release in zip(report.target, report.release, strict=True)
             if report.targets[to] == name and release != NO_RELEASE
         )
-        found[name] = {"clients": clients, "before": before[host], "after": (metrics(host), len(logged(host, "shop")))}
+        found[name] = {
+            "began": began,
+            "clients": clients,
+            "before": before[host],
+            "after": (metrics(host), len(logged(host, "shop"))),
+        }
     return found

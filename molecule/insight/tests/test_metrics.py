@@ -76,7 +76,7 @@ def test_killed_worker_is_an_event_and_a_start(host, metrics):
 
 def test_exporter_begins_anew_after_its_end(host, ask, metrics):
     host.check_output("systemctl kill --signal=KILL emperor-exporter.service")
-    until(lambda: host.service("emperor-exporter").is_running and host.socket("tcp://127.0.0.1:9745").is_listening)
+    until(lambda: host.run("python3 -c %s 9745 localhost /metrics", GET).rc == 0)
     assert sum(requests_of(metrics(host), "shop").values()) == 0, "what was counted already is counted again"
     ask(host, "/healthz", "shop.test", 80)
     assert sum(requests_of(metrics(host), "shop").values()) == 1

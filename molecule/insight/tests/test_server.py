@@ -15,7 +15,7 @@ FILES = PROJECT / "roles/monitoring/files"
 RULES = yaml.safe_load((FILES / "rules.yml").read_text())
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text())
 TEST = PROJECT / "molecule/insight/tests/alerts.yml"
-METRIC = re.compile(r"\b(?:emperor[_:]|nginx_|node_)[a-z0-9_:]+")
+METRIC = re.compile(r"\b(?:emperor[_:]|nginx_|node_)[A-Za-z0-9_:]+")
 PATIENCE = 60  # seconds until rates have two values
 
 

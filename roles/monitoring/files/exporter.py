@@ -139,7 +139,8 @@ def main() -> None:
     apps = Apps(given.vassals, given.run, given.root, given.sites)
     registry = CollectorRegistry()
     collector = Collector(apps, Access(given.logs), Journal())
-    registry.register(collector)  # it collects once, so that counters exist, at 0, before anything happens
+    list(collector.collect())  # from here on is counted
+    registry.register(collector)
     start_http_server(given.port, given.address, registry)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
