@@ -6,7 +6,8 @@ import time
 from collections import Counter
 
 import pytest
-from load_client import NO_RELEASE, Load, Options, Target
+from load_client import Load, Options, Target
+from load_report import NO_RELEASE
 
 ROTATE = "logrotate --force --state /var/lib/logrotate/flask_apps.status /etc/flask_apps/logrotate.conf"
 GET = """
