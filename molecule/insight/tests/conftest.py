@@ -80,7 +80,7 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
     """
     source = tmp_path_factory.mktemp("second") / "shop"
     shutil.copytree(apps["shop"]["source"]["path"], source)
-    (source / "second.txt").write_text("another release\n")
+    (source / "second.txt").write_text(f"another release, {time.time()}\n")
     changed = [app | ({"source": {"path": str(source)}} if app["name"] == "shop" else {}) for app in apps.values()]
     before = {host: (metrics(host), len(logged(host, "shop"))) for host in fleet}
     began = fleet[0].check_output("date +%%Y-%%m-%%dT%%H:%%M:%%S --utc")
