@@ -83,7 +83,7 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
     (source / "second.txt").write_text(f"another release, {time.time()}\n")
     changed = [app | ({"source": {"path": str(source)}} if app["name"] == "shop" else {}) for app in apps.values()]
     before = {host: (metrics(host), len(logged(host, "shop"))) for host in fleet}
-    began = fleet[0].check_output("date +%%Y-%%m-%%dT%%H:%%M:%%S --utc")
+    began = fleet[0].check_output("date +%Y-%m-%dT%H:%M:%S --utc")
     targets = [Target(name, f"{address}:80", "shop.test") for name, address in addresses.items()]
     with Load(targets, Options({"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "order": 1})) as load:
         for host in fleet:
@@ -91,7 +91,7 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
         run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": changed})
         assert not run.failed, run.output
         for _time in range(2):
-            time.sleep(1)
+            time.sleep(5)  # the exporter reads each file: Prometheus asks every 2 s
             for host in fleet:
                 host.check_output(ROTATE)
     report, found = load.report, {}
