@@ -28,6 +28,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.sources import bu
 MODULE = "flaskops.emperor.apps_state"
 CACHE = "~/.cache/flaskops"
 SERVICES = ("nginx.service", "emperor.service")
+ROTATION = "flask_apps-logs.timer"
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
@@ -49,6 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "allow_untested": {"type": "bool", "default": False},
     "shared": {"type": "str", "required": True},
     "shared_template": {"type": "str", "required": True},
+    "rotation": {"type": "list", "elements": "dict", "default": []},
     "reserve": {"type": "int", "required": True},
     "uwsgi": {"type": "str", "required": True},
     "uwsgi_version": {"type": "str", "required": True},
@@ -200,14 +202,20 @@ class ActionModule(ActionBase):
         task_vars: dict[str, Any],
     ) -> dict[str, Any]:
         """Look at the host, for all apps at once."""
-        units = [*SERVICES, *(one.socket_unit for one in wanted if one.app["state"] == "present")]
+        units = [*SERVICES, ROTATION, *(one.socket_unit for one in wanted if one.app["state"] == "present")]
         patience = plan.PATIENCE if options["purpose"] != "checkup" else plan.BRIEF
         rollback = options["purpose"] != "deploy"
         arguments = {
             "apps": [plan.question(one, host, rollback=rollback, patience=patience) for one in wanted],
             "directory": options["directory"],
             "root": options["root"],
-            "files": [*plan.paths_of(wanted, host), options["root"], options["shared"], *certificates.paths()],
+            "files": [
+                *plan.paths_of(wanted, host),
+                options["root"],
+                options["shared"],
+                *certificates.paths(),
+                *(one["path"] for one in options["rotation"]),
+            ],
             "nginx": os.path.dirname(options["sites"]),
             "units": units,
             "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
@@ -273,7 +281,9 @@ class ActionModule(ActionBase):
         answer |= {name: state[name] for name in ("machine", "https", "redirected")}
         answer |= {name: state[name] for name in ("nginx_outdated", "packages")}
         text = render(self, options["shared_template"], {**task_vars, "__flask_apps_plan": state})
-        answer["host_differs"] = plan.host_differs(state, options["root"], options["shared"], text)
+        rotates = state["units"][ROTATION]["active"] and state["units"][ROTATION]["enabled"]
+        differs = plan.host_differs(state, options["root"], options["shared"], text, options["rotation"])
+        answer |= {"host_differs": differs or not rotates, "rotates": rotates}
         answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"], state["packages"])
         if options["show"]:
             name = task_vars.get("inventory_hostname", "")

@@ -66,6 +66,7 @@ tested:
 """
 
 PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
+LOG = re.compile(r"(?<=access_log )(/[^ ;]+)")
 
 
 def read(path: str) -> str | None:
@@ -86,6 +87,11 @@ def write(path: str, text: str) -> None:
         file.write(text)
 
 
+def there(log: str, scratch: str) -> str:
+    """A log that nginx can open when it tests: in a dry run there may be no directory for it yet."""
+    return log if os.path.isdir(os.path.dirname(log)) else f"{scratch}/log"
+
+
 def fault(run: Any, nginx: str, root: str, changes: dict[str, str | None], scratch: str) -> str:
     """What nginx has against the configuration with these changes; empty when it has nothing.
 
@@ -98,7 +104,7 @@ def fault(run: Any, nginx: str, root: str, changes: dict[str, str | None], scrat
     for path, content in changes.items():
         candidate = os.path.join(copy, os.path.relpath(path, root))
         if content is not None:
-            write(candidate, content)
+            write(candidate, LOG.sub(lambda log: there(log[1], scratch), content))
         elif os.path.lexists(candidate):
             os.unlink(candidate)
     main = os.path.join(copy, "nginx.conf")

@@ -160,9 +160,13 @@ def files(app: Mapping[str, Any], web_group: str) -> list[dict[str, str]]:
         directory(paths["run"], "2710", owner=name, group=web_group),
         # nginx may use the sockets of all apps, so no app may put one, or a link, where nginx connects.
         directory(os.path.dirname(paths["socket"]), "0711", group="root"),
+        # For nginx, whose master makes the log and whose workers open it again when it was rotated.
+        directory(paths["log"], "0750", group=web_group),
         {
             "path": f"/etc/tmpfiles.d/emperor-{name}.conf",
-            "content": f"# Ansible managed\nd {paths['run']} 2710 {name} {web_group}\n",
+            "content": f"# Ansible managed\nd {paths['run']} 2710 {name} {web_group}\n"
+            # nginx does not start without it, also where /var/log is a new one at every boot.
+            f"d {paths['log']} 0750 root {web_group}\n",
             "owner": "root",
             "group": "root",
             "mode": "0644",
@@ -216,7 +220,7 @@ def paths_of(wanted: Iterable[Wanted], host: Host) -> list[str]:
     for one in wanted:
         found.append(site_path(one.name, host))
         if one.app["state"] == "absent":
-            found += [one.home, f"/etc/tmpfiles.d/emperor-{one.name}.conf"]
+            found += [one.home, one.app["paths"]["log"], f"/etc/tmpfiles.d/emperor-{one.name}.conf"]
         else:
             found += [entry["path"] for entry in files(one.app, host.web_group)]
             found += [one.app["python"]["interpreter"], one.app["paths"]["socket"]]
@@ -268,14 +272,18 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
             )
 
 
-def host_differs(state: Mapping[str, Any], root: str, shared: str, text: str) -> bool:
+def host_differs(
+    state: Mapping[str, Any], root: str, shared: str, text: str, others: Iterable[Mapping[str, str]] = ()
+) -> bool:
     """Whether what all apps share is not as it should be.
 
     :param root: the directory of all apps.
     :param shared: nginx's file for all apps, with this ``text``.
+    :param others: more files, each with its ``path`` and ``content``.
     """
     owned = {"owner": "root", "group": "root"}
     entries = [{"path": root, "state": "directory", "mode": "0755"}, {"path": shared, "content": text, "mode": "0644"}]
+    entries += [{**one, "mode": "0644"} for one in others]
     return not all(as_wanted({**entry, **owned}, state["files"][entry["path"]]) for entry in entries)
 
 

@@ -142,6 +142,7 @@ def turnover(app: Mapping[str, Any], plan: Mapping[str, Any], uwsgi: str) -> Opt
         placeholder("recycle-megabytes", plan["recycle_rss"]),
         placeholder("recycle-delta", plan["recycle_rss_delta"]),
         placeholder("recycle-seconds", app["max_request_seconds"]),
+        *([placeholder("slow-seconds", app["slow_request_seconds"])] if app["slow_request_seconds"] else []),
     ]
 
 

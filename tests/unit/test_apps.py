@@ -64,6 +64,7 @@ def test_a_short_entry_gets_every_default():
         "reload": "zerg",
         "max_request_seconds": 60,
         "max_start_seconds": 60,
+        "slow_request_seconds": 0,
         "max_body_size": "16m",
         "health": {"path": "/", "status": 200},
         "hooks": NO_HOOKS,
@@ -76,6 +77,7 @@ def test_a_short_entry_gets_every_default():
             "static": "/srv/flask_apps/shop/static",
             "current": "/srv/flask_apps/shop/current",
             "run": "/run/emperor/shop",
+            "log": "/var/log/flask_apps/shop",
             "socket": "/run/emperor-sockets/shop/app.sock",
         },
     }

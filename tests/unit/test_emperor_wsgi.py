@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,48 @@ def test_client_that_never_closes_is_left_alone_in_the_end(monkeypatch):
         emperor_wsgi.linger(ours.fileno())
         assert theirs.recv(1) == b""
         theirs.sendall(b"x")  # the connection itself is still open, for uWSGI to close
+
+
+def started(app=None, **environ):
+    """The headers that a response had, beside the app's own."""
+    seen = []
+    whole = {"wsgi.input": Body(None, 0), **environ}
+    application = emperor_wsgi.Application(app or answers(b""), "3f2a9c01d4e5")
+    list(application(whole, lambda _status, headers: seen.extend(headers)))
+    return dict(seen)
+
+
+def test_response_tells_nginx_its_release_and_how_long_the_request_waited():
+    headers = started(HTTP_X_REQUEST_START=f"t={time.time() - 2:.3f}")
+    assert headers["X-Emperor-Release"] == "3f2a9c01d4e5"
+    assert 2 <= float(headers["X-Emperor-Queue"]) < 5
+
+
+@pytest.mark.parametrize("since", ["", "t=", "soon", "t=99999999999"])
+def test_nonsense_about_the_waiting_time_tells_none(since):
+    assert started(HTTP_X_REQUEST_START=since)["X-Emperor-Queue"] in ("", "0.000")
+
+
+def test_exception_is_logged_with_request_id_and_release_and_without_the_query(capfd):
+    def app(_environ, _start_response):
+        raise ValueError("no such thing")
+
+    started(app, HTTP_X_REQUEST_ID="abc", REQUEST_METHOD="GET", REQUEST_URI="/a%0Ab?password=secret")
+    told = capfd.readouterr().err
+    assert "request abc GET /a%0Ab (release 3f2a9c01d4e5) got 500" in told
+    assert "ValueError: no such thing" in told
+    assert "secret" not in told
+
+
+def test_begin_and_end_of_a_request_are_told_to_what_watches_slow_ones():
+    seen = []
+
+    class Slow:
+        begin, end = (lambda _self, environ, what=what: seen.append((what, environ["id"])) for what in ("begin", "end"))
+
+    for app in (answers(b"a"), lambda *_arguments: 1 / 0):
+        environ = {"wsgi.input": Body(None, 0), "id": len(seen)}
+        response = emperor_wsgi.Application(app, "r", Slow())(environ, lambda *_arguments: None)
+        list(response)
+        response.close()
+    assert seen == [("begin", 0), ("end", 0), ("begin", 2), ("end", 2)]

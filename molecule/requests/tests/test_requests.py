@@ -143,13 +143,13 @@ def test_trusted_proxy_is_believed(host):
     assert told["scheme"] == "https"
     assert told["REMOTE_ADDR"] == "203.0.113.7"
     assert told["HTTP_HOST"] == "shop.example.com:8443"
-    assert "203.0.113.7" in host.check_output("tail -1 /var/log/nginx/access.log")
+    assert "203.0.113.7" in host.check_output("tail -1 /var/log/flask_apps/echo/access.log")
 
 
 def test_request_id_is_in_the_response_the_environment_and_the_log(get, host):
     answer = get("/echo", "X-Request-ID: forged")
     assert answer.headers["x-request-id"] == answer.told["HTTP_X_REQUEST_ID"] != "forged"
-    assert f"id={answer.told['HTTP_X_REQUEST_ID']}" in host.check_output("tail -1 /var/log/nginx/access.log")
+    assert f"id={answer.told['HTTP_X_REQUEST_ID']}" in host.check_output("tail -1 /var/log/flask_apps/echo/access.log")
 
 
 def test_request_id_of_a_trusted_proxy_is_kept(host):

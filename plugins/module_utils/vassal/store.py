@@ -134,7 +134,7 @@ class App:
         """
         if not limit or self.holds(limit):
             return False
-        host.write(self.limit, limit, 0, 0)
+        host.write(self.limit, limit, 0, 0, 0o444)
         if group := control_group.of_app(self.name):
             group.joinpath("memory.max").write_text(limit)
         return True

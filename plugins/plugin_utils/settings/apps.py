@@ -180,6 +180,7 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
         "current": f"{home}/current",
         "run": f"{run}/{name}",
         "socket": f"{held(f'{run}/{name}')}/app.sock",
+        "log": f"/var/log/flask_apps/{name}",
     }
 
 
@@ -225,6 +226,8 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
         key: bounded(60 if app.get(key) is None else app[key], 1, 3600, f"{where}.{key}", "seconds")
         for key in ("max_request_seconds", "max_start_seconds")
     }
+    slow = app.get("slow_request_seconds") or 0
+    limits["slow_request_seconds"] = bounded(slow, 0, 3600, f"{where}.slow_request_seconds", "seconds")
     max_body_size = app.get("max_body_size") or "16m"
     require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
     site = site_settings(app, where)

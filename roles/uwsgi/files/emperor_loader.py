@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 
+import emperor_slow
 import emperor_wsgi
 import uwsgi
 
@@ -117,13 +118,28 @@ def watch_worker():
     module.start(limit, int(setting("recycle-seconds")), uwsgi.opt)
 
 
-def prepare(lazy):
-    """What comes after the import of the app, in the master or, where each worker imports it, in the worker."""
+def watched(release):
+    """What says what slow requests do; None when nobody asked for it."""
+    seconds = int(setting("slow-seconds") or 0)
+    return emperor_slow.Watch(seconds, lambda environ: emperor_wsgi.named(environ, release)) if seconds else None
+
+
+def prepare(lazy, slow):
+    """What comes after the import of the app, in the master or, where each worker imports it, in the worker.
+
+    :param slow: to be started in every worker, if not None.
+    """
     # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
     if setting("switch-interval") and sys.getswitchinterval() == DEFAULT_INTERVAL:
         sys.setswitchinterval(float(setting("switch-interval")))
-    if lazy:
+
+    def watch():
         watch_worker()
+        if slow:
+            slow.start()
+
+    if lazy:
+        watch()
         return
     check_threads()
     of_app = getattr(uwsgi, "post_fork_hook", None)  # uwsgidecorators has set it when the app uses that
@@ -131,7 +147,7 @@ def prepare(lazy):
     def forked():
         if of_app:
             of_app()
-        watch_worker()
+        watch()
 
     uwsgi.post_fork_hook = forked
     if setting("freeze"):
@@ -147,8 +163,10 @@ def load():
     try:
         if serving:
             enter(serving)
-        found = emperor_wsgi.Application(imported(app))
-        prepare(lazy=bool(serving) or "lazy-apps" in uwsgi.opt)
+        release = os.environ.get("RELEASE_ID", "")
+        slow = watched(release)
+        found = emperor_wsgi.Application(imported(app), release, slow)
+        prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow)
         return found
     except BaseException:
         if not serving:

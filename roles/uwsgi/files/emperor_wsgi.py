@@ -37,12 +37,33 @@ def linger(descriptor):
                 return
 
 
-def starter(start_response):
+def waited(environ):
+    """For how many seconds a request waited for a worker, as text; empty when nginx does not say since when."""
+    since = environ.get("HTTP_X_REQUEST_START", "")
+    try:
+        return f"{max(time.time() - float(since.removeprefix('t=')), 0):.3f}"
+    except ValueError:
+        return ""
+
+
+def named(environ, release):
+    """A request for the log: its ID, its method, its path as the client sent it, without the query."""
+    path = environ.get("REQUEST_URI", "").partition("?")[0][:200]
+    told = f"{environ.get('HTTP_X_REQUEST_ID', '-')} {environ.get('REQUEST_METHOD', '-')} {path}"
+    return f"request {told} (release {release})"
+
+
+def starter(start_response, environ, release):
     """What an app calls to start its response. uWSGI's own cannot take an exception (`py_uwsgi_spit`)."""
+    # For nginx's access log; clients do not get them.
+    own = [("X-Emperor-Release", release), ("X-Emperor-Queue", waited(environ))]
 
     def start(status, headers, error=None):
         try:
-            return start_response(status, headers)
+            written = start_response(status, [*headers, *own])
+            if status.startswith("500"):
+                print(f"{named(environ, release)} got {status}", file=sys.stderr, flush=True)
+            return written
         except OSError:  # the response has begun already
             if error:
                 raise error[1].with_traceback(error[2]) from None
@@ -73,10 +94,11 @@ def failed(start_response):
 class Response:
     """The response of an app, piece by piece."""
 
-    __slots__ = ("body", "environ", "flushed", "pieces", "result", "start_response")
+    __slots__ = ("body", "end", "environ", "flushed", "pieces", "result", "start_response")
 
-    def __init__(self, result, environ, body, start_response):
+    def __init__(self, result, environ, body, start_response, end):
         self.result, self.environ, self.body, self.start_response = result, environ, body, start_response
+        self.end = end
         self.pieces = iter(partial(result.read, PIECE), b"") if hasattr(result, "read") else iter(result)
         self.flushed = False
 
@@ -99,6 +121,8 @@ class Response:
 
     def close(self):
         """What WSGI lets a server call at the end, however it comes."""
+        if self.end:
+            self.end(self.environ)
         if hasattr(self.result, "close"):
             try:
                 self.result.close()
@@ -107,18 +131,27 @@ class Response:
 
 
 class Application:
-    """The app as uWSGI calls it."""
+    """The app as uWSGI calls it.
 
-    def __init__(self, app):
-        self.app = app
+    :param release: its ID.
+    :param slow: told of every request's begin and end, if anything is.
+    """
+
+    def __init__(self, app, release="", slow=None):
+        self.app, self.release = app, release
+        self.begin, self.end = (slow.begin, slow.end) if slow else (None, None)
 
     def __call__(self, environ, start_response):
-        body = environ["wsgi.input"]
-        start_response = starter(start_response)
+        body, end = environ["wsgi.input"], self.end
+        start_response = starter(start_response, environ, self.release)
+        if self.begin:
+            self.begin(environ)
         try:
             result = self.app(environ, start_response)
             if hasattr(result, "read") and unread(environ, body) <= 0:
+                if end:
+                    end(environ)
                 return result  # a file of `wsgi.file_wrapper`, which uWSGI must recognize
-            return Response([result] if isinstance(result, bytes) else result, environ, body, start_response)
+            return Response([result] if isinstance(result, bytes) else result, environ, body, start_response, end)
         except BaseException:
-            return Response(failed(start_response), environ, body, start_response)
+            return Response(failed(start_response), environ, body, start_response, end)

@@ -105,6 +105,8 @@ def watch(limit, seconds, mercy, stats):
         cause = f"a request takes more than {seconds} s (max_request_seconds), so its worker is replaced"
         os.write(2, f"{cause}. What that does:\n".encode())
         faulthandler.dump_traceback(2)
+    else:
+        os.write(2, f"this worker has {resident() >> 20} MiB (memory.worker_recycle), so it is replaced\n".encode())
     # What uWSGI's own chain reload sends; its master starts another one.
     os.kill(os.getpid(), signal.SIGHUP)
     end = time.monotonic() + mercy

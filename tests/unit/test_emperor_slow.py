@@ -1,0 +1,51 @@
+"""What slow requests do is told once, of the very thread."""
+
+import importlib.util
+import threading
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_slow.py"
+specification = importlib.util.spec_from_file_location("emperor_slow", PROGRAM)
+assert specification
+assert specification.loader
+emperor_slow = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(emperor_slow)
+
+
+@pytest.fixture
+def watch():
+    return emperor_slow.Watch(0, lambda environ: f"request {environ['id']}")
+
+
+def test_stack_of_a_slow_request_is_told_once(watch):
+    at_work, enough = threading.Event(), threading.Event()
+
+    def wait_for_the_database():
+        at_work.set()
+        enough.wait(10)
+
+    def serve():
+        watch.begin({"id": 7})
+        wait_for_the_database()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    at_work.wait(10)
+    told = watch.look()
+    assert told.startswith("request 7 takes more than 0 s. What it does:\n")
+    assert "in wait_for_the_database\n    enough.wait(10)\n" in told
+    assert watch.look() == ""
+    enough.set()
+    thread.join()
+
+
+def test_request_that_is_over_or_not_slow_is_not_told(watch):
+    over, quick = {"id": 1}, {"id": 2}
+    watch.begin(over)
+    watch.end(over)
+    assert watch.look() == ""
+    patient = emperor_slow.Watch(60, str)
+    patient.begin(quick)
+    assert patient.look() == ""
