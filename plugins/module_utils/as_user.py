@@ -21,10 +21,12 @@ class Failed(Exception):
 def with_parent(command: Sequence[str]) -> list[str]:
     """A command that the kernel kills when this process is killed: nothing else would end it then.
 
-    Where this process was killed before the kernel knew, it does not start at all.
+    Where this process was killed before the kernel knew, it does not start at all. No program lets it become another
+    user, as in the Emperor's sandbox.
     """
     alive = 'test "$PPID" = "$1" && shift && exec "$@"'
-    return [SETPRIV, "--pdeathsig=KILL", "--", "/bin/sh", "-c", alive, "sh", str(os.getpid()), *command]
+    guard = ["/bin/sh", "-c", alive, "sh", str(os.getpid())]
+    return [SETPRIV, "--no-new-privs", "--pdeathsig=KILL", "--", *guard, *command]
 
 
 def become(user: pwd.struct_passwd, groups: Sequence[int], parent: int) -> None:

@@ -15,7 +15,6 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import host
 from ansible_collections.flaskops.emperor.plugins.module_utils.host import Process, alive
 
 __all__ = [
-    "TAMED",
     "Memory",
     "Owned",
     "Process",
@@ -34,8 +33,6 @@ __all__ = [
 ]  # fmt: skip
 
 PAUSE = 0.05  # seconds between two looks
-# Before every command of an app: no program lets it become another user, as in the Emperor's sandbox.
-TAMED = ("setpriv", "--no-new-privs", "--")
 
 
 class Owned(NamedTuple):

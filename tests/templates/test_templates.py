@@ -288,7 +288,15 @@ def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
         text = (ROLES / "flask_apps/tasks" / file).read_text()
         return re.findall(r"include_tasks:\s+(?:file: \"{{ ')?([\w.]+)", text)
 
-    assert tasks("apply.yml") == ["absent.yml", "tools.yml", "certificates.yml", "build.yml", "switch.yml"]
+    assert tasks("change.yml") == [
+        "target.yml",
+        "tools.yml",
+        "certificates.yml",
+        "build.yml",
+        "absent.yml",
+        "batch.yml",
+    ]
+    assert tasks("batch.yml") == ["switch.yml"]
     assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()
     assert "switch.yml" not in (ROLES / "flask_apps/tasks/build.yml").read_text()
     assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()

@@ -56,11 +56,14 @@ def found(directory: str) -> str:
 
 
 def lines_of(contents: Iterable[str]) -> dict[str, str]:
-    """What no message may show of files: their lines, and the values in these, by a name."""
-    lines = {line for content in contents for line in content.splitlines()}
-    values = {part.strip(" \t'\",;") for line in lines for part in (line, re.split("[=:]", line, maxsplit=1)[-1])}
+    """Lines of files, and the values in these, by a name: that of the value if it has one. See `secrets.is_secret`."""
+    values: dict[str, str] = {}
+    for line in {line for content in contents for line in content.splitlines()}:
+        name, _sign, value = (part.strip(" \t'\",;") for part in re.sub("[=:]", "\0", line, count=1).partition("\0"))
+        values[f"line {len(values)}"] = line.strip(" \t'\",;")
+        values[f"line {len(values)} {name}"] = value
     # Shorter ones are words of any language, and stand in any message.
-    return {f"line {number}": value for number, value in enumerate(sorted(values)) if len(value) >= LEAST_SECRET}
+    return {name: value for name, value in values.items() if len(value) >= LEAST_SECRET}
 
 
 def secrets(home: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options

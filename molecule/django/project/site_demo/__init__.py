@@ -1,1 +1,0 @@
-"""A minimal Django project: proof that the host serves any WSGI callable."""
