@@ -135,7 +135,7 @@ def directives(block, *path):
 
 
 ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2",
-       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2"]  # fmt: skip
+       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2"]  # fmt: skip
 MODES = ["zerg", "chain", "graceful", "upstream"]
 FULL = {
     "environment": {"A": "b"},
