@@ -135,8 +135,8 @@ def directives(block, *path):
 
 
 ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2",
-       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2"]  # fmt: skip
-# Read by the programs themselves, in the scenarios fleet and insight.
+       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2"]  # fmt: skip
+# The others: test_haproxy_template.py, and the programs themselves in the scenario insight.
 ELSEWHERE = ["emperor-exporter.service.j2", "haproxy.cfg.j2", "prometheus.yml.j2"]
 MODES = ["zerg", "chain", "graceful", "upstream"]
 FULL = {
