@@ -97,6 +97,16 @@ def make_parents(releases: Releases, release: str, path: str, group: int) -> Non
         os.chown(folder, 0, group)
 
 
+def keep_times(releases: Releases, release: str, path: str) -> None:
+    """Let the directories above a link look as old as the release: a newer one is one that somebody changed by hand."""
+    built = (releases.describe(release) or {}).get("created")
+    folder, root = os.path.dirname(path), releases.path(release)
+    while built and folder.startswith(root + os.sep):
+        if os.stat(folder).st_mtime > built:
+            os.utime(folder, (built, built))
+        folder = os.path.dirname(folder)
+
+
 def make(releases: Releases, release: str, link: Mapping[str, Any], user: pwd.struct_passwd) -> None:
     """Let a release find the data in its own place.
 
@@ -114,6 +124,7 @@ def make(releases: Releases, release: str, link: Mapping[str, Any], user: pwd.st
         host.write(os.path.join(releases.home, FILLED), json.dumps([*known, link["data"]]), 0, 0)
     if target(at) != data:
         exchange(data, at)
+        keep_times(releases, release, at)
 
 
 def arrange(releases: Releases, release: str, links: Iterable[Mapping[str, Any]], user: pwd.struct_passwd) -> bool:

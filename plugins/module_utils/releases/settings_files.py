@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import as_user, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.persistent import Unfit, make_parents
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.persistent import Unfit, keep_times, make_parents
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
 CURRENT, BEFORE, NONE = "current", "before", "none"
@@ -157,7 +157,8 @@ def arrange(releases: Releases, release: str, files: Sequence[Mapping[str, str]]
         make_parents(releases, release, path, user.pw_gid)
         if os.path.isdir(path) and not os.path.islink(path):
             raise Unfit(f"files: {one['at'].partition('/')[2]} is a directory of the source: choose another path.")
-        link(wanted, path)
+        if link(wanted, path):
+            keep_times(releases, release, path)
     now = target(os.path.join(root, CURRENT))
     if now != name:
         if not os.path.islink(os.path.join(root, BEFORE)):  # of a killed run, what served is already known
