@@ -1,6 +1,8 @@
 """The module `app_data`: data is linked and filled once; files change in one step, and can be taken back."""
 
+import json
 import os
+import time
 from typing import Any
 
 import pytest
@@ -63,6 +65,21 @@ def test_data_is_filled_once_and_linked_from_every_release(place, home):
     (home / "releases/bbb/src/uploads/a").write_text("again")
     assert place([UPLOADS], release="bbb")["changed"]
     assert [path.name for path in (home / "shared/uploads").iterdir()] == ["deep"]
+
+
+def test_links_do_not_make_a_release_look_changed_by_hand(place, home):
+    source(home, {"shop/views.py": "", "settings/__init__.py": ""})
+    release = home / "releases/aaa"
+    built = time.time() - 1000
+    for folder in (release / "src/shop", release / "src/settings", release / "src"):
+        os.utime(folder, (built, built))
+    (release / "release.json").write_text(json.dumps({"id": "aaa", "created": built}))
+    index = {**UPLOADS, "at": "src/var/index", "data": "var/index"}
+    place([UPLOADS, index], [{**LOCAL, "content": "[local]"}])
+    assert right(home, [UPLOADS, index], [{**LOCAL, "content": "[local]"}]) == (True, True)
+    newer = [path for path in (release / "src").rglob("*") if path.is_dir() and path.stat().st_mtime > built + 1]
+    assert {path.name for path in newer} <= {"uploads", "index"}, "a directory of the source, and not only data"
+    assert (release / "src").stat().st_mtime <= built + 1
 
 
 def test_run_that_was_killed_while_it_filled_is_healed(place, home):
