@@ -131,23 +131,26 @@ def forget_old(folder: str) -> None:
             host.remove(path)
 
 
+def scratch(home: str, user: pwd.struct_passwd) -> str:
+    """A directory in which the app's user may write, beside the archives, which it cannot read."""
+    folder = os.path.join(home, "backups")
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o711)
+    forget_old(folder)
+    path = tempfile.mkdtemp(prefix="backup-", dir=folder)
+    os.chown(path, user.pw_uid, user.pw_gid)
+    return path
+
+
 def begun(params: dict[str, Any], user: pwd.struct_passwd) -> dict[str, Any]:
     """Make a directory for the hooks of the app."""
-    cache = os.path.join(params["home"], "cache")
-
-    def make() -> str:
-        forget_old(cache)
-        return str(tempfile.mkdtemp(prefix="backup-", dir=cache))
-
-    return {"path": str(as_user.call(user, make))}
+    return {"path": scratch(params["home"], user)}
 
 
 def packed(params: dict[str, Any], user: pwd.struct_passwd) -> dict[str, Any]:
     """Make the archive."""
     home = params["home"]
-    folder = os.path.join(home, "backups")
-    os.makedirs(folder, 0o700, exist_ok=True)
-    forget_old(folder)
+    work = scratch(home, user)
     releases = Releases(home)
     described = releases.describe(releases.current()) or {}
     about = {
@@ -163,9 +166,9 @@ def packed(params: dict[str, Any], user: pwd.struct_passwd) -> dict[str, Any]:
     current = os.path.join(root, settings_files.CURRENT)
     sources = archive.Sources(
         os.path.join(home, "shared"), os.path.realpath(current) if target(current) else "", params["hooks"],
-        json.dumps(about, indent=1, sort_keys=True).encode(), os.path.join(home, "cache"),
+        json.dumps(about, indent=1, sort_keys=True).encode(), work,
     )  # fmt: skip
-    descriptor, path = tempfile.mkstemp(prefix="backup-", dir=folder)
+    descriptor, path = tempfile.mkstemp(prefix="backup-", dir=os.path.dirname(work))
     try:
         problems = as_user.call(user, lambda: archive.pack(descriptor, sources, root))
     except BaseException:
@@ -173,8 +176,8 @@ def packed(params: dict[str, Any], user: pwd.struct_passwd) -> dict[str, Any]:
         raise
     finally:
         os.close(descriptor)
-        if params["hooks"]:
-            as_user.call(user, lambda: shutil.rmtree(params["hooks"], ignore_errors=True))
+        for left in filter(None, (work, params["hooks"])):
+            shutil.rmtree(left, ignore_errors=True)  # follows no link
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"path": path, "size": os.stat(path).st_size, "digest": digest, "problems": problems}

@@ -1,11 +1,14 @@
 """What the exporter counts: lines of access logs, lines of the journal, starts of workers."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-FILES = Path(__file__).parents[2] / "roles/monitoring/files"
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "roles/monitoring/files"
 
 
 def load(name):
@@ -169,3 +172,15 @@ def test_starts_of_workers_only_grow_through_a_switch():
     assert starts.total == 4
     starts.add(stats(10, 1, 1), first=False)  # the number of a process comes again
     assert starts.total == 6
+
+
+def test_modules_that_the_exporter_shares_bring_what_they_import():
+    text = (ROOT / "roles/monitoring/vars/main.yml").read_text(encoding="utf-8")
+    shared = {Path(name) for name in yaml.safe_load(text)["__monitoring_shared"]}
+    package = "ansible_collections.flaskops.emperor.plugins.module_utils"
+    for file in shared:
+        source = (ROOT / "plugins/module_utils" / file).read_text(encoding="utf-8")
+        for module, names in re.findall(rf"^from {re.escape(package)}([\w.]*) import ([\w, ]+)$", source, re.MULTILINE):
+            place = Path(*module.split("."))
+            wanted = {place / f"{name.strip()}.py" for name in names.split(",")}
+            assert place.with_suffix(".py") in shared or wanted <= shared, f"{file} imports {place} {names}"

@@ -16,7 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import as_user, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.persistent import Unfit, keep_times, make_parents
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.persistent import (
+    Unfit,
+    keep_times,
+    make_parents,
+)
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
 CURRENT, BEFORE, NONE = "current", "before", "none"
