@@ -183,4 +183,4 @@ def test_modules_that_the_exporter_shares_bring_what_they_import():
         for module, names in re.findall(rf"^from {re.escape(package)}([\w.]*) import ([\w, ]+)$", source, re.MULTILINE):
             place = Path(*module.split("."))
             wanted = {place / f"{name.strip()}.py" for name in names.split(",")}
-            assert place.with_suffix(".py") in shared or wanted <= shared, f"{file} imports {place} {names}"
+            assert Path(f"{place}.py") in shared or wanted <= shared, f"{file} imports {place} {names}"
