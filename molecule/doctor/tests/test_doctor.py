@@ -61,7 +61,7 @@ FAULTS = {
         f"echo 'server {{ lisen 80; }}' > {SITES}/other.conf", "nginx refuses its configuration", "lisen",
     ),
     "virtualenv's Python gone": (
-        f"ln -sfn /usr/bin/python3.99 {RELEASE % DESK}/venv/bin/python3", "The Python of desk's virtualenv is gone",
+        f"ln -sfn /usr/bin/python3.99 {RELEASE % DESK}/venv/bin/python", "The Python of desk's virtualenv is gone",
         "python3.99",
     ),
     "data that belongs to somebody else": (

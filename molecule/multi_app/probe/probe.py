@@ -194,7 +194,7 @@ FILES = {
     "list the neighbour's releases": lambda: os.listdir(f"{THERE}/releases"),
     "list the neighbour's data": lambda: os.listdir(f"{THERE}/shared"),
     "write into the neighbour's data": lambda: make(f"{THERE}/shared/probe"),
-    "read the neighbour's package cache": lambda: os.listdir(f"{THERE}/cache"),
+    "read the neighbour's package cache": lambda: os.listdir(f"{THERE}/wheels"),
     "change the own code": lambda: append(__file__),
     "put code into the own release": lambda: make(f"{os.path.dirname(__file__)}/more.py"),
     "put code into the own virtualenv": lambda: make(f"{sys.prefix}/bin/more"),
@@ -211,7 +211,7 @@ FILES = {
     "list root's home": lambda: os.listdir("/root"),
     "list homes": lambda: got(os.listdir("/home")),
     "read keys of certificates": lambda: read("/etc/nginx/certificates/*.pem", "/etc/ssl/private/*"),
-    "read nginx's log": lambda: read("/var/log/nginx/access.log"),
+    "read nginx's log": lambda: read("/var/log/nginx/access.log", f"/var/log/flask_apps/{VICTIM}/access.log"),
     "read the journal": lambda: read("/var/log/journal/*/*", "/run/log/journal/*/*"),
 }
 SOCKETS = {

@@ -147,9 +147,9 @@ def test_nginx_runs_in_its_sandbox(host):
     pid = host.check_output("systemctl show -P MainPID nginx")
     mounts = host.file(f"/proc/{pid}/mounts").content_string
     assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts.splitlines())
-    before = host.file("/var/log/nginx/access.log").size
+    before = host.file("/var/log/flask_apps/shop/access.log").size
     ask(host, "shop.example.com", "/healthz")
-    assert host.file("/var/log/nginx/access.log").size > before
+    assert host.file("/var/log/flask_apps/shop/access.log").size > before
 
 
 def test_changing_one_app_leaves_the_others_alone(fleet, playbook, changed):

@@ -86,7 +86,7 @@ CASES = {
         ["python.requirements", "'..'"],
     ),
     "hashes of nothing": (
-        apps(shop(python={"require_hashes": True})),
+        apps(shop(python={"require_hashes": True, "requirements": "none"})),
         ["python.require_hashes", "python.requirements"],
     ),
     "interpreter without path": (
