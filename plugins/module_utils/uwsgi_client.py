@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 import uuid
 from urllib.parse import unquote_to_bytes
 
@@ -65,6 +66,7 @@ def encode_request(path: str, host: str) -> bytes:
         "HTTP_X_FORWARDED_FOR": "127.0.0.1",
         "HTTP_X_REAL_IP": "127.0.0.1",
         "HTTP_X_REQUEST_ID": uuid.uuid4().hex,
+        "HTTP_X_REQUEST_START": f"t={time.time():.3f}",
     }
     body = b""
     for name, value in variables.items():

@@ -153,6 +153,7 @@ def test_health_check_before_a_switch_asks_what_nginx_asks(host):
         through_nginx, directly = json.loads(answer)
         for found in (through_nginx, directly):
             assert found.pop("HTTP_X_REQUEST_ID")
+            assert found.pop("HTTP_X_REQUEST_START").startswith("t=")
             assert found.pop("REMOTE_PORT")
             found.pop("SERVER_PROTOCOL")  # this client asks with 1.0, so as to get no chunks
         assert through_nginx == directly
