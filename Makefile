@@ -24,10 +24,10 @@ demo: bootstrap ## a production host in a container, serving the sample app at h
 	@molecule/shared/demo.sh $(PORT)
 
 demo-deploy: bootstrap ## a second release of the demo's app while requests run: who answered, in numbers and a picture
-	@molecule/shared/demo_release.py "$$(podman port emperor-demo 80 | cut -d: -f2)" good
+	@molecule/shared/demo_release.py good
 
 demo-break: bootstrap ## a broken release of the demo's app while requests run: it reaches nobody
-	@molecule/shared/demo_release.py "$$(podman port emperor-demo 80 | cut -d: -f2)" broken
+	@molecule/shared/demo_release.py broken
 
 demo-down: ## remove the demo
 	@podman rm --force --ignore --time 0 --volumes emperor-demo

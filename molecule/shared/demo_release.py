@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""demo_release.py PORT good|broken: another release of the demo's app, while clients send requests all the time.
+"""demo_release.py good|broken: another release of the demo's app, while clients send requests all the time.
 
 Tells how many requests each release answered and draws it. Ends with 1 when a request failed, or the run did not end as
 it should: a good release goes live, a broken one reaches nobody.
@@ -61,8 +61,9 @@ def tell(kind: str, report: Report, picture: Path) -> None:
 
 def main() -> int:
     """Run it; returns the exit code."""
-    port, kind = sys.argv[1:]
-    target = Target("demo", f"127.0.0.1:{port}", f"127.0.0.1:{port}")
+    (kind,) = sys.argv[1:]
+    address = subprocess.check_output(["podman", "port", "emperor-demo", "80"], text=True).strip()
+    target = Target("demo", address, address)
     with tempfile.TemporaryDirectory() as directory, Load([target], Options(kinds=CLIENTS)) as load:
         time.sleep(2)
         code = deploy(kind, Path(directory))
