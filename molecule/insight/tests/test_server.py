@@ -47,15 +47,15 @@ def expressions():
 
 
 def test_all_hosts_and_exporters_are_asked_and_answer(query):
+    wanted = {(job, f"emperor-debian{number}") for job in ("emperor", "nginx", "node") for number in (12, 13)}
     end = time.monotonic() + PATIENCE
     while True:
-        found = [(one["metric"], one["value"][1]) for one in query("query?query=up")["result"]]
-        up = {(told["job"], told["instance"]): value for told, value in found}
-        wanted = {(job, f"emperor-debian{number}") for job in ("emperor", "nginx", "node") for number in (12, 13)}
-        if all(up.get(one) == "1" for one in wanted) or time.monotonic() > end:
+        targets = [(one["labels"], one["lastError"] or one["health"]) for one in query("targets")["activeTargets"]]
+        found = {(labels["job"], labels["instance"]): told for labels, told in targets}
+        if all(found.get(one) == "up" for one in wanted) or time.monotonic() > end:
             break
         time.sleep(1)
-    assert {one: up.get(one) for one in wanted} == dict.fromkeys(wanted, "1")
+    assert {one: found.get(one) for one in wanted} == dict.fromkeys(wanted, "up")
 
 
 def test_every_alert_fires_for_the_bad_host_and_none_for_the_good(server):
