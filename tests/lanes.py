@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache/scenarios"
-# Not those with commands of their own: vm is slow without KVM (make test-vm), bench tests nothing (make bench).
-SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench"})
+# Not those with commands of their own: vm is slow without KVM (make test-vm), the others test nothing (make bench).
+SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench", "bench_runs"})
 # Those that put their hosts under load; reload_modes does, too, but mostly waits for requests to end.
 ALONE = [name for name in SCENARIOS if name in ("faults", "requests", "workers")]
 LONG = [name for name in ("reload_modes", "doctor", "fleet") if name in SCENARIOS]

@@ -94,8 +94,9 @@ FAULTS = {
         f"mount -o remount,ro {SHELF}", f"The disk {SHELF} cannot be written", "read-only",
     ),
     "workers killed at a memory limit": (
-        "systemctl set-property --runtime emperor.service MemoryMax=300M; "
-        f"python3 -c '{SEND}' '/grow?mb=400' desk.test 1",
+        "systemctl set-property --runtime emperor.service MemoryMax=300M; for _ in 1 2 3 4 5; do "
+        f"python3 -c '{SEND}' '/grow?mb=400' desk.test 1; "
+        "journalctl --quiet --since=-1min -t desk | grep -q 'killed by signal 9' && exit; sleep 1; done; exit 1",
         "The kernel kills workers of desk at a memory limit of 300 MiB", "50-MemoryMax.conf",
     ),
     "broken site of ours and a stopped nginx": (

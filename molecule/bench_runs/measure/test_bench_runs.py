@@ -1,0 +1,202 @@
+"""Seconds, tasks and memory of Ansible for the runs of an operator, and of a peer's deploy beside ours."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import pytest
+
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+RUNS = Path(os.environ["RUNS"])
+KEPT, PAGE = PROJECT / "docs/runs.json", PROJECT / "docs/runs.md"
+BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+# The peer: a role of Galaxy that copies a release to a directory of its own and changes a link to it.
+PEER = "ansistrano.deploy"
+ROLES = PROJECT / ".cache/roles"
+TIMES = 3
+APPS, HOSTS = (1, 5, 20), (1, 2, 4, 8)
+
+
+class Run(NamedTuple):
+    """One run of a playbook.
+
+    :ivar seconds: from start to end.
+    :ivar cpu: seconds of the controller's processors, its children included.
+    :ivar mib: memory of the largest process.
+    :ivar tasks: that were executed on one host.
+    :ivar changed: tasks that changed the host.
+    """
+
+    seconds: float
+    cpu: float
+    mib: int
+    tasks: int
+    changed: int
+
+
+def inventory(hosts):
+    """An inventory of the first hosts."""
+    addresses = json.loads((RUNS / "addresses.json").read_text())[:hosts]
+    given = {
+        f"web{number}": {
+            "ansible_host": address,
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(RUNS / "id"),
+            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+        }
+        for number, address in enumerate(addresses, 1)
+    }
+    path = RUNS / f"hosts{hosts}.json"
+    path.write_text(json.dumps({"webservers": {"hosts": given}}))
+    return path
+
+
+def run(playbook, *arguments, hosts=1, **variables):
+    """Run a playbook with the checkout's own configuration, as an operator does, and say what it took."""
+    kept = ("HOME", "PATH", "LANG", "ANSIBLE_HOME", "PIP_INDEX_URL", "SSL_CERT_FILE")
+    environment = {name: value for name, value in os.environ.items() if name in kept}
+    environment |= {"ANSIBLE_ROLES_PATH": f"{PROJECT}/roles:{ROLES}"}
+    command = ["ansible-playbook", "-i", inventory(hosts), playbook, *arguments, "-e", json.dumps(variables)]
+    began = time.monotonic()
+    with open(RUNS / "output", "w+", encoding="utf-8") as output:
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        _pid, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read()
+    assert process.returncode == 0, text
+    recap = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", re.search(r"^web1 .*", text, re.M)[0])}
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, recap["ok"],
+               recap["changed"])  # fmt: skip
+
+
+def apps(count, source):
+    """Apps that differ in their names only."""
+    return [
+        {
+            "name": "shop" if number == 1 else f"shop{number}",
+            "source": {"path": str(source)},
+            "app": "shop:create_app()",
+            "python": {"requirements": "requirements.txt"},
+            "static": {"/static": "shop/static"},
+            "health": {"path": "/healthz"},
+            "domains": [f"shop{number}.test"],
+            "workers": {"processes": 1, "threads": 2},
+        }
+        for number in range(1, count + 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def source():
+    """The sample app, to be changed."""
+    path = RUNS / "shop"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(PROJECT / "sample_app", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What was measured; the page is written when all is."""
+    kept: dict = {"runs": {}}
+    yield kept
+    if len(kept["runs"]) == 4 + len(APPS[1:]) + len(HOSTS[1:]) + ROLES.joinpath(PEER).is_dir():
+        kept["machine"] = machine()
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+        before, _begin, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{table(kept)}\n{END}{rest.partition(END)[2]}")
+
+
+def machine():
+    """Where it was measured."""
+    cpus = re.findall(r"^model name[^:]*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    version = subprocess.check_output(["ansible", "--version"], text=True).splitlines()[0]
+    return {"date": datetime.now(UTC).date().isoformat(), "processors": len(cpus), "model": cpus[0], "ansible": version}
+
+
+def table(kept):
+    """The figures as a table of Markdown."""
+    where = kept["machine"]
+    lines = [
+        f"Measured on {where['date']} on {where['processors']} processors ({where['model']}), which Ansible shares with"
+        f" the hosts, all containers; {where['ansible']}. Medians of {TIMES}.",
+        "",
+        "| run | seconds | of which Ansible's processor time | tasks on a host | largest process |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, one in kept["runs"].items():
+        lines.append(f"| {name} | {one['seconds']:.1f} | {one['cpu']:.1f} | {one['tasks']} | {one['mib']} MiB |")
+    return "\n".join(lines)
+
+
+def middle(runs):
+    """The median of each figure."""
+    return {name: median(getattr(one, name) for one in runs) for name in Run._fields}
+
+
+def several(action):
+    """The same again and again."""
+    return [action() for _time in range(TIMES)]
+
+
+def change(source):
+    """Another release with the same requirements."""
+    (source / "release.txt").write_text(f"{time.time_ns()}\n")
+
+
+def unchanged(count, hosts, source):
+    """A run of site.yml for which there is nothing to do."""
+    one = run("playbooks/site.yml", hosts=hosts, flask_apps=apps(count, source))
+    assert one.changed == 0
+    return one
+
+
+def test_first_run_on_a_bare_host(source, found):
+    first = run("playbooks/site.yml", flask_apps=apps(1, source))
+    found["runs"]["a bare host, one app, downloads included (once)"] = first._asdict()
+
+
+def test_run_without_a_change(source, found):
+    found["runs"]["no change: one app on one host"] = middle(several(lambda: unchanged(1, 1, source)))
+
+
+def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
+    ours, back, theirs = [], [], []
+    peer = {"ansistrano_deploy_from": f"{source}/", "ansistrano_deploy_to": "/srv/peer", "ansistrano_keep_releases": 5,
+            "ansistrano_allow_anonymous_stats": False, "ansistrano_deploy_via": "rsync"}  # fmt: skip
+    for _time in range(TIMES):
+        change(source)
+        ours.append(run("playbooks/deploy.yml", "-e", "app=shop", flask_apps=apps(1, source)))
+        back.append(run("playbooks/rollback.yml", "-e", "app=shop", flask_apps=apps(1, source)))
+        if ROLES.joinpath(PEER).is_dir():
+            theirs.append(run("molecule/bench_runs/peer.yml", **peer))
+    assert all(one.changed for one in ours + back + theirs)
+    found["runs"]["deploy of changed code, same requirements"] = middle(ours)
+    found["runs"]["rollback"] = middle(back)
+    if theirs:
+        found["runs"][f"{PEER}: the same code by rsync, then a restart of the service; nothing is checked"] = middle(
+            theirs
+        )
+
+
+@pytest.mark.parametrize("count", APPS[1:])
+def test_apps_without_a_change(count, source, found):
+    run("playbooks/site.yml", flask_apps=apps(count, source))
+    found["runs"][f"no change: {count} apps on one host"] = middle(several(lambda: unchanged(count, 1, source)))
+
+
+def test_hosts_without_a_change(source, found):
+    run("playbooks/site.yml", hosts=HOSTS[-1], flask_apps=apps(1, source))
+    for hosts in HOSTS[1:]:
+        found["runs"][f"no change: one app on {hosts} hosts"] = middle(
+            several(lambda hosts=hosts: unchanged(1, hosts, source))
+        )
