@@ -171,7 +171,7 @@ def test_run_without_a_change(source, found):
 
 def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
     ours, back, theirs = [], [], []
-    peer = {"ansistrano_deploy_from": f"{source}/", "ansistrano_deploy_to": "/srv/peer", "ansistrano_keep_releases": 5,
+    peer = {"peer": PEER, "ansistrano_deploy_from": f"{source}/", "ansistrano_deploy_to": "/srv/peer", "ansistrano_keep_releases": 5,
             "ansistrano_allow_anonymous_stats": False, "ansistrano_deploy_via": "rsync"}  # fmt: skip
     for _time in range(TIMES):
         change(source)
