@@ -171,8 +171,14 @@ def test_run_without_a_change(source, found):
 
 def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
     ours, back, theirs = [], [], []
-    peer = {"peer": PEER, "ansistrano_deploy_from": f"{source}/", "ansistrano_deploy_to": "/srv/peer", "ansistrano_keep_releases": 5,
-            "ansistrano_allow_anonymous_stats": False, "ansistrano_deploy_via": "rsync"}  # fmt: skip
+    peer = {
+        "peer": PEER,
+        "ansistrano_deploy_from": f"{source}/",
+        "ansistrano_deploy_to": "/srv/peer",
+        "ansistrano_deploy_via": "rsync",
+        "ansistrano_keep_releases": 5,
+        "ansistrano_allow_anonymous_stats": False,
+    }
     for _time in range(TIMES):
         change(source)
         ours.append(run("playbooks/deploy.yml", "-e", "app=shop", flask_apps=apps(1, source)))
@@ -183,15 +189,7 @@ def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
     found["runs"]["deploy of changed code, same requirements"] = middle(ours)
     found["runs"]["rollback"] = middle(back)
     if theirs:
-        found["runs"][f"{PEER}: the same code by rsync, then a restart of the service; nothing is checked"] = middle(
-            theirs
-        )
-
-
-@pytest.mark.parametrize("count", APPS[1:])
-def test_apps_without_a_change(count, source, found):
-    run("playbooks/site.yml", flask_apps=apps(count, source))
-    found["runs"][f"no change: {count} apps on one host"] = middle(several(lambda: unchanged(count, 1, source)))
+        found["runs"][f"{PEER}: code by rsync, restart of the service, nothing checked"] = middle(theirs)
 
 
 def test_hosts_without_a_change(source, found):
@@ -200,3 +198,9 @@ def test_hosts_without_a_change(source, found):
         found["runs"][f"no change: one app on {hosts} hosts"] = middle(
             several(lambda hosts=hosts: unchanged(1, hosts, source))
         )
+
+
+@pytest.mark.parametrize("count", APPS[1:])
+def test_apps_without_a_change(count, source, found):
+    run("playbooks/site.yml", flask_apps=apps(count, source))
+    found["runs"][f"no change: {count} apps on one host"] = middle(several(lambda: unchanged(count, 1, source)))
