@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-FILES = ROOT / "roles/monitoring/files"
+MONITORING, UWSGI = ROOT / "roles/monitoring/files", ROOT / "roles/uwsgi/files"
 
 
-def load(name):
-    specification = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
+def load(name, files=MONITORING):
+    specification = importlib.util.spec_from_file_location(name, files / f"{name}.py")
     assert specification
     assert specification.loader
     module = importlib.util.module_from_spec(specification)
@@ -20,7 +20,7 @@ def load(name):
     return module
 
 
-access_counts, app_facts, journal_counts = map(load, ("access_counts", "app_facts", "journal_counts"))
+access_counts, journal_counts, app_facts = load("access_counts"), load("journal_counts"), load("app_facts", UWSGI)
 
 READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
             'app_seconds=0.003 release=r1 id=abc host=desk.test agent="a \\x22b\\x22"')  # fmt: skip

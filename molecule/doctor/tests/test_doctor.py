@@ -215,6 +215,10 @@ def test_status_marks_an_app_that_is_down(machines, playbook, cure, doctor, well
     code, answer = run("playbooks/status.yml")
     assert code != 0
     assert all(not app["running"] for one in answer["hosts"].values() for app in one["apps"].values())
+    for host in machines.values():
+        seen = host.run("emperor-status")
+        assert seen.rc == 1
+        assert seen.stdout.count("DOWN") == 2, seen.stdout
     cure(doctor())
     well()
 

@@ -1,5 +1,6 @@
 """The exporter tells what happened, and costs next to nothing."""
 
+import json
 import os
 import re
 import time
@@ -112,3 +113,16 @@ def test_asking_costs_little(host, ask):
         ask(host, "/metrics", "localhost", 9745)
     # Prometheus asks every 15 s; this host has 2 apps, and other work slows it.
     assert (cpu() - before) / times < 0.15
+
+
+def test_status_on_the_host_shows_each_app(host):
+    host.run("python3 -c %s 443 desk.test '/slow?seconds=5' >/dev/null 2>&1 &", GET)
+    told = until(lambda: (seen := host.check_output("emperor-status")).count("1 of 4") and seen)
+    rows = {line.split()[0]: line for line in told.splitlines()[1:]}
+    assert set(rows) == {"shop", "desk"}
+    release = host.check_output("readlink /srv/flask_apps/shop/current").rpartition("/")[2]
+    assert release in rows["shop"]
+    assert "days" in rows["desk"]
+    answer = json.loads(host.check_output("emperor-status --json"))
+    assert answer["shop"]["release"] == release
+    assert answer["shop"]["workers"] == 2

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-sys.path.insert(0, "/usr/local/lib/emperor-exporter")  # root's alone
+sys.path.insert(0, "/usr/local/lib/emperor")  # root's alone, both
+sys.path.insert(0, "/usr/local/lib/emperor-exporter")
 
 from access_counts import BOUNDS, Access
 from app_facts import Apps
