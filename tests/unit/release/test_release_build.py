@@ -1,0 +1,223 @@
+"""The module `release`: a build touches nothing that runs, and a killed one heals."""
+
+import base64
+import errno
+import os
+import tarfile
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
+from release_home import mode, observe, state
+
+
+def test_a_built_release_is_complete_and_nothing_that_runs_was_touched(built, home):
+    answer = built("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
+    assert answer["changed"]
+    assert (answer["current"], answer["previous"]) == ("", "")
+    assert answer["releases"] == [{**(Releases(str(home)).describe("aaa") or {}), "size": {}}]
+    assert answer["releases"][0].items() >= {"id": "aaa", "label": "v1", "python": "3.13.5"}.items()
+    assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
+    assert not (home / "current").exists()
+    assert not (home / "bundle.tar.gz").exists()
+    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+
+
+def test_a_release_has_the_size_that_was_measured(built, home):
+    built("aaa")
+    file = home / "releases/aaa/size.json"
+    for text, size in (
+        ('{"digest": "x", "size": {"total": 9, "private": 2, "rss": 8}}', {"total": 9, "private": 2, "rss": 8}),
+        ('{"digest": "x", "size": null}', {}),
+        ('{"dig', {}),
+    ):
+        file.write_text(text)
+        assert observe(home, "aaa")["releases"][0]["size"] == size
+
+
+def test_archive_in_the_arguments_is_for_root_alone_and_removed(built, bundle, home, monkeypatch):
+    with open(bundle(), "rb") as file:
+        text = base64.b64encode(file.read()).decode()
+    os.unlink(home / "bundle.tar.gz")
+    modes, real = [], tarfile.open
+
+    def look(file):
+        modes.append(mode(home / "bundle.tar.gz"))
+        return real(file)
+
+    monkeypatch.setattr(tarfile, "open", look)
+    assert built("aaa", bundle=None, archive=text)["changed"]
+    assert modes == [0o600]
+    assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
+    assert not (home / "bundle.tar.gz").exists()
+
+
+def test_the_times_of_the_bundle_are_kept(built, home):
+    built("aaa")
+    assert (home / "releases/aaa/src/static/app.css").stat().st_mtime == 1_100_000_000
+
+
+def test_staging_again_changes_nothing(built, home):
+    built("aaa")
+    before = {
+        path: os.lstat(path).st_ctime_ns for path in home.rglob("*") if path.name not in ("bundle.tar.gz", "home")
+    }
+    assert not built("aaa")["changed"]
+    assert before == {path: os.lstat(path).st_ctime_ns for path in before}
+
+
+def test_a_build_runs_in_the_source_and_may_make_the_static_files(built, home):
+    command = "sh -c 'mkdir made && echo $PWD > made/where && echo $VIRTUAL_ENV > made/venv'"
+    answer = built("aaa", build=[command], static={"/static": "made"})
+    assert not answer["failed"], answer
+    path = home / "releases/aaa"
+    assert (path / "src/made/where").read_text() == f"{path}/src\n"
+    assert (path / "src/made/venv").read_text() == f"{path}/venv\n"
+    assert mode(path / "src/made/where") == 0o644
+
+
+def test_a_broken_build_says_which_command_and_its_last_lines(built, home):
+    answer = built("aaa", build=["true", "sh -c 'seq 30; exit 3'"])
+    first, *lines = answer["msg"].splitlines()
+    assert first.endswith("touched: `sh -c 'seq 30; exit 3'` (build) failed:")
+    assert lines == [str(number) for number in range(16, 31)]
+    assert os.listdir(home / "releases") == []
+
+
+def test_the_build_runs_as_a_user_of_its_own_and_may_change_the_release_alone(built, home, deeds):
+    built("aaa", packages=["a==1"])
+    commands = [command for command, _uid, _gid in deeds.of("run as") if command[0] == "systemd-run"]
+    assert len(commands) == 4  # version, virtualenv, installation, compilation
+    for command in commands:
+        assert "--property=User=emperor-build" in command
+        assert "--property=SupplementaryGroups=shop" in command
+        assert f"--property=ReadWritePaths={home}/releases/aaa {home}/wheels" in command
+    assert mode(home / "wheels") == 0o700
+
+
+def test_builds_get_no_secret_of_roots_environment(built, home, monkeypatch):
+    monkeypatch.setenv("TOKEN", "secret")
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com")
+    built("aaa", packages=["a==1"])
+    assert (home / "releases/aaa/venv/env").read_text().splitlines() == [
+        f"HOME={home}/releases/aaa/scratch",
+        f"PATH={home}/releases/aaa/venv/bin:/usr/local/bin:/usr/bin:/bin",
+        "TOKEN=",
+        "https_proxy=http://proxy.example.com",
+    ]
+
+
+def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(built, home, deeds):
+    built("aaa", static={})
+    path = home / "releases/aaa"
+    last = {name: (uid, gid) for name, uid, gid in deeds.of("own")}
+    assert str(path) not in last  # root has made it
+    assert not [name for name in last if "scratch" in name and os.path.exists(name)]
+    inside = {str(one) for tree in ("src", "venv") for one in (path / tree, *(path / tree).rglob("*"))}
+    assert {last[name] for name in inside} == {(0, os.getgid())}
+    assert {mode(name) for name in inside if os.path.isdir(name)} == {0o750}
+    assert {mode(name) for name in inside if not os.path.isdir(name)} == {0o640, 0o750}
+    assert mode(path) == 0o711
+
+
+def test_the_static_files_alone_are_open_to_nginx(built, home):
+    built("aaa")
+    path = home / "releases/aaa"
+    assert mode(path / "src/static") == 0o755
+    assert mode(path / "src/static/app.css") == 0o644
+    assert mode(path / "src") == 0o751  # may be passed through, not listed
+    assert mode(path / "src/app.py") == 0o640
+    assert mode(path / "venv") == 0o750
+
+
+def test_a_package_is_its_own_source(built, home):
+    answer = built("aaa", bundle=None, packages=["shop==1"], static={"/static": "shop/static"})
+    assert not answer["failed"], answer
+    path = home / "releases/aaa"
+    assert os.readlink(path / "src") == "venv/lib/python3.13/site-packages"
+    assert mode(path / "venv/lib/python3.13/site-packages/shop/static") == 0o755
+    assert mode(path / "venv/lib") == 0o751
+    assert (home / "static/0/static").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"requirements": "typo.txt"}, "typo.txt is not in the source: correct `python.requirements`."),
+        ({"static": {"/static": "typo"}}, "the static directory typo is not in the source: correct `static`."),
+        ({"packages": ["broken"]}, "installing broken failed:"),
+        ({"interpreter": "/nowhere/python3"}, "asking /nowhere/python3 for its version failed:"),
+    ],
+)
+def test_a_failed_build_says_why_and_leaves_nothing(arguments, sentence, built, home, current):
+    built("aaa")
+    current("aaa")
+    before = {path: state(path) for path in home.rglob("*")}
+    answer = built("bbb", **arguments)
+    assert answer["failed"]
+    assert "Release bbb could not be built, nothing that runs was touched" in answer["msg"]
+    assert sentence in answer["msg"]
+    assert not (home / "bundle.tar.gz").exists()
+    assert os.listdir(home / "releases") == ["aaa"]
+    unchanged = {path: was for path, was in before.items() if path.name != "releases"}
+    assert unchanged == {path: state(path) for path in unchanged}
+
+
+def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(built, home, monkeypatch):
+    def full(_archive, _path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+    answer = built("aaa")
+    assert "could not be built, nothing that runs was touched: [Errno 28] No space left on device" in answer["msg"]
+    assert os.listdir(home / "releases") == []
+    assert not (home / "bundle.tar.gz").exists()
+
+
+def test_what_a_killed_run_left_is_made_anew(built, home):
+    (home / "releases/aaa/src").mkdir(parents=True)
+    (home / "releases/aaa/src/half.py").write_text("x")
+    (home / "releases/aaa/release.json.new").write_text("{")
+    assert built("aaa")["changed"]
+    assert not (home / "releases/aaa/src/half.py").exists()
+    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+
+
+def test_a_build_cannot_make_root_open_other_directories(built, home, tmp_path):
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "key").write_text("x")
+    (secret / "key").chmod(0o600)
+    answer = built("aaa", build=[f"sh -c 'rm -r static; ln -s {secret} static'"])
+    assert "the static directory static is not in the source" in answer["msg"]
+    assert (mode(secret), mode(secret / "key")) == (0o700, 0o600)
+
+
+def test_apps_may_live_behind_a_link(built, home, tmp_path):
+    # /srv may be a link to a larger disk.
+    real = tmp_path / "disk"
+    home.rename(real)
+    home.symlink_to(real)
+    assert not built("aaa")["failed"]
+    assert mode(real / "releases/aaa/src/static") == 0o755
+
+
+def test_links_of_the_bundle_stay_links(built, home, bundle):
+    file = bundle()
+    with tarfile.open(file, "w:gz") as archive:
+        for name, target in (("static", None), ("static/new", "old"), ("app.py", None)):
+            info = tarfile.TarInfo(name)
+            info.mode = 0o755
+            if target:
+                info.type, info.linkname = tarfile.SYMTYPE, target
+            elif name == "static":
+                info.type = tarfile.DIRTYPE
+            archive.addfile(info)
+    assert not built("aaa", bundle=file)["failed"]
+    assert os.readlink(home / "releases/aaa/src/static/new") == "old"
+
+
+def test_check_mode_builds_nothing(built, home):
+    before = sorted(home.rglob("*"))
+    answer = built("aaa", check=True, bundle=str(home / "not-there"))
+    assert answer["changed"]
+    assert sorted(home.rglob("*")) == before

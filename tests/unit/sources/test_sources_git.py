@@ -1,0 +1,83 @@
+"""Sources in git: a tag, branch or commit brings its content."""
+
+import os
+import subprocess
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import sources
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from packed import members, read
+
+
+@pytest.fixture
+def repository(shop, tmp_path, monkeypatch):
+    """The source as a git repository: tags v1 (annotated) and light, then a commit more on the branch main."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+    def git(*arguments):
+        command = [
+            "git",
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@example.com",
+            "-c",
+            "init.defaultBranch=main",
+            *arguments,
+        ]
+        return subprocess.run(command, cwd=shop, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=one")
+    git("tag", "--annotate", "--message=x", "v1")
+    git("tag", "light")
+    (shop / "shop/__init__.py").write_text("app = 2\n")
+    git("commit", "--quiet", "--all", "--message=two")
+    return git
+
+
+@pytest.mark.parametrize("version", ["v1", "light", "refs/tags/light", "the commit"])
+def test_a_commit_or_a_tag_brings_that_commit_and_its_label(version, repository, shop, bundle):
+    commit = repository("rev-parse", "HEAD~1")
+    answer = bundle(git={"repo": str(shop), "version": commit if version == "the commit" else version})
+    assert answer["label"] == commit
+    assert read(answer["file"], "shop/__init__.py") == b"app = 1\n"
+    assert not [name for name in members(answer["file"]) if ".git" in name]
+
+
+def test_a_branch_brings_its_last_commit(repository, shop, bundle):
+    first = bundle(git={"repo": str(shop), "version": "main"})
+    assert first["label"] == repository("rev-parse", "HEAD")
+    repository("commit", "--quiet", "--allow-empty", "--message=three")
+    second = bundle(git={"repo": str(shop), "version": "main"})
+    assert second["label"] == repository("rev-parse", "HEAD") != first["label"]
+    assert second["digest"] == first["digest"]  # the same content: nothing to deploy
+
+
+def test_a_checkout_and_its_repository_are_the_same_content(repository, shop, bundle):
+    assert bundle(git={"repo": str(shop), "version": "main"})["digest"] == bundle(path="shop")["digest"]
+
+
+def test_a_tag_wins_over_a_branch_of_its_name(repository, shop):
+    repository("branch", "both", "HEAD")
+    repository("tag", "both", "HEAD~1")
+    assert sources.resolve(str(shop), "both") == repository("rev-parse", "HEAD~1")
+
+
+def test_a_version_that_is_not_there_is_refused(repository, shop, bundle):
+    with pytest.raises(Refused, match=r"has no tag or branch 'v9': correct source.git.version"):
+        bundle(git={"repo": str(shop), "version": "v9"})
+    with pytest.raises(Refused, match="could not be read: `git checkout` says"):
+        bundle(git={"repo": str(shop), "version": "0" * 40})
+    with pytest.raises(Refused, match="could not be read: `git ls-remote` says"):
+        bundle(git={"repo": str(shop / "typo"), "version": "v1"})
+
+
+def test_a_machine_without_git_gets_a_sentence(repository, shop, bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match="needs git on the machine that runs Ansible: install it there"):
+        bundle(git={"repo": str(shop), "version": "v1"})
