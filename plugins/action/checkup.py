@@ -16,6 +16,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem i
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.status import row
 
 MODULE = "flaskops.emperor.checkup"
+Apps = dict[str, Mapping[str, Any]]
 UNITS = ("nginx.service", "emperor.service", "emperor-memory-guard.service")
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -38,9 +39,12 @@ def commands(task_vars: Mapping[str, Any], host: str) -> Commands:
     return Commands(host, tuple(inventories), near if not near.startswith("..") else playbooks)
 
 
-def diagnose(options: Mapping[str, Any], found: Mapping[str, Any], cures: Commands) -> list[Problem]:
-    """All that is wrong with a host."""
-    planned = {name: one for name, one in options["plan"]["apps"].items() if "workers" in one}
+def diagnose(options: Mapping[str, Any], planned: Apps, found: Mapping[str, Any], cures: Commands) -> list[Problem]:
+    """All that is wrong with a host.
+
+    :param planned: what the plan says of the apps that are to be present.
+    :param found: what the module says of the host.
+    """
     host, port = found["host"], options["port"]
     problems = host_checks.diagnose(host, planned, cures, drift.managed(options["drift"]), port, options["root"])
     if options["domain"]:
@@ -54,11 +58,11 @@ def diagnose(options: Mapping[str, Any], found: Mapping[str, Any], cures: Comman
     return [*problems, *drift.problems(options["drift"], cures, problems)]
 
 
-def differences(options: Mapping[str, Any], found: Mapping[str, Any], cures: Commands) -> list[Problem]:
+def differences(options: Mapping[str, Any], planned: Apps, found: Mapping[str, Any], cures: Commands) -> list[Problem]:
     """The files of a host that are not as the inventory says, and what else a run of site.yml would change."""
     problems = list(drift.problems(options["drift"], cures))
-    for name, one in options["plan"]["apps"].items():
-        if "workers" in one and not found["apps"][name]["missing"]:
+    for name, one in planned.items():
+        if not found["apps"][name]["missing"]:
             case = Case(name, found["apps"][name], one, found["host"], cures)
             problems += [*app_checks.settings(case), *app_checks.others(case, health=False)]
     return problems
@@ -72,7 +76,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(OPTIONS)
         task_vars = task_vars or {}
-        planned = {name: one for name, one in options["plan"]["apps"].items() if "workers" in one}
+        planned: Apps = {name: one for name, one in options["plan"]["apps"].items() if "workers" in one}
         arguments = {
             "apps": [{"name": name, "home": one["home"], "run": one["run"]} for name, one in planned.items()],
             "units": [*UNITS, *(f"emperor@{name}.socket" for name in planned)],
@@ -82,7 +86,7 @@ class ActionModule(ActionBase):
         if found.get("failed") or found.get("unreachable"):
             return found
         cures = commands(task_vars, task_vars.get("inventory_hostname", ""))
-        problems = (differences if options["only_drift"] else diagnose)(options, found, cures)
+        problems = (differences if options["only_drift"] else diagnose)(options, planned, found, cures)
         return {
             "changed": False,
             "problems": [problem.data() for problem in problems],

@@ -110,9 +110,9 @@ def statistics(path: str, timeout: float) -> dict[str, Any]:
 
 
 def read(path: str) -> str | None:
-    """The text of a file, or None where there is none."""
+    """The text of a file, with its line ends as they are, or None where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except FileNotFoundError:
         return None

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy, host, system
+from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, haproxy, host, system
 
 DOCUMENTATION = r"""
 module: haproxy_config
@@ -69,39 +67,36 @@ done:
 """
 
 UNIT = "haproxy.service"
-Texts = dict[str, "str | None"]
 
 
-def wanted(params: dict[str, Any]) -> Texts:
+def wanted(params: dict[str, Any]) -> configuration.Texts:
     """The text of every file; None for one that is to be absent."""
     directory = os.path.join(params["root"], "certificates")
     there = os.listdir(directory) if os.path.isdir(directory) else []
-    texts: Texts = {os.path.join(directory, name): None for name in there}
+    texts: configuration.Texts = {os.path.join(directory, name): None for name in there}
     texts |= {os.path.join(directory, name): text for name, text in params["certificates"].items()}
     return {**texts, os.path.join(params["root"], "haproxy.cfg"): params["content"]}
 
 
-def put(texts: Texts) -> None:
-    """Let every file have its text, each in one step; certificates have keys in them."""
+def put(texts: configuration.Texts) -> None:
+    """Let every file have its text; certificates have keys in them."""
     for path, text in texts.items():
-        if text is None:
-            host.remove(path)
-            continue
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        host.write(path, text, os.getuid(), os.getgid(), mode=0o644 if path.endswith(".cfg") else 0o600)
+        configuration.put(path, text, 0o644 if path.endswith(".cfg") else 0o600)
 
 
-def fault(module: AnsibleModule, texts: Texts) -> str:
-    """What HAProxy has against the configuration; empty when it has nothing."""
+def fault(module: AnsibleModule, texts: configuration.Texts) -> str:
+    """What HAProxy has against the configuration; empty when it has nothing.
+
+    :param texts: of all files, also of those that stay: the copy must name its own certificates.
+    """
     root = module.params["root"]
-    with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
-        copy = os.path.join(scratch, "haproxy")
-        shutil.copytree(root, copy, symlinks=True)
-        put(
-            {path.replace(root, copy, 1): text and text.replace(f"{root}/", f"{copy}/") for path, text in texts.items()}
-        )
-        code, out, err = module.run_command(["haproxy", "-c", "-f", os.path.join(copy, "haproxy.cfg")])
-        return "" if code == 0 else (err or out).strip().replace(copy, root) or f"It ends with {code}."
+    return configuration.fault(
+        module,
+        root,
+        texts,
+        command=lambda copy: ["haproxy", "-c", "-f", os.path.join(copy, "haproxy.cfg")],
+        adapted=lambda text, copy: text.replace(f"{root}/", f"{copy}/"),
+    )
 
 
 def act(module: AnsibleModule, step: str) -> str:
@@ -134,9 +129,9 @@ def steps_of(module: AnsibleModule, changed: bool) -> list[str]:
     return steps
 
 
-def carry_out(module: AnsibleModule, changes: Texts) -> list[str]:
+def carry_out(module: AnsibleModule, changes: configuration.Texts) -> list[str]:
     """Put the files in place and let HAProxy run them; or what was there before."""
-    before: Texts = {path: host.read(path) for path in changes}
+    before: configuration.Texts = {path: host.read(path) for path in changes}
     put(changes)
     steps = steps_of(module, bool(changes))
     for step in steps:
@@ -166,7 +161,7 @@ def main() -> None:
     )
     params = module.params
     texts = wanted(params)
-    changes = {path: text for path, text in texts.items() if host.read(path) != text}
+    changes = configuration.differing(texts)
     main_file = os.path.join(params["root"], "haproxy.cfg")
     before = host.read(main_file) or ""
     diff = {"before": before, "after": params["content"], "before_header": main_file, "after_header": main_file}
@@ -176,7 +171,7 @@ def main() -> None:
             module.exit_json(changed=True, done=["start"], diff=diff)
         module.fail_json(msg="haproxy is not installed on this host: run the role flaskops.emperor.load_balancer.")
     if changes and (reason := fault(module, texts)):
-        module.fail_json(msg=f"{', '.join(changes)} was not changed: HAProxy refuses the new configuration. {reason}")
+        configuration.refuse(module, "HAProxy", changes, reason)
     done = steps_of(module, bool(changes)) if module.check_mode else carry_out(module, changes)
     module.exit_json(changed=bool(changes or done), done=done, diff=diff)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, host
 
 DOCUMENTATION = r"""
 module: nginx_config
@@ -69,52 +67,21 @@ PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
 LOG = re.compile(r"(?<=access_log )(/[^ ;]+)")
 
 
-def read(path: str) -> str | None:
-    """The text of a file, or None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
+def adapted(text: str, copy: str) -> str:
+    """A file as nginx can test it in a copy: in a dry run there may be no directory for a log yet."""
+    log = os.path.join(os.path.dirname(copy), "log")
+    return LOG.sub(lambda found: found[1] if os.path.isdir(os.path.dirname(found[1])) else log, text)
 
 
-def write(path: str, text: str) -> None:
-    """Write a file, its directories included."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.islink(path):  # never through a link out of the copy
-        os.unlink(path)
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
+def command(nginx: str, copy: str) -> list[str]:
+    """The test of a copy. It opens the pid file it is told of: not the one of the running nginx."""
+    main_file = os.path.join(copy, "nginx.conf")
+    pid = os.path.join(os.path.dirname(copy), "pid")
+    configuration.put(main_file, f"pid {pid};\n" + PID.sub("", host.read(main_file) or ""))
+    return [nginx, "-t", "-q", "-c", main_file]
 
 
-def there(log: str, scratch: str) -> str:
-    """A log that nginx can open when it tests: in a dry run there may be no directory for it yet."""
-    return log if os.path.isdir(os.path.dirname(log)) else f"{scratch}/log"
-
-
-def fault(run: Any, nginx: str, root: str, changes: dict[str, str | None], scratch: str) -> str:
-    """What nginx has against the configuration with these changes; empty when it has nothing.
-
-    :param run: ``AnsibleModule.run_command``.
-    :param changes: the new text of each file; None where one is removed.
-    :param scratch: an empty directory for the copy.
-    """
-    copy = os.path.join(scratch, "nginx")
-    shutil.copytree(root, copy, symlinks=True)
-    for path, content in changes.items():
-        candidate = os.path.join(copy, os.path.relpath(path, root))
-        if content is not None:
-            write(candidate, LOG.sub(lambda log: there(log[1], scratch), content))
-        elif os.path.lexists(candidate):
-            os.unlink(candidate)
-    main = os.path.join(copy, "nginx.conf")
-    # The test opens the pid file it is told of: not the one of the running nginx.
-    write(main, f"pid {scratch}/pid;\n" + PID.sub("", read(main) or ""))
-    rc, out, err = run([nginx, "-t", "-q", "-c", main])
-    return "" if rc == 0 else (err or out).strip().replace(copy, root)
-
-
-def wanted(module: AnsibleModule) -> dict[str, str | None]:
+def wanted(module: AnsibleModule) -> configuration.Texts:
     """The text of every file; None for one that is to be absent."""
     root, found = module.params["root"], {}
     for entry in module.params["files"] or [module.params]:
@@ -123,23 +90,6 @@ def wanted(module: AnsibleModule) -> dict[str, str | None]:
             module.fail_json(msg=f"path is {path}, which is not below {root}: choose a file of nginx's configuration.")
         found[path] = entry.get("content") if state == "present" else None
     return found
-
-
-def differs(path: str, text: str | None) -> bool:
-    """Whether a file is not as it should be. A link to nothing has no text, but nginx stumbles over it: it must go."""
-    return read(path) != text or (text is None and os.path.lexists(path))
-
-
-def put(module: AnsibleModule, path: str, text: str | None) -> None:
-    """Let a file have this text, in one step."""
-    if text is None:
-        os.unlink(path)
-        return
-    new = os.path.join(module.tmpdir, "nginx_config")
-    write(new, text)
-    os.chmod(new, 0o644)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    module.atomic_move(new, path)
 
 
 def main() -> None:
@@ -159,7 +109,7 @@ def main() -> None:
     root = module.params["root"]
     if module.params["path"] and module.params["state"] == "present" and module.params["content"] is None:
         module.fail_json(msg="content is missing: write it, or set state to absent.")
-    changes = {path: text for path, text in wanted(module).items() if differs(path, text)}
+    changes = configuration.differing(wanted(module))
     if not changes:
         module.exit_json(changed=False, tested=False)
 
@@ -168,18 +118,16 @@ def main() -> None:
         module.fail_json(msg="nginx is not installed on this host: run the role flaskops.emperor.nginx first.")
     # In check mode on a bare host there is nothing to test with, nor a configuration to test.
     tested = bool(nginx) and os.path.exists(os.path.join(root, "nginx.conf"))
-    if tested:
-        with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
-            reason = fault(module.run_command, nginx, root, changes, scratch)
-        if reason:
-            names = ", ".join(changes)
-            module.fail_json(msg=f"{names} was not changed: nginx refuses the new configuration. {reason}")
+    if tested and (
+        reason := configuration.fault(module, root, changes, lambda copy: command(str(nginx), copy), adapted)
+    ):
+        configuration.refuse(module, "nginx", changes, reason)
     diff = [
-        {"before": read(path) or "", "after": text or "", "before_header": path, "after_header": path}
+        {"before": host.read(path) or "", "after": text or "", "before_header": path, "after_header": path}
         for path, text in changes.items()
     ]
     for path, text in changes.items() if not module.check_mode else ():
-        put(module, path, text)
+        configuration.put(path, text)
     module.exit_json(changed=True, tested=tested, diff=diff if module.params["files"] else diff[0])
 
 

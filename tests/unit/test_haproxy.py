@@ -1,5 +1,7 @@
 """HAProxy: a server is taken out and back, and a configuration that does not run is never left in place."""
 
+import os
+
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy, system
 from ansible_collections.flaskops.emperor.plugins.modules import haproxy_config, haproxy_server
@@ -142,6 +144,15 @@ def test_refused_configuration_is_never_in_place(configure, installed, tmp_path)
     assert "line 1: wrong" in answer["msg"]
     assert (installed / "haproxy.cfg").read_text() == "old\n"
     assert not (tmp_path / "did").exists()
+
+
+def test_changed_certificate_is_tested_before_it_is_in_place(configure, installed, program):
+    program("haproxy", """grep -rq wrong "$(sed -n 's/^crt //p' "$3")" && { exit 1; }; exit 0""")
+    text = f"crt {installed}/certificates/\n"
+    assert not configure(text, certificates={"shop.pem": "KEY"})["failed"]
+    assert "HAProxy refuses" in configure(text, certificates={"shop.pem": "wrong"})["msg"]
+    assert (installed / "certificates/shop.pem").read_text() == "KEY"
+    assert os.listdir(installed / "certificates") == ["shop.pem"]
 
 
 def test_configuration_that_no_process_takes_is_taken_back(configure, installed, monkeypatch):
