@@ -12,6 +12,7 @@ from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, dependencies, plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host, check_system
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
@@ -135,8 +136,8 @@ class ActionModule(ActionBase):
             if state.get("failed") or state.get("unreachable"):
                 return state
             host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
-            plan.check_system(state["machine"], options["tested"], options["allow_untested"])
-            plan.check_host(host, wanted, state)
+            check_system(state["machine"], options["tested"], options["allow_untested"])
+            check_host(host, wanted, state)
             if options["purpose"] == "rollback":
                 wanted = [
                     self._target(

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import host_fit, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
@@ -255,16 +255,16 @@ def test_health_check_goes_to_a_name_the_site_answers_for(domains, name):
 def test_workers_that_do_not_fit_into_the_memory_are_refused():
     on = host({**SHOP, "memory": {"limit": "9G"}})
     with pytest.raises(Refused, match=r"flask_apps\[shop\].memory.limit: 9216 MiB in all, but of the host's 8000 MiB"):
-        plan.check_host(on, [], {"machine": MACHINE})
+        host_fit.check_host(on, [], {"machine": MACHINE})
 
 
 def test_account_of_something_else_is_refused():
     on = host()
     one = wanted(on)
     state = changed(healthy(on, one), (*APP, "account", "home"), "/home/shop")
-    plan.check_host(on, [one], healthy(on, one))
+    host_fit.check_host(on, [one], healthy(on, one))
     with pytest.raises(Refused, match=r"flask_apps\[shop\].name is an account of this host that belongs to something"):
-        plan.check_host(on, [one], state)
+        host_fit.check_host(on, [one], state)
 
 
 @pytest.mark.parametrize("value", [None, {"executable": False}])
@@ -273,7 +273,7 @@ def test_interpreter_that_is_not_there_is_refused(value):
     one = wanted(on)
     state = changed(healthy(on, one), ("files", "/usr/bin/python3"), value)
     with pytest.raises(Refused, match=r"python.interpreter is /usr/bin/python3, which is no program on this host"):
-        plan.check_host(on, [one], state)
+        host_fit.check_host(on, [one], state)
 
 
 def test_unknown_app_to_work_on_is_refused():
@@ -315,9 +315,9 @@ def test_app_that_goes_with_the_uwsgi_passes(changes, arguments):
 def test_uwsgi_is_checked_against_the_system_of_the_host():
     on = host({**SHOP, "workers": {"threads": 2}}, uwsgi="distro")
     state = healthy(on, wanted(on))
-    plan.check_host(on, [], state)
+    host_fit.check_host(on, [], state)
     with pytest.raises(Refused, match="the uWSGI of Debian 12 loses requests"):
-        plan.check_host(on, [], changed(state, ("machine",), {"distribution": "Debian", "version": "12"}))
+        host_fit.check_host(on, [], changed(state, ("machine",), {"distribution": "Debian", "version": "12"}))
 
 
 def test_request_that_outlives_the_service_is_refused():
@@ -336,14 +336,14 @@ TESTED = {"Debian": ["12", "13"]}
 )
 def test_system_that_is_not_tested_is_refused_and_can_be_tried(name, version):
     machine = {"distribution": name, "version": version}
-    plan.check_system(machine, TESTED, allow=True)
+    host_fit.check_system(machine, TESTED, allow=True)
     with pytest.raises(Refused, match=rf"not tested on {name} {version}. Use Debian 12 or 13, or set flask_apps_allow"):
-        plan.check_system(machine, TESTED, allow=False)
+        host_fit.check_system(machine, TESTED, allow=False)
 
 
 @pytest.mark.parametrize("version", ["12", "13", "13.2"])
 def test_system_that_is_tested_passes(version):
-    plan.check_system({"distribution": "Debian", "version": version}, TESTED, allow=False)
+    host_fit.check_system({"distribution": "Debian", "version": version}, TESTED, allow=False)
 
 
 def test_what_all_apps_share_differs_when_one_of_it_does():

@@ -184,6 +184,15 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
     }
 
 
+def _times(app: Mapping[str, Any], where: str) -> dict[str, int]:
+    """Time limits in seconds."""
+    defaults = {"max_request_seconds": (60, 1), "max_start_seconds": (60, 1), "slow_request_seconds": (0, 0)}
+    return {
+        key: bounded(default if app.get(key) is None else app[key], least, 3600, f"{where}.{key}", "seconds")
+        for key, (default, least) in defaults.items()
+    }
+
+
 def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     health = {"path": "/", "status": 200, **given(values)}
     require(URL_PATH, health["path"], f"{where}.health.path", "must be a path like '/healthz'")
@@ -222,12 +231,6 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
     profile = app.get("profile") or "web"
     if profile not in PROFILES:
         fail(f"{where}.profile", f"is {profile!r}, but must be one of {', '.join(PROFILES)}.")
-    limits = {
-        key: bounded(60 if app.get(key) is None else app[key], 1, 3600, f"{where}.{key}", "seconds")
-        for key in ("max_request_seconds", "max_start_seconds")
-    }
-    slow = app.get("slow_request_seconds") or 0
-    limits["slow_request_seconds"] = bounded(slow, 0, 3600, f"{where}.slow_request_seconds", "seconds")
     max_body_size = app.get("max_body_size") or "16m"
     require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
     site = site_settings(app, where)
@@ -248,7 +251,7 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
         workers=_workers(app, where, profile, reload),
         memory=_memory(app.get("memory") or {}, where),
         reload=reload,
-        **limits,
+        **_times(app, where),
         max_body_size=max_body_size,
         health=_health(app.get("health"), where),
         hooks=_hooks(app.get("hooks") or {}, where),
