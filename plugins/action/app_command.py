@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "release": {"type": "str", "default": ""},
     "host": {"type": "str", "default": ""},
     "hosts": {"type": "list", "elements": "str", "required": True},
-    "program": {"type": "str", "required": True},
+    "program": {"type": "str", "default": "/usr/local/sbin/emperor-run"},  # of the role uwsgi
     "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
 }
 
