@@ -21,7 +21,7 @@ def test_slow_sleeps_as_long_as_asked(client: FlaskClient) -> None:
     assert before - 0.01 <= answer["started"] <= answer["finished"] <= time.time() + 0.01
 
 
-def test_slow_takes_a_post(client: FlaskClient) -> None:
+def test_slow_accepts_a_post(client: FlaskClient) -> None:
     assert client.post("/slow?ms=1", data=b"an order").json["ms"] == 1
 
 
@@ -70,7 +70,7 @@ def test_own_server_is_asked_for_the_same_wait(client: FlaskClient, monkeypatch:
     assert answer.json["finished"] - answer.json["started"] >= 0.015
 
 
-def test_own_server_that_is_not_there_is_told(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_own_server_is_named(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SHOP_OWN_SERVER is not set" in client.get("/own-server/slow?ms=1").json["error"]
     monkeypatch.setenv("SHOP_OWN_SERVER", "http://127.0.0.1:1")
     answer = client.get("/own-server/slow?ms=1")
@@ -78,7 +78,7 @@ def test_own_server_that_is_not_there_is_told(client: FlaskClient, monkeypatch: 
     assert "does not answer" in answer.json["error"]
 
 
-def test_hog_lets_go_after_the_request(client: FlaskClient) -> None:
+def test_hog_frees_its_memory_after_the_request(client: FlaskClient) -> None:
     most = client.get("/hog?mb=64").json
     assert most["mb"] == 64
     assert client.get("/hog?mb=0").json["rss_kb"] < most["rss_kb"] - 32 * 1024

@@ -27,7 +27,7 @@ def ask(megabytes: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_there_is_none_when_it_is_not_asked_for(client: FlaskClient) -> None:
+def test_no_model_is_loaded_without_a_size(client: FlaskClient) -> None:
     answer = client.get("/model").json
     assert (answer["mb"], answer["checksum"]) == (0, "00000000")
 

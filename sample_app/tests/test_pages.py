@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 
-def test_health(client: FlaskClient) -> None:
+def test_health_check_answers_ok(client: FlaskClient) -> None:
     answer = client.get("/healthz")
     assert answer.status_code == 200
     assert answer.json == {"status": "ok"}
@@ -64,7 +64,7 @@ def test_everything_the_page_links_to_exists(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["shop.css", "lanes.js", "mark.svg"])
-def test_static_files(client: FlaskClient, name: str) -> None:
+def test_every_static_file_is_served(client: FlaskClient, name: str) -> None:
     with client.get(f"/static/{name}") as answer:
         assert answer.status_code == 200
 

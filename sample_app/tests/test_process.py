@@ -25,7 +25,9 @@ def test_env_shows_every_byte(client: FlaskClient, monkeypatch: pytest.MonkeyPat
     ("query", "status"),
     [("name=SHOP_UNSET", 404), ("name=PATH", 403), ("name=shop_colour", 403), ("name=", 400), ("", 400)],
 )
-def test_env_refusals(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, query: str, status: int) -> None:
+def test_invalid_env_request_is_refused(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, query: str, status: int
+) -> None:
     monkeypatch.delenv("SHOP_UNSET", raising=False)
     answer = client.get(f"/env?{query}")
     assert answer.status_code == status

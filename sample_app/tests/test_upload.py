@@ -19,17 +19,17 @@ def measured(body: bytes) -> tuple[int, str]:
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "application/x-www-form-urlencoded", None])
 @pytest.mark.parametrize("body", [BODY, b""])
-def test_raw_body(client: FlaskClient, content_type: str | None, body: bytes) -> None:
+def test_raw_upload_has_its_size_and_checksum(client: FlaskClient, content_type: str | None, body: bytes) -> None:
     answer = client.post("/upload", data=body, content_type=content_type).json
     assert (answer["size"], answer["sha256"]) == measured(body)
 
 
-def test_multipart(client: FlaskClient) -> None:
+def test_multipart_upload_has_its_size_and_checksum(client: FlaskClient) -> None:
     answer = client.post("/upload", data={"note": "ignored", "file": (BytesIO(BODY), "a.bin")}).json
     assert (answer["size"], answer["sha256"]) == measured(BODY)
 
 
-def test_multipart_needs_one_file(client: FlaskClient) -> None:
+def test_multipart_upload_without_one_file_is_refused(client: FlaskClient) -> None:
     none = client.post("/upload", data={"note": "x"}, content_type="multipart/form-data")
     assert none.status_code == 400
     assert "exactly one file, this one holds 0" in none.json["error"]
@@ -39,13 +39,13 @@ def test_multipart_needs_one_file(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=b"])
-def test_broken_multipart(client: FlaskClient, content_type: str) -> None:
+def test_broken_multipart_upload_is_refused(client: FlaskClient, content_type: str) -> None:
     answer = client.post("/upload", data=b"nonsense", content_type=content_type)
     assert answer.status_code == 400
     assert answer.json == {"error": "The multipart body is malformed."}
 
 
-def test_memory_stays_small(client: FlaskClient) -> None:
+def test_large_upload_needs_little_memory(client: FlaskClient) -> None:
     body = BytesIO(b"x" * (20 * 1024 * 1024))
     tracemalloc.start()
     try:

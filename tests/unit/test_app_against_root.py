@@ -65,7 +65,7 @@ def unharmed(attacker):
     assert {os.stat(f"{attacker.outside}/{name}").st_mode & 0o777 for name in os.listdir(attacker.outside)} == {0o600}
 
 
-def test_a_source_that_becomes_the_apps_leads_root_nowhere_else(tmp_path, attacker):
+def test_changing_the_owner_of_a_source_follows_no_link(tmp_path, attacker):
     for name in NAMES:
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).touch()
@@ -78,7 +78,7 @@ def test_a_source_that_becomes_the_apps_leads_root_nowhere_else(tmp_path, attack
     assert release not in attacker.owned
 
 
-def test_a_release_that_becomes_roots_leads_root_nowhere_else(tmp_path, attacker):
+def test_giving_a_release_to_root_follows_no_link(tmp_path, attacker):
     release = tmp_path / "release"
     for name in NAMES:
         (release / name).parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ while True:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
-def test_processes_that_fork_without_end_are_killed_in_one_step():
+def test_endlessly_forking_processes_are_killed_in_one_step():
     limited = ["prlimit", "--nproc=40", sys.executable, "-c", FORKS]
     with subprocess.Popen(limited, user=USER.pw_uid, group=USER.pw_gid, extra_groups=[], cwd="/"):
         try:
@@ -113,6 +113,6 @@ def test_processes_that_fork_without_end_are_killed_in_one_step():
     assert [one for one in processes.of_user(USER.pw_uid) if processes.alive(one)] == []
 
 
-def test_the_processes_of_root_are_never_killed_all():
+def test_killing_all_processes_of_root_is_refused():
     with pytest.raises(ValueError, match="the host"):
         processes.kill_user(0)

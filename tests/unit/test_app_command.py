@@ -22,7 +22,7 @@ def test_command_is_taken_as_it_was_typed(given, words, monkeypatch):
     assert app_command.words_of(app_command.as_typed("flask")) == words
 
 
-def test_command_of_a_file_of_variables_is_taken_as_it_is(monkeypatch):
+def test_command_from_a_variables_file_is_taken_unchanged(monkeypatch):
     monkeypatch.setattr(context, "CLIARGS", ImmutableDict(extra_vars=("@vars.yml",)))
     assert app_command.as_typed("flask routes") == "flask routes"
 
@@ -37,7 +37,7 @@ def test_command_of_a_file_of_variables_is_taken_as_it_is(monkeypatch):
         ({}, "web2", ""),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_a_sentence(changes, host, sentence):
+def test_invalid_command_app_or_host_is_refused_with_a_sentence(changes, host, sentence):
     options = {"name": "shop", "command": "true", "hosts": ["web1", "web2"], **changes}
     assert app_command.refusal(options, ["shop", "blog"], host).startswith(sentence)
 

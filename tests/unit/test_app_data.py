@@ -82,7 +82,7 @@ def test_links_do_not_make_a_release_look_changed_by_hand(place, home):
     assert (release / "src").stat().st_mtime <= built + 1
 
 
-def test_run_that_was_killed_while_it_filled_is_healed(place, home):
+def test_filling_interrupted_by_a_kill_is_completed(place, home):
     source(home, {"uploads/a": "a", "uploads/b": "b"})
     (home / "shared/uploads/.filling").mkdir(parents=True)
     (home / "shared/uploads/.filling/a").write_text("hal")
@@ -95,33 +95,33 @@ def test_run_that_was_killed_while_it_filled_is_healed(place, home):
 
 
 @pytest.mark.parametrize("name", ["instance/__init__.py", "instance"])
-def test_code_in_the_place_of_flasks_folder_stays(name, place, home):
+def test_code_named_instance_is_not_replaced_by_a_link(name, place, home):
     source(home, {name: ""})
     assert right(home, [INSTANCE]) == (True, True)
     assert not place([INSTANCE])["changed"]
 
 
-def test_folder_beside_a_package_is_linked_where_there_is_one(place, home):
+def test_instance_folder_is_linked_only_beside_an_existing_package(place, home):
     assert not place([LAYOUT])["changed"]
     source(home, {"src/shop/__init__.py": ""})
     assert right(home, [LAYOUT]) == (False, True)
     assert place([LAYOUT])["changed"]
 
 
-def test_what_is_no_directory_is_refused(place, home):
+def test_persistent_path_that_is_not_a_directory_is_refused(place, home):
     source(home, {"uploads": "a file"})
     message = place([UPLOADS])["msg"]
     assert message.endswith("persistent: uploads is a file in the source: name a directory.")
 
 
-def test_link_of_the_source_that_leads_away_is_never_followed(place, home, tmp_path):
+def test_link_in_the_source_is_never_followed(place, home, tmp_path):
     (home / "releases/aaa/src/var").symlink_to(tmp_path)
     answer = place([{**UPLOADS, "at": "src/var/uploads", "data": "var/uploads"}])
     assert "src/var is not a directory of the release" in answer["msg"]
     assert not (tmp_path / "uploads").exists()
 
 
-def test_files_change_all_at_once_and_are_taken_back(place, home):
+def test_configuration_files_change_together_and_are_rolled_back(place, home):
     source(home, {"settings/local.ini": "default"})
     old = [CONFIG | {"content": "one"}, LOCAL | {"content": "two"}]
     new = [CONFIG | {"content": "three"}]
@@ -142,7 +142,7 @@ def test_files_change_all_at_once_and_are_taken_back(place, home):
     assert not place(state="committed")["changed"]
 
 
-def test_file_that_was_edited_by_hand_is_noticed_and_written_anew(place, home):
+def test_file_edited_by_hand_is_found_and_written_again(place, home):
     files = [CONFIG | {"content": "one"}]
     place(files=files)
     place(state="committed")
@@ -154,7 +154,7 @@ def test_file_that_was_edited_by_hand_is_noticed_and_written_anew(place, home):
     assert written.read_text() == "one"
 
 
-def test_files_that_are_wanted_no_more_are_gone(place, home):
+def test_files_that_are_no_longer_listed_are_removed(place, home):
     place(files=[CONFIG | {"content": "one"}])
     place(state="committed")
     assert right(home) == (True, False)
@@ -164,7 +164,7 @@ def test_files_that_are_wanted_no_more_are_gone(place, home):
     assert not (home / "shared/instance/config.py").exists()
 
 
-def test_content_is_in_no_answer(place):
+def test_content_of_files_is_never_returned(place):
     answer = place(files=[CONFIG | {"content": "hunter2"}])
     assert "hunter2" not in str(answer)
 

@@ -62,12 +62,12 @@ def health(site, run_module):
     return ask
 
 
-def test_a_good_answer_takes_one_question(health, site):
+def test_healthy_response_needs_one_request(health, site):
     assert health() == {"failed": False, "changed": False, "checks": 1, "invocation": health()["invocation"]}
     assert (site.hosts, site.paths, site.most) == ({"shop.example.com"}, {"/healthz"}, 1)
 
 
-def test_several_ask_at_once_when_the_wrong_instance_answers(health, site):
+def test_wrong_instance_makes_several_requests_run_at_once(health, site):
     site.answers = lambda number: (200, "new" if number == 20 else "old")
     answer = health(seconds=10)
     assert not answer["failed"]
@@ -75,19 +75,19 @@ def test_several_ask_at_once_when_the_wrong_instance_answers(health, site):
     assert 4 < site.most <= 16
 
 
-def test_a_small_app_is_not_asked_more_than_it_can_answer(health, site):
+def test_requests_at_once_stay_within_the_size_of_the_app(health, site):
     site.answers = lambda number: (200, "new" if number == 5 else "old")
     answer = health(seconds=10, at_once=2)
     assert answer["checks"] == 1 + 3 * 2
     assert site.most == 2
 
 
-def test_any_instance_will_do_where_none_is_named(health, site):
+def test_any_instance_counts_when_no_generation_is_given(health, site):
     site.answers = lambda number: (200, "")
     assert not health(generation="")["failed"]
 
 
-def test_a_reload_of_nginx_takes_a_moment(health, site):
+def test_health_check_waits_for_a_reload_of_nginx(health, site):
     site.answers = lambda number: (200, "new") if number > 3 else (404, "")
     assert not health()["failed"]
 
@@ -103,21 +103,21 @@ def test_a_reload_of_nginx_takes_a_moment(health, site):
         ((200, ""), "are answered by another instance than the one that was started"),
     ],
 )
-def test_a_bad_answer_is_told_in_a_sentence(health, site, answer, told):
+def test_wrong_status_is_reported_in_a_sentence(health, site, answer, told):
     site.answers = lambda number: answer
     found = health()
     assert found["failed"]
     assert told in found["msg"]
 
 
-def test_no_answer_is_told_in_a_sentence(health, site):
+def test_missing_response_is_reported_in_a_sentence(health, site):
     found = health(port=1)
     assert found["failed"]
     assert "get no answer (" in found["msg"]
     assert "refused" in found["msg"]
 
 
-def test_an_answer_that_takes_too_long_is_none(health, site):
+def test_response_that_takes_too_long_fails_the_health_check(health, site):
     site.delay = 3.0
     found = health(patience=1)
     assert found["failed"]

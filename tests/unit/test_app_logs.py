@@ -36,7 +36,7 @@ def test_span_with_a_unit_is_seconds(text, span):
 
 
 @pytest.mark.parametrize("text", ["", "m", "10 m", "-1m", "1.5h", "1w", "yesterday"])
-def test_what_is_no_span_is_none(text):
+def test_invalid_time_span_is_rejected(text):
     assert app_logs.seconds(text) is None
 
 

@@ -34,7 +34,7 @@ def app(tmp_path, name="shop", **more):
     }
 
 
-def test_bare_host_is_looked_at_without_a_failure(look, tmp_path):
+def test_looking_at_a_bare_host_does_not_fail(look, tmp_path):
     health = {"health_host": "shop.test", "health_path": "/healthz", "health_status": 204, "port": 8443, "tls": True}
     one = app(tmp_path, name="no-such-user", **health)
     nowhere = {"files": [f"{tmp_path}/nowhere"], "nginx": f"{tmp_path}/nowhere"}
@@ -80,7 +80,7 @@ def test_paths_are_described_without_following_links(look, tmp_path):
     assert below is None
 
 
-def test_account_is_told_as_it_is():
+def test_account_is_described_as_it_is():
     found = apps_state.account("root")
     assert found
     assert (found["home"], found["group"]) == ("/root", "root")

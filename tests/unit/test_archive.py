@@ -40,7 +40,7 @@ def unpack(home, path):
     return home / "unpacked/data"
 
 
-def test_data_comes_back_as_it_was(home):
+def test_restored_data_equals_the_data_in_the_backup(home):
     (home / "shared/uploads/a").write_bytes(bytes(range(256)))
     (home / "shared/uploads/a").chmod(0o640)
     os.utime(home / "shared/uploads/a", (1000, 1000))
@@ -101,7 +101,7 @@ def test_file_that_only_looks_like_a_database_is_copied_as_it_is(home):
     assert (unpack(home, path) / "x.db").read_bytes() == archive.SQLITE + b"no database"
 
 
-def test_archive_says_whose_it_is(home):
+def test_archive_names_its_app(home):
     path, _told = pack(home, release="aaa")
     assert archive.settings_of(str(path)) == {"name": "shop", "release": "aaa"}
     for wrong in (b"", b"no archive", path.read_bytes()[:40]):
@@ -130,7 +130,7 @@ def test_nothing_is_written_through_a_link(home, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
-def test_what_leads_elsewhere_is_left_out(home, tmp_path):
+def test_links_that_lead_out_are_left_out(home, tmp_path):
     places = ["../evil", "data/../../evil", f"{tmp_path}/evil", "other/evil"]
     members = [(place, tarfile.REGTYPE, "") for place in places]
     unpack(home, hostile(home, *members, ("data/dev", tarfile.CHRTYPE, "")))

@@ -37,14 +37,14 @@ def artifact(tmp_path_factory):
         return {member.name for member in archive if member.isfile()}
 
 
-def test_every_file_of_the_collection_is_in_it(artifact):
+def test_every_file_of_the_collection_is_in_the_artifact(artifact):
     listed = subprocess.check_output(["git", "ls-files", "-z", "--", *SHIPPED], cwd=ROOT, text=True).split("\0")
     wanted = {name for name in listed if name and (ROOT / name).exists() and not name.startswith("sample_app/tests/")}
     assert wanted | {"MANIFEST.json", "FILES.json"} == artifact
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_nothing_else_is_in_it(name, artifact):
+def test_secrets_in_a_checkout_are_not_in_the_artifact(name, artifact):
     assert name not in artifact
 
 

@@ -81,7 +81,7 @@ def test_an_app_that_does_not_start_says_its_cause(line, cause):
     assert cause in journal.explained("it ends before it answers", TRACEBACK.format(line)).splitlines()[0]
 
 
-def test_the_frames_of_our_own_programs_are_left_out():
+def test_frames_of_the_roles_own_programs_are_left_out():
     assert journal.explained("it ends", TRACEBACK.format("RuntimeError: no")).splitlines() == [
         "RuntimeError: no",
         "Traceback (most recent call last):",
@@ -97,5 +97,5 @@ def test_an_app_that_ends_by_itself_may_say_why():
     )
 
 
-def test_without_a_cause_what_was_seen_is_told():
+def test_without_a_known_cause_the_output_is_shown():
     assert journal.explained("it ends", "some words") == "it ends\nsome words"

@@ -129,7 +129,7 @@ def test_problem_is_named_alone_with_its_cure(case):
     assert problem.app == "shop"
 
 
-def test_momentarily_busy_threads_are_no_problem():
+def test_briefly_busy_threads_are_no_problem():
     assert app(facts({"busy": 4, "requests": [{**SLOW["requests"][0], "seconds": 0}]})) == []
 
 
@@ -159,7 +159,7 @@ def test_too_large_bodies_and_timeouts_belong_to_their_app():
     assert "queue" in one(app(on=host(nginx_errors=[error("full")]))).what
 
 
-def test_app_below_a_stopped_emperor_is_no_problem_of_its_own_but_its_rights_are():
+def test_with_a_stopped_emperor_only_wrong_rights_of_an_app_are_named():
     stopped = host_checks.diagnose(host({"emperor.service": unit(active=False)}), ["shop"], CURES, {}, 80, "/srv")
     assert "emperor does not run" in one(stopped).what
     missing = facts(DOWN, barrier={**closed("/x"), "why": "missing"})
@@ -207,7 +207,7 @@ def test_problem_of_a_host_is_named_alone_with_its_cure(case):
     assert cure in problem.cure
 
 
-def test_broken_file_of_the_inventory_is_written_anew():
+def test_broken_file_of_the_inventory_is_cured_by_writing_it_again():
     problem = one(diagnose(host(nginx_fault=FAULT), {"/etc/nginx/sites-enabled/x.conf": "apps"}))
     assert "state=absent" in problem.cure
     assert problem.cure.endswith(SITE + "apps")
@@ -243,7 +243,7 @@ def test_disk_without_a_limit_of_inodes_is_fine():
 
 
 @pytest.mark.parametrize(("name", "known"), [("shop.test", True), ("a.shop.test", False), ("x.wild.test", True)])
-def test_name_that_no_app_has_is_told(name, known):
+def test_host_name_of_no_app_is_named(name, known):
     apps = {"shop": {"domains": ["shop.test"]}, "wild": {"domains": ["*.wild.test"]}}
     assert (list(host_checks.name_unknown(name, apps, CURES)) == []) is known
 
@@ -299,7 +299,7 @@ def test_table_marks_apps_that_are_down_and_says_what_a_rollback_returns_to():
     assert "not there" in status.table(gone, [])[1]
 
 
-def test_restarts_are_told_with_their_reasons():
+def test_restarts_are_listed_with_their_reasons():
     assert status.restarts(facts({"replaced": 3}, log={"killed": [1], "late": [1, 2]})) == "3 (1 killed, 2 late)"
 
 

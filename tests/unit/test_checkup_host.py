@@ -22,7 +22,7 @@ def way(tmp_path, monkeypatch):
     return tmp_path / "run/shop"
 
 
-def test_open_way_has_no_barrier(way):
+def test_readable_path_has_no_barrier(way):
     assert access.barrier(str(way / "app.sock"), OTHER, [], access.WRITE) is None
 
 
@@ -56,7 +56,7 @@ def test_owner_group_and_others_have_their_own_rights(uid, gids, allowed):
     assert access.may(found, uid, gids, access.READ | access.WRITE) is allowed
 
 
-def test_data_of_somebody_else_is_out_of_reach(tmp_path):
+def test_data_of_another_user_is_named_as_out_of_reach(tmp_path):
     (tmp_path / "note").touch(mode=0o600)
     (tmp_path / "open").touch()
     (tmp_path / "open").chmod(0o666)
@@ -64,7 +64,7 @@ def test_data_of_somebody_else_is_out_of_reach(tmp_path):
     assert [one["path"] for one in access.out_of_reach(str(tmp_path), user)] == [str(tmp_path / "note")]
 
 
-def test_who_listens_on_a_port_is_found():
+def test_process_that_listens_on_a_port_is_found():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -73,7 +73,7 @@ def test_who_listens_on_a_port_is_found():
         assert os.getpid() in [one["pid"] for one in network.listeners(port)]
 
 
-def test_connections_that_nobody_accepted_are_counted(tmp_path):
+def test_connections_waiting_for_accept_are_counted(tmp_path):
     path = str(tmp_path / "sock")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(path)
@@ -85,7 +85,7 @@ def test_connections_that_nobody_accepted_are_counted(tmp_path):
         assert network.waiting(path) == 0
 
 
-def test_disks_are_told_once_and_the_largest_file_of_a_short_one(tmp_path, monkeypatch):
+def test_each_disk_is_listed_once_with_the_largest_file_of_a_full_one(tmp_path, monkeypatch):
     (tmp_path / "small").write_bytes(b"x" * 5000)
     (tmp_path / "large").write_bytes(b"x" * 50000)
     (one,) = storage.disks([str(tmp_path), str(tmp_path / "large"), "/no/such"], [str(tmp_path)])
@@ -98,7 +98,7 @@ def test_disks_are_told_once_and_the_largest_file_of_a_short_one(tmp_path, monke
 @pytest.mark.parametrize(
     ("size", "free", "short"), [(200, 9, True), (200, 11, False), (9000, 99, True), (9000, 101, False)]
 )
-def test_disk_is_short_below_5_percent_and_100_mib(size, free, short):
+def test_disk_is_nearly_full_below_5_percent_and_100_mib(size, free, short):
     assert storage.short({"size": size << 20, "free": free << 20}) is short
 
 

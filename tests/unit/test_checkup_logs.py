@@ -26,7 +26,7 @@ def test_journal_is_read_with_moments_and_indented_lines():
     assert logs.entries(text) == [(1795882132.681175, "  File x"), (1795882132.681175, "")]
 
 
-def test_app_that_lacks_a_variable_is_told_with_its_own_line():
+def test_missing_variable_is_named_with_the_apps_own_line():
     found = logs.of_app(log(*FAILED), [])
     assert found["starts"] == [0.0]
     raised = found["exception"]
@@ -39,17 +39,17 @@ def test_key_error_of_a_dict_is_no_missing_variable():
     assert logs.of_app(log(*lines), [])["exception"]["variable"] == ""
 
 
-def test_exception_of_a_request_kept_nothing_from_loading():
+def test_exception_in_a_request_is_no_failed_load():
     assert logs.of_app(log(*FAILED[1:-1]), [])["exception"]["loading"] is False
 
 
-def test_last_of_several_exceptions_is_told_without_secrets():
+def test_last_of_several_exceptions_is_shown_without_secrets():
     lines = ["Traceback (most recent call last):", "ValueError: bad key s3cr3t-value"]
     found = logs.of_app(log(*FAILED, *lines), [{"SHOP_KEY": "s3cr3t-value"}])
     assert found["exception"]["line"] == "ValueError: bad key ********"
 
 
-def test_chain_worker_that_cannot_load_is_told():
+def test_chain_worker_that_cannot_load_is_named():
     lines = ["Traceback (most recent call last):", '  File "/usr/local/lib/emperor/emperor_loader.py", line 1', "E: x"]
     assert logs.of_app(log(*lines), [])["exception"]["loading"] is True
 

@@ -23,7 +23,7 @@ def systemd(monkeypatch, answer):
     monkeypatch.setattr(subprocess, "run", lambda command, **_more: subprocess.CompletedProcess(command, 0, answer))
 
 
-def test_the_group_of_an_app(tree):
+def test_running_app_has_a_group_with_its_kills(tree):
     group = control_group.of_app("shop")
     assert group
     assert group == tree / "system.slice/emperor.service/app-shop"
@@ -34,19 +34,19 @@ def test_an_app_that_does_not_run_has_none(tree):
     assert control_group.of_app("api") is None
 
 
-def test_no_app_has_one_while_the_emperor_does_not_run(tree, monkeypatch):
+def test_no_app_has_a_group_while_the_emperor_is_stopped(tree, monkeypatch):
     systemd(monkeypatch, "\n")
     tree.joinpath("app-shop").mkdir()
     tree.joinpath("app-shop/memory.max").write_text("max\n")
     assert control_group.of_app("shop") is None
 
 
-def test_no_app_has_one_where_groups_do_not_limit_memory(tree):
+def test_no_app_has_a_group_where_groups_do_not_limit_memory(tree):
     tree.joinpath("system.slice/emperor.service/app-shop/memory.max").unlink()
     assert control_group.of_app("shop") is None
 
 
-def test_nobody_is_asked_on_a_host_of_version_1(tree, monkeypatch):
+def test_host_with_control_groups_version_1_runs_no_command(tree, monkeypatch):
     tree.joinpath("cgroup.controllers").unlink()
     monkeypatch.setattr(subprocess, "run", None)
     assert control_group.of_app("shop") is None

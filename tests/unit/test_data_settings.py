@@ -32,11 +32,11 @@ def test_flasks_folder_is_persistent_wherever_flask_looks_for_it():
     }
 
 
-def test_folder_of_which_a_part_is_named_is_no_data_itself():
+def test_instance_folder_is_not_persistent_when_a_part_of_it_is_listed():
     assert links(persistent=["instance/data"]) == {"src/instance/data": "instance/data"}
 
 
-def test_folder_that_is_named_must_be_one():
+def test_listed_folder_is_not_optional():
     optional = {link["at"]: link["optional"] for link in one(persistent=["instance"])["persistent"]}
     assert not optional["src/instance"]
     assert optional["venv/var/shop-instance"]
@@ -79,7 +79,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("settings", "sentence"), REFUSED)
-def test_what_cannot_be_is_refused_with_a_sentence(settings, sentence):
+def test_invalid_data_setting_is_refused_with_a_sentence(settings, sentence):
     with pytest.raises(Refused) as refusal:
         one(**settings)
     assert sentence in str(refusal.value)

@@ -21,13 +21,13 @@ def found(tmp_path):
     return look
 
 
-def test_the_first_kind_of_file_counts(found):
+def test_first_known_kind_of_file_is_chosen(found):
     for name in reversed(kinds.ORDER):
         assert found(name) == name
     assert found(left_out=["uv.lock"]) == "poetry.lock"
 
 
-def test_a_pyproject_with_nothing_but_settings_of_tools_is_no_project(found):
+def test_pyproject_with_only_tool_settings_is_no_project(found):
     assert found("pyproject.toml", text="[tool.ruff]\nline-length = 99\n") == ""
     assert found("pyproject.toml", text="[tool.poetry]\nname = 'a'\n") == "pyproject.toml"
     with pytest.raises(Refused, match=r"has a pyproject\.toml that cannot be read \(.*\): correct it"):
@@ -40,7 +40,7 @@ def settled(auto, **python):
     return dependencies.requirements(app, auto)
 
 
-def test_what_the_source_has_is_taken_unless_something_else_is_said():
+def test_requirements_file_of_the_source_is_used_unless_another_is_set():
     assert settled("uv.lock") == "uv.lock"
     assert settled("uv.lock", requirements="auto") == "uv.lock"
     assert settled("uv.lock", requirements="none") == ""
@@ -48,7 +48,7 @@ def test_what_the_source_has_is_taken_unless_something_else_is_said():
     assert settled("", package=True) == ""
 
 
-def test_parts_of_a_project_need_a_project():
+def test_extras_and_groups_without_a_project_are_refused():
     assert settled("uv.lock", extras=["pdf"], groups=["web"]) == "uv.lock"
     with pytest.raises(Refused, match=r"shop\]\.python\.extras needs uv\.lock, .* but requirements\.txt is installed"):
         settled("requirements.txt", extras=["pdf"])
@@ -154,7 +154,7 @@ def test_a_lock_that_cannot_be_used_is_refused(kind, text, sentence):
         locks.as_requirements(kind, text, [], [])
 
 
-def test_settings_of_pip_on_the_host_count(tmp_path):
+def test_pip_settings_of_the_host_are_used(tmp_path):
     file = tmp_path / "pip.conf"
     file.write_text(
         "[global]\nindex-url = https://a.test/simple\nfind-links =\n  /a\n  /b\n[install]\ntrusted-host = a.test\n"
@@ -169,7 +169,7 @@ def test_settings_of_pip_on_the_host_count(tmp_path):
     assert install.pip_settings([str(tmp_path / "none")]) == {}
 
 
-def test_indexes_are_told_in_variables_and_everything_else_in_arguments():
+def test_indexes_are_passed_as_variables_and_other_options_as_arguments():
     arguments = [
         "-i",
         "https://a",

@@ -14,7 +14,7 @@ PLACES = {
 }
 
 
-def test_the_entries_of_the_text_are_those_that_are_tested():
+def test_documented_entries_are_the_tested_ones():
     text = ROOT.joinpath("molecule/real_apps/molecule.yml").read_text(encoding="utf-8")
     for place, shown in PLACES.items():
         text = text.replace(place, shown)

@@ -207,7 +207,7 @@ def test_the_pth_files_of_the_new_release_work(load, home):
     assert found["KEY"] == "set by a .pth file"
 
 
-def test_what_python_remembers_of_a_directory_is_forgotten(load, home):
+def test_cached_directory_listings_are_forgotten(load, home):
     # By "." both releases' sources have one name; directories of the same age would be taken for unchanged.
     (home / "releases/r2/src/added.py").write_text("def create_app(): return 'added in r2'\n")
     for name in ("r1", "r2"):
@@ -254,13 +254,13 @@ def test_a_worker_that_cannot_load_says_why_and_ends_alone(source, said, run, ho
 
 
 @pytest.mark.parametrize("name", ["EMPEROR_APP", "PATH"])
-def test_a_worker_that_was_told_too_little_ends_too(name, run):
+def test_worker_without_its_variables_ends(name, run):
     ended = run(without=[name])
     assert ended.returncode == 1
     assert f"KeyError: '{name}'" in ended.stderr
 
 
-def test_a_worker_whose_link_leads_nowhere_ends_too(run, home):
+def test_worker_whose_link_leads_nowhere_ends(run, home):
     (home / "serving").unlink()
     ended = run()
     assert ended.returncode == 1
@@ -289,7 +289,7 @@ def test_master_loads_the_app_of_its_own_release(once):
     assert str(LOADER.parent) not in found["path"]
 
 
-def test_app_that_cannot_be_loaded_is_uwsgis_to_tell(run, home):
+def test_failed_load_without_a_chain_is_shown_once(run, home):
     (home / "releases/r1/src/shop.py").write_text("raise RuntimeError('no database')")
     ended = run(without=["EMPEROR_SERVING"])
     assert ended.returncode == 1
@@ -304,7 +304,7 @@ def test_app_that_cannot_be_loaded_is_uwsgis_to_tell(run, home):
         ({"emperor-switch-interval": "0.002"}, "import sys\nsys.setswitchinterval(0.05)\n", 0.05),
     ],
 )
-def test_threads_get_their_turn_early_unless_the_app_has_set_when(options, source, interval, once):
+def test_switch_interval_is_short_unless_the_app_sets_it(options, source, interval, once):
     source += "def create_app(): return 'the app'\n"
     found, _log = once(source, options=options, tell="sys.getswitchinterval()")
     assert found["extra"] == pytest.approx(interval)
@@ -314,7 +314,7 @@ def test_threads_get_their_turn_early_unless_the_app_has_set_when(options, sourc
     ("options", "frozen"),
     [({}, False), ({"emperor-freeze": "true"}, True), ({"emperor-freeze": "true", "lazy-apps": "true"}, False)],
 )
-def test_what_is_loaded_before_the_fork_stays_shared(options, frozen, once):
+def test_objects_loaded_before_the_fork_are_frozen(options, frozen, once):
     found, _log = once(options=options, tell="gc.get_freeze_count() > 0")
     assert found["extra"] is frozen
 
@@ -326,7 +326,7 @@ def create_app(): return "the app"
 """
 
 
-def test_thread_that_starts_with_the_import_is_told_with_both_cures(once):
+def test_thread_started_by_the_import_is_named_with_both_cures(once):
     _found, log = once(THREAD)
     assert log.startswith("emperor: threads that start while the app is imported (scheduler) do not run in its workers")
     for word in ("workers.lazy_apps", "postfork", "workers.import_threads"):
@@ -334,7 +334,7 @@ def test_thread_that_starts_with_the_import_is_told_with_both_cures(once):
 
 
 @pytest.mark.parametrize("options", [{"emperor-import-threads": "true"}, {"lazy-apps": "true"}])
-def test_intended_thread_and_one_that_runs_are_not_told(options, once):
+def test_intended_and_running_threads_are_not_named(options, once):
     assert once(THREAD, options=options)[1] == ""
 
 
@@ -354,7 +354,7 @@ FORKED = "[getattr(uwsgi, 'post_fork_hook', lambda: None)(), getattr(__import__(
 
 
 @pytest.mark.parametrize("options", [LIMITS, LIMITS | {"lazy-apps": "true"}])
-def test_each_worker_is_watched_with_a_limit_of_its_own(options, once, watched):
+def test_each_worker_is_watched_with_its_own_limit(options, once, watched):
     # The third worker; the hook is not called again where each worker loads the app itself.
     tell = FORKED if "lazy-apps" not in options else "__import__('builtins').started"
     assert once(options=options, master=watched, tell=tell)[0]["extra"] == [[168, 50]]

@@ -81,14 +81,14 @@ def test_sandbox_is_the_emperors(host):
 
 
 @pytest.mark.parametrize("running", ["releases/aaa", "serving"])
-def test_environment_is_the_apps_in_the_release_that_is_asked_for(running, host):
+def test_environment_is_that_of_the_chosen_release(running, host):
     file = vassal(host, "shop.blue.ini", of(host, running))
     found = host.of_release(host.environment(file), str(host.home), "bbb")
     venv = f"{host.home}/releases/bbb/venv"
     assert found == {"PATH": f"{venv}/bin:/usr/bin", "VIRTUAL_ENV": venv, "KEY": "hunter2 %(x)s", "RELEASE_ID": "bbb"}
 
 
-def test_of_two_instances_the_newer_one_counts(host):
+def test_environment_is_that_of_the_newer_of_two_instances(host):
     vassal(host, "shop.blue.ini", {}, age=10)
     newer = vassal(host, "shop.green.ini", {})
     assert host.vassal("shop") == newer
@@ -101,14 +101,14 @@ def test_of_two_instances_the_newer_one_counts(host):
         ("shop", "half", "Release half is not on this host: choose from aaa, bbb."),
     ],
 )
-def test_what_is_not_there_is_refused_with_a_sentence(name, release, sentence, host):
+def test_missing_app_or_release_is_refused_with_a_sentence(name, release, sentence, host):
     vassal(host, "shop.blue.ini", {})
     with pytest.raises(host.Refused) as refusal:
         host.outside(name, release, ["true"])
     assert str(refusal.value) == sentence
 
 
-def test_others_than_root_are_told_what_to_do(host, monkeypatch):
+def test_user_other_than_root_is_refused_with_the_cure(host, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(host.Refused, match="use sudo"):
         host.outside("shop", "", ["true"])

@@ -19,7 +19,7 @@ def watch():
     return emperor_slow.Watch(0, lambda environ: f"request {environ['id']}")
 
 
-def test_stack_of_a_slow_request_is_told_once(watch):
+def test_stack_of_a_slow_request_is_logged_once(watch):
     at_work, enough = threading.Event(), threading.Event()
 
     def wait_for_the_database():
@@ -41,7 +41,7 @@ def test_stack_of_a_slow_request_is_told_once(watch):
     thread.join()
 
 
-def test_request_that_is_over_or_not_slow_is_not_told(watch):
+def test_finished_or_fast_request_is_not_logged(watch):
     over, quick = {"id": 1}, {"id": 2}
     watch.begin(over)
     watch.end(over)

@@ -55,14 +55,14 @@ def start(host, file, around=None):
     return arguments, dict(pair.split(b"=", 1) for pair in pairs)
 
 
-def test_it_becomes_the_uwsgi_of_the_vassal_and_is_its_binary_path(host):
+def test_wrapper_becomes_the_uwsgi_of_the_vassal_and_its_binary_path(host):
     # At a reload uWSGI executes its binary path: so the wrapper reads the new file.
     file = vassal(host, {})
     arguments, _environment = start(host, file)
     assert arguments == [f"{host}/uwsgi", "--ini", str(file), "--binary-path", str(WRAPPER)]
 
 
-def test_only_what_the_vassal_and_the_emperor_say_is_in_the_environment(host):
+def test_environment_holds_only_variables_of_vassal_and_emperor(host):
     around = {"UWSGI_EMPEROR_FD": "7", "UWSGI_RELOADS": "2", "SECRET": "of the Emperor", "A": "his", "PATH": "/bin"}
     _arguments, environment = start(host, vassal(host, {"A": "mine"}), around)
     assert environment == {b"A": b"mine", b"UWSGI_EMPEROR_FD": b"7", b"UWSGI_RELOADS": b"2"}
@@ -125,7 +125,7 @@ def executed(monkeypatch):
     return run
 
 
-def test_with_an_identifier_the_journal_knows_the_app_by_its_name(executed, host):
+def test_journal_names_the_app_when_an_identifier_is_set(executed, host):
     file = vassal(host, {"A": "x"}, "identifier = shop")
     path, command, environment = executed("--ini", str(file))
     assert path == "/usr/bin/systemd-cat"
@@ -134,7 +134,7 @@ def test_with_an_identifier_the_journal_knows_the_app_by_its_name(executed, host
     assert environment[b"A"] == b"x"
 
 
-def test_arguments_around_the_file_are_the_emperors_own(executed, host):
+def test_arguments_of_the_emperor_are_passed_on(executed, host):
     # uWSGI adds options of its own to the command line.
     file = vassal(host, {})
     _path, command, _environment = executed("--emperor-fd", "7", "--ini", str(file), "--inherit", "x")
@@ -174,7 +174,7 @@ def test_processes_of_an_app_are_limited(lines, limit, host):
         ({"UWSGI_RELOADS": "1"}, ["--socket", f"{PLACE}/app.sock", "--socket", f"{PLACE}/green.sock"]),
     ],
 )
-def test_where_each_slot_has_a_socket_the_instance_gets_that_too(around, sockets, host):
+def test_instance_gets_the_socket_of_its_slot_where_slots_have_one(around, sockets, host):
     file = vassal(host, {}, *HELD, "clients = slot")
     arguments, _environment = start(host, file.rename(file.with_name("shop.green.ini")), around)
     assert arguments[3:] == ["--binary-path", str(WRAPPER), *sockets]
@@ -182,23 +182,23 @@ def test_where_each_slot_has_a_socket_the_instance_gets_that_too(around, sockets
 
 @pytest.mark.parametrize("around", [{}, {"UWSGI_RELOADS": "1"}])
 @pytest.mark.parametrize("lines", [["clients = slot"], HELD[:1], [HELD[0], "holder ="]])
-def test_without_a_holder_the_sockets_are_those_of_the_file(lines, around, host):
+def test_without_a_holder_the_sockets_of_the_file_are_used(lines, around, host):
     arguments, _environment = start(host, vassal(host, {}, *lines), around)
     assert arguments[3:] == ["--binary-path", str(WRAPPER)]
 
 
-def test_the_apps_own_environment_does_not_make_a_start_a_reload(host):
+def test_environment_of_the_app_cannot_turn_a_start_into_a_reload(host):
     # The filter refuses such a name; a person may write one.
     arguments, _environment = start(host, vassal(host, {"UWSGI_RELOADS": "1"}, *HELD))
     assert "--zerg" in arguments
 
 
-def test_the_journal_and_the_holder_go_together(executed, host):
+def test_journal_and_holder_work_together(executed, host):
     file = vassal(host, {}, "identifier = shop", *HELD)
     _path, command, _environment = executed("--ini", str(file))
     assert command[:3] == ["/usr/bin/systemd-cat", "--identifier=shop", f"{host}/uwsgi"]
     assert command[-2:] == ["--zerg", f"{PLACE}/holder.sock"]
 
 
-def test_it_runs_with_nothing_but_the_standard_library():
+def test_program_needs_only_the_standard_library():
     assert WRAPPER.read_text().startswith("#!/usr/bin/python3 -IS\n")

@@ -98,15 +98,15 @@ def answers(*pieces, status="200 OK"):
 
 
 @pytest.mark.parametrize("size", [1, 64_000, 3_000_000])
-def test_unread_body_is_thrown_away_after_the_response(size):
+def test_unread_body_is_discarded_after_the_response(size):
     assert Server(answers(b"no")).serve(size) == ["200 OK", b"no", b""]
 
 
-def test_response_without_a_body_is_begun_before_that():
+def test_response_without_a_body_starts_before_the_body_is_discarded():
     assert Server(answers(status="204 No Content")).serve(64_000) == ["204 No Content", b""]
 
 
-def test_rest_of_a_body_that_was_read_in_part_is_thrown_away():
+def test_rest_of_a_partly_read_body_is_discarded():
     def app(environ, start_response):
         start_response("413 Content Too Large", [])
         return [environ["wsgi.input"].read(10)]
@@ -114,12 +114,12 @@ def test_rest_of_a_body_that_was_read_in_part_is_thrown_away():
     assert Server(app).serve(500_000) == ["413 Content Too Large", b"x" * 10, b""]
 
 
-def test_request_without_a_body_or_with_one_that_was_read_waits_for_nothing():
+def test_request_without_an_unread_body_does_not_wait():
     assert Server(answers(b"a", b"b")).serve() == ["200 OK", b"a", b"b"]
     assert Server(answers()).serve() == []
 
 
-def test_file_stays_recognizable_for_uwsgi(tmp_path):
+def test_file_response_is_passed_to_uwsgi_unchanged(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     with open(tmp_path / "file", "rb") as file:
 
@@ -130,7 +130,7 @@ def test_file_stays_recognizable_for_uwsgi(tmp_path):
         assert Server(app).serve() == ["200 OK", file]
 
 
-def test_file_that_answers_an_unread_body_is_sent_in_pieces(tmp_path):
+def test_file_response_to_an_unread_body_is_sent_in_pieces(tmp_path):
     (tmp_path / "file").write_bytes(b"line\n" * 30_000)
 
     def app(_environ, start_response):
@@ -142,7 +142,7 @@ def test_file_that_answers_an_unread_body_is_sent_in_pieces(tmp_path):
     assert len(pieces) < 10
 
 
-def test_bytes_are_one_piece():
+def test_bytes_response_is_sent_in_one_piece():
     assert Server(lambda _environ, start_response: start_response("200 OK", []) or b"text").serve() == [
         "200 OK",
         b"text",
@@ -196,7 +196,7 @@ def test_result_that_is_no_response_is_a_500():
     assert Server(lambda _environ, _start: None).serve() == ["500 Internal Server Error", b"Internal Server Error\n"]
 
 
-def test_app_may_start_anew_with_its_exception():
+def test_app_may_restart_its_response_with_an_exception():
     def app(_environ, start_response):
         start_response("200 OK", [])
         try:
@@ -227,7 +227,7 @@ def test_response_is_closed_once_however_it_ends():
     assert other.closed == 1
 
 
-def test_client_that_never_closes_is_left_alone_in_the_end(monkeypatch):
+def test_lingering_ends_when_the_client_never_closes(monkeypatch):
     monkeypatch.setattr(emperor_wsgi, "LINGER", 0.2)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -245,14 +245,14 @@ def started(app=None, **environ):
     return dict(seen)
 
 
-def test_response_tells_nginx_its_release_and_how_long_the_request_waited():
+def test_response_has_headers_for_release_and_waiting_time():
     headers = started(HTTP_X_REQUEST_START=f"t={time.time() - 2:.3f}")
     assert headers["X-Emperor-Release"] == "3f2a9c01d4e5"
     assert 2 <= float(headers["X-Emperor-Queue"]) < 5
 
 
 @pytest.mark.parametrize("since", ["", "t=", "soon", "t=99999999999"])
-def test_nonsense_about_the_waiting_time_tells_none(since):
+def test_invalid_waiting_time_gives_none(since):
     assert started(HTTP_X_REQUEST_START=since)["X-Emperor-Queue"] in ("", "0.000")
 
 
@@ -267,7 +267,7 @@ def test_exception_is_logged_with_request_id_and_release_and_without_the_query(c
     assert "secret" not in told
 
 
-def test_begin_and_end_of_a_request_are_told_to_what_watches_slow_ones():
+def test_begin_and_end_of_a_request_reach_the_slow_request_watch():
     seen = []
 
     class Slow:

@@ -33,13 +33,13 @@ def another(lock_file):
         process.communicate()
 
 
-def test_the_next_one_waits_until_the_other_has_ended(another):
+def test_second_module_waits_until_the_first_has_ended(another):
     other = another(0.5)
     with exclusive.exclusive(seconds=30):
         assert other.wait(5) == 0
 
 
-def test_the_next_one_gives_up_with_a_sentence(another, lock_file):
+def test_second_module_gives_up_with_a_sentence(another, lock_file):
     other = another(60)
     begin = time.monotonic()
     with pytest.raises(Busy) as refused, exclusive.exclusive(seconds=0.3):
@@ -59,7 +59,7 @@ def test_the_lock_of_a_killed_process_is_free(another):
         pass
 
 
-def test_what_a_module_leaves_running_does_not_hold_the_lock(lock_file):
+def test_process_left_running_by_a_module_does_not_hold_the_lock(lock_file):
     with exclusive.exclusive():
         left = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
@@ -77,12 +77,12 @@ def test_a_failure_frees_the_lock():
         pass
 
 
-def test_the_file_is_roots_alone(lock_file):
+def test_lock_file_is_readable_for_its_owner_alone(lock_file):
     with exclusive.exclusive():
         assert stat.S_IMODE(os.stat(lock_file).st_mode) == 0o600
 
 
-def test_the_file_tells_when_a_module_last_ended(lock_file):
+def test_time_of_the_lock_file_is_the_end_of_the_last_module(lock_file):
     assert exclusive.last_used() == 0
     with exclusive.exclusive():
         os.utime(lock_file, (1, 1))
@@ -94,7 +94,7 @@ def test_the_file_tells_when_a_module_last_ended(lock_file):
     assert exclusive.last_used() >= ended
 
 
-def test_who_only_looks_leaves_the_time_as_it_is(lock_file):
+def test_looking_leaves_the_time_of_the_lock_file(lock_file):
     with exclusive.exclusive(mark=False):
         os.utime(lock_file, (1, 1))
     assert exclusive.last_used() == 1

@@ -50,7 +50,7 @@ def test_line_counts_by_release_and_status_with_its_times(line):
     assert (below[0.25], below[0.5], below["all"]) == (0, 1, 1)
 
 
-def test_what_nginx_answered_itself_waited_for_no_worker():
+def test_response_by_nginx_itself_has_no_waiting_time():
     counts = access_counts.Counts()
     counts.add(STATIC.encode())
     assert counts.requests == {("none", "2xx"): 1}
@@ -58,7 +58,7 @@ def test_what_nginx_answered_itself_waited_for_no_worker():
 
 
 @pytest.mark.parametrize("line", ["", "{", "x", "a b c d e f g h i j", '{"status": null}', READABLE[:80]])
-def test_broken_line_counts_as_nothing(line):
+def test_broken_line_is_not_counted(line):
     counts = access_counts.Counts()
     counts.add(line.encode())
     assert not counts.requests
@@ -72,7 +72,7 @@ def test_the_oldest_of_too_many_releases_is_forgotten():
     assert ("r99", "5xx") in counts.requests
 
 
-def test_only_what_is_written_after_the_start_counts(shop):
+def test_only_lines_written_after_the_start_are_counted(shop):
     add(shop, READABLE)
     access = access_counts.Access(str(shop.parents[1]))
     access.read(["shop"])
@@ -81,7 +81,7 @@ def test_only_what_is_written_after_the_start_counts(shop):
     assert access.apps["shop"].requests.total() == 2
 
 
-def test_app_that_comes_later_counts_from_its_first_line(shop):
+def test_app_that_is_added_later_is_counted_from_its_first_line(shop):
     access = access_counts.Access(str(shop.parents[1]))
     access.read([])
     access.read(["shop"])
@@ -118,7 +118,7 @@ def test_part_of_a_line_waits_for_its_rest(shop):
     assert access.apps["shop"].requests.total() == 1
 
 
-def test_too_much_at_a_time_is_skipped_and_told(shop, monkeypatch):
+def test_too_many_lines_at_once_are_skipped_and_counted(shop, monkeypatch):
     monkeypatch.setattr(access_counts, "MOST", 1000)
     access = access_counts.Access(str(shop.parents[1]))
     access.read([])
@@ -128,7 +128,7 @@ def test_too_much_at_a_time_is_skipped_and_told(shop, monkeypatch):
     assert access.skipped >= 15000
 
 
-def test_app_that_is_gone_is_told_no_more(shop):
+def test_removed_app_has_no_metrics(shop):
     access = access_counts.Access(str(shop.parents[1]))
     access.read(["shop"])
     access.read([])
@@ -152,7 +152,7 @@ def test_app_that_is_gone_is_told_no_more(shop):
         ("emperor", "something else", None),
     ],
 )  # fmt: skip
-def test_line_of_the_journal_tells_an_event(who, text, found):
+def test_journal_line_becomes_an_event(who, text, found):
     assert journal_counts.event(who, text) == found
 
 
@@ -174,7 +174,7 @@ def test_starts_of_workers_only_grow_through_a_switch():
     assert starts.total == 6
 
 
-def test_modules_that_the_exporter_shares_bring_what_they_import():
+def test_shared_modules_are_installed_with_their_imports():
     text = (ROOT / "roles/monitoring/vars/main.yml").read_text(encoding="utf-8")
     shared = {Path(name) for name in yaml.safe_load(text)["__monitoring_shared"]}
     package = "ansible_collections.flaskops.emperor.plugins.module_utils"

@@ -44,7 +44,7 @@ def test_second_run_changes_nothing_and_keeps_the_file(put, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"content": "b"}, {"mode": "0640"}, {"state": "absent"}])
-def test_difference_is_seen_in_check_mode_and_made_right_without(change, put, tmp_path):
+def test_difference_is_reported_in_check_mode_and_repaired_otherwise(change, put, tmp_path):
     entry = {"path": f"{tmp_path}/f", "content": "a"}
     put(entry)
     assert put({**entry, **change}, check=True)["changed"]
@@ -106,7 +106,7 @@ def test_answer_does_not_repeat_the_contents(put, tmp_path):
     assert "much text" not in str(put(entry))
 
 
-def test_what_a_killed_run_left_is_replaced(put, tmp_path):
+def test_leftover_file_of_a_killed_run_is_replaced(put, tmp_path):
     (tmp_path / "f.ansible-new").symlink_to("/etc/shadow")
     assert put({"path": f"{tmp_path}/f", "content": "x"})["changed"]
     assert os.listdir(tmp_path) == ["f"]

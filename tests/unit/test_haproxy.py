@@ -57,7 +57,7 @@ def test_only_server_of_an_app_is_not_drained(run_module, balancer):
     assert balancer.told == []
 
 
-def test_dry_run_tells_the_balancer_nothing(run_module, balancer):
+def test_check_mode_sends_the_balancer_no_command(run_module, balancer):
     assert run_module(haproxy_server, check=True, state="drained", server="web1")["changed"]
     assert balancer.told == []
 
@@ -68,7 +68,7 @@ def test_server_is_ready_when_its_checks_pass(run_module, balancer):
     assert not run_module(haproxy_server, state="ready", server="web1")["changed"]
 
 
-def test_drained_server_that_is_also_down_is_told_to_be_ready(run_module, balancer):
+def test_drained_server_that_is_also_down_is_set_to_ready(run_module, balancer):
     balancer.status["app_shop", "web1"] = "DOWN"
     run_module(haproxy_server, state="ready", server="web1")
     assert balancer.told == ["set server app_shop/web1 state ready"]
@@ -81,17 +81,17 @@ def test_server_that_stays_down_is_a_failure_that_says_why(run_module, balancer)
     assert "sends no requests to web1 after 0 s: shop is DOWN (L7OK 200)" in answer["msg"]
 
 
-def test_server_that_the_balancer_does_not_know_yet_is_left_alone(run_module, balancer):
+def test_server_unknown_to_the_balancer_changes_nothing(run_module, balancer):
     assert not run_module(haproxy_server, state="drained", server="web9")["changed"]
 
 
-def test_balancer_that_does_not_run_needs_not_be_told(run_module, tmp_path):
+def test_draining_succeeds_while_the_balancer_is_stopped(run_module, tmp_path):
     answer = run_module(haproxy_server, state="drained", server="web1", socket=str(tmp_path / "none"))
     assert not answer["failed"]
     assert not answer["changed"]
 
 
-def test_balancer_that_does_not_run_is_named(run_module, tmp_path):
+def test_stopped_balancer_is_named(run_module, tmp_path):
     answer = run_module(haproxy_server, state="seen", socket=str(tmp_path / "none"))
     assert answer["failed"]
     assert "HAProxy does not answer" in answer["msg"]
@@ -155,7 +155,7 @@ def test_changed_certificate_is_tested_before_it_is_in_place(configure, installe
     assert os.listdir(installed / "certificates") == ["shop.pem"]
 
 
-def test_configuration_that_no_process_takes_is_taken_back(configure, installed, monkeypatch):
+def test_configuration_that_no_process_takes_is_rolled_back(configure, installed, monkeypatch):
     monkeypatch.setattr(haproxy, "process", lambda: 7)
     answer = configure("new\n", wait=0)
     assert answer["failed"]

@@ -106,7 +106,7 @@ def test_the_first_host_that_needs_the_release_runs_the_hooks_for_all_batches(pl
     assert played.switched == played.freed == ["web1", "web2", "web3"]
 
 
-def test_two_releases_of_a_fleet_have_their_hooks_each(play):
+def test_hooks_run_once_for_each_release_of_a_fleet(play):
     hosts = {f"web{number}": {**OLD, "wanted": "ab"[number % 2]} for number in (1, 2, 3)}
     played = play(hosts, before=["flask db upgrade"], after=[])
     assert sorted(played.ran) == ["web1 b flask db upgrade", "web2 a flask db upgrade"], played.output
@@ -120,14 +120,14 @@ def test_a_hook_that_fails_stops_every_host_before_anything_is_switched(play):
     assert (played.ran, played.switched, played.freed) == (["web1 new flask fail"], [], ["web1", "web2", "web3"])
 
 
-def test_a_host_that_cannot_be_reached_stops_every_host_too(play):
+def test_unreachable_host_stops_every_host(play):
     played = play({"web1": {**OLD, **UNREACHABLE}, "web2": OLD})
     assert re.search(r"\[web1\].*Connection refused", played.output), played.output
     assert not re.search(r"\[web1\] \(item=flask seed\)", played.output)  # it may be back by then
     assert (played.ran, played.switched) == ([], [])
 
 
-def test_nothing_runs_in_check_mode_nor_where_no_host_needs_the_release(play):
+def test_no_hook_runs_in_check_mode_or_when_no_host_needs_the_release(play):
     assert play({"web1": OLD, "web2": OLD}, "--check").ran == []
     played = play({"web1": {"current": "new"}, "web2": {"current": "new"}})
     assert (played.code, played.ran, played.switched) == (0, [], ["web1", "web2"])

@@ -33,7 +33,7 @@ def systemctl(program):
     program("systemctl", SHOW)
 
 
-def test_units_are_told_by_name_and_those_of_a_pattern_too(systemctl):
+def test_units_are_described_by_name_and_by_pattern(systemctl):
     found = system.units(["nginx.service", "gone.service", "emperor*"])
     assert found == {
         "nginx.service": {"there": True, "active": True, "enabled": True, "stale": False},
@@ -42,7 +42,7 @@ def test_units_are_told_by_name_and_those_of_a_pattern_too(systemctl):
     }
 
 
-def test_without_systemd_no_unit_is_there(systemctl):
+def test_without_systemd_no_unit_exists(systemctl):
     nothing = {"there": False, "active": False, "enabled": False, "stale": False}
     assert system.units(["no-systemd"]) == {"no-systemd": nothing}
     assert system.units([]) == {}
@@ -54,7 +54,7 @@ def test_packages_that_are_not_installed_are_missing(program):
     assert system.missing([]) == []
 
 
-def test_module_tells_paths_and_contents(run_module, tmp_path):
+def test_module_returns_paths_and_contents(run_module, tmp_path):
     (tmp_path / "a.conf").write_text("4096\n")
     pattern, nowhere = f"{tmp_path}/*.conf", f"{tmp_path}/nowhere"
     answer = run_module(host_state, paths=[pattern, nowhere], read=[f"{tmp_path}/a.conf", nowhere], check=True)

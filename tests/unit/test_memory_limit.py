@@ -59,14 +59,14 @@ def tree(tmp_path, monkeypatch):
     return made
 
 
-def test_the_emperor_leaves_his_group_and_the_vassal_gets_one_with_a_limit(tree):
+def test_emperor_leaves_its_group_and_the_vassal_gets_a_limited_one(tree):
     tree.vassals.joinpath("shop.limit").write_text("268435456")
     assert tree.confine()
     assert tree.moved == [("10", "emperor"), ("11", "emperor"), ("11", "app-shop")]
     assert tree.unit.joinpath("app-shop/memory.max").read_text() == "268435456"
 
 
-def test_the_next_vassal_finds_it_divided(tree):
+def test_second_vassal_finds_the_group_already_divided(tree):
     tree.confine()
     tree.moved.clear()
     tree.file = tree.vassals / "api.green.ini"
@@ -86,7 +86,7 @@ def test_an_app_without_a_limit_has_none(tree):
     assert tree.unit.joinpath("app-shop/memory.max").read_text() == "max"
 
 
-def test_an_app_does_not_swap_where_there_is_swap(tree):
+def test_app_gets_no_swap_where_the_host_has_swap(tree):
     group = tree.unit / "app-shop"
     group.mkdir()
     group.joinpath("memory.swap.max").write_text("max")
@@ -94,7 +94,7 @@ def test_an_app_does_not_swap_where_there_is_swap(tree):
     assert group.joinpath("memory.swap.max").read_text() == "0"
 
 
-def test_the_limit_is_there_before_the_vassal(tree, monkeypatch):
+def test_limit_is_set_before_the_vassal_enters_the_group(tree, monkeypatch):
     """The vassal goes on as soon as it is in its group."""
     seen = []
 
@@ -107,7 +107,7 @@ def test_the_limit_is_there_before_the_vassal(tree, monkeypatch):
     assert seen.index("app-shop/memory.max") < seen.index("app-shop/cgroup.procs")
 
 
-def test_nothing_moves_where_systemd_leaves_no_memory_to_divide(tree):
+def test_no_process_moves_where_systemd_delegates_no_memory(tree):
     tree.put(tree.unit, controllers="cpu pids")
     assert not tree.confine()
     assert not tree.moved
@@ -122,11 +122,11 @@ def test_nothing_moves_where_systemd_leaves_no_memory_to_divide(tree):
         ("", None),
     ],
 )
-def test_own_group(text, group):
+def test_own_group_is_read_from_proc(text, group):
     assert memory_limit.own(text) == group
 
 
-def test_writing_tells_the_kernel_in_one_piece_and_makes_no_file(tmp_path):
+def test_write_needs_an_existing_file_and_uses_one_call(tmp_path):
     tmp_path.joinpath("memory.max").write_text("")
     memory_limit.write(tmp_path / "memory.max", "17")
     assert tmp_path.joinpath("memory.max").read_text() == "17"

@@ -82,13 +82,13 @@ def test_a_refused_change_leaves_the_former_file(nginx, write, root, tmp_path):
     assert (tmp_path / "meanwhile").read_text() == "# good\n"
 
 
-def test_a_fault_of_another_file_is_told_and_nothing_written(nginx, write, root):
+def test_fault_in_another_file_is_named_and_nothing_is_written(nginx, write, root):
     (root / "conf.d/other.conf").write_text("fault\n")
     assert f"{root}/conf.d/other.conf" in write("# new\n")["msg"]
     assert not (root / "conf.d/site.conf").exists()
 
 
-def test_an_equal_file_is_not_touched_nor_tested(write, root, nginx, tmp_path):
+def test_equal_file_is_neither_tested_nor_touched(write, root, nginx, tmp_path):
     write("# new\n")
     before = tree(root)
     (tmp_path / "bin/nginx").unlink()
@@ -149,7 +149,7 @@ def test_the_test_writes_nothing_through_a_link(program, write, root, tmp_path):
     assert (tmp_path / "available").read_text() == "# welcome\n"
 
 
-def test_bytes_that_are_no_text_survive(nginx, write, root):
+def test_bytes_that_are_not_utf_8_are_kept(nginx, write, root):
     (root / "nginx.conf").write_bytes(b"# caf\xe9\r\npid x;\n")
     write("# \u00fc\r\n")
     assert (root / "conf.d/site.conf").read_bytes() == b"# \xc3\xbc\r\n"
@@ -182,7 +182,7 @@ def test_a_host_without_nginx_is_refused(bare, write, root):
     assert not (root / "conf.d/site.conf").exists()
 
 
-def test_check_mode_on_a_bare_host_says_what_would_be(bare, run_module, tmp_path):
+def test_check_mode_on_a_bare_host_reports_the_change(bare, run_module, tmp_path):
     root = tmp_path / "not-there"
     answer = run_module(nginx_config, path=str(root / "a.conf"), content="x", root=str(root), check=True)
     assert (answer["changed"], answer["tested"]) == (True, False)
@@ -200,7 +200,7 @@ def test_check_mode_tests_but_writes_nothing(nginx, write, root):
     assert tree(root) == before
 
 
-def test_the_diff_shows_what_goes(nginx, write, remove):
+def test_diff_shows_the_old_text_and_a_removal(nginx, write, remove):
     write("# old\n")
     assert write("# new\n", diff=True)["diff"]["before"] == "# old\n"
     gone = remove(diff=True)["diff"]

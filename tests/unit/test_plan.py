@@ -96,7 +96,7 @@ def changed(state, path, value):
 
 
 @pytest.mark.parametrize("mode", ["zerg", "chain", "graceful", "upstream"])
-def test_app_that_runs_as_it_should_differs_in_nothing(mode):
+def test_app_as_configured_has_no_difference(mode):
     on = host({**SHOP, "reload": mode})
     one = wanted(on)
     assert plan.compare(one, on, healthy(on, one)) == {}
@@ -149,7 +149,7 @@ def test_workers_of_a_chain_that_load_another_release_are_found():
     assert plan.compare(one, on, state) == {"serving": "workers load a wrong release"}
 
 
-def test_new_release_is_named_with_what_a_person_calls_it():
+def test_new_release_is_named_with_its_label():
     on = host()
     state = healthy(on, wanted(on))
     found = plan.compare(wanted(on, release="f" * 12, label="v1.4.2"), on, state)
@@ -166,7 +166,7 @@ def test_size_that_was_measured_is_part_of_the_comparison():
     assert plan.compare(one, on, state) == {"settings": "settings changed"}  # its workers are recycled elsewhere
 
 
-def test_of_an_app_that_is_new_only_that_is_said():
+def test_new_app_has_only_one_phrase():
     on = host()
     one = wanted(on)
     state = healthy(on, one)
@@ -179,7 +179,7 @@ def test_of_an_app_that_is_new_only_that_is_said():
 
 
 @pytest.mark.parametrize("path", [(*APP, "account"), ("files", "/srv/flask_apps/shop")])
-def test_absent_app_of_which_anything_is_left_differs(path):
+def test_absent_app_with_anything_left_differs(path):
     on = host({"name": "shop", "state": "absent"})
     one = Wanted(on.apps[0])
     nothing = {
@@ -204,7 +204,7 @@ def test_table_has_a_line_for_every_app_and_for_those_that_are_not_listed():
 # --- the release
 
 
-def test_id_of_a_release_follows_from_what_is_in_it_alone():
+def test_release_id_depends_only_on_its_content():
     def named(changes=None, digest=DIGEST, **more):
         on = host({**SHOP, **(changes or {})}, **more)
         return plan.release_id(on.apps[0], digest, on)
@@ -231,7 +231,7 @@ def test_id_of_a_release_follows_from_what_is_in_it_alone():
         ({"source": {"package": "shop==2.1"}}, ["shop==2.1", "pyuwsgi==2.0.30.post1"]),
     ],
 )
-def test_release_brings_its_own_uwsgi(app, packages):
+def test_packages_include_uwsgi_unless_it_is_the_distributions(app, packages):
     on = host({**SHOP, **app})
     assert plan.packages(on.apps[0], on) == packages
     assert plan.packages(on.apps[0], host(uwsgi="distro")) == packages[:-1]
@@ -276,13 +276,13 @@ def test_interpreter_that_is_not_there_is_refused(value):
         host_fit.check_host(on, [one], state)
 
 
-def test_unknown_app_to_work_on_is_refused():
+def test_unknown_name_in_only_is_refused():
     check_only(["shop"], host().apps)
     with pytest.raises(Refused, match="flask_apps_only names blog, which is not in flask_apps: choose from shop"):
         check_only(["blog"], host().apps)
 
 
-def test_root_in_which_no_app_may_write_is_refused():
+def test_root_outside_the_writable_paths_is_refused():
     check_root("/srv/flask_apps", ["/srv/flask_apps"])
     with pytest.raises(Refused, match=r"flask_apps_root is /opt/apps, in which .* add it to uwsgi_writable_paths"):
         check_root("/opt/apps", ["/srv/flask_apps"])
@@ -295,7 +295,7 @@ def test_root_in_which_no_app_may_write_is_refused():
         ({"workers": {"threads": 2}}, ("distro", 12), "threads is 2, but the uWSGI of Debian 12 loses requests"),
     ],
 )
-def test_app_that_does_not_go_with_the_uwsgi_is_refused(changes, arguments, sentence):
+def test_app_that_does_not_fit_its_uwsgi_is_refused(changes, arguments, sentence):
     with pytest.raises(Refused, match=sentence):
         check_uwsgi(host({**SHOP, **changes}).apps[0], *arguments)
 
@@ -308,7 +308,7 @@ def test_app_that_does_not_go_with_the_uwsgi_is_refused(changes, arguments, sent
         ({"workers": {"threads": 2}}, ("distro", 13)),
     ],
 )
-def test_app_that_goes_with_the_uwsgi_passes(changes, arguments):
+def test_app_that_fits_its_uwsgi_passes(changes, arguments):
     check_uwsgi(host({**SHOP, **changes}).apps[0], *arguments)
 
 
@@ -346,7 +346,7 @@ def test_system_that_is_tested_passes(version):
     host_fit.check_system({"distribution": "Debian", "version": version}, TESTED, allow=False)
 
 
-def test_what_all_apps_share_differs_when_one_of_it_does():
+def test_shared_files_differ_when_one_of_them_does():
     owned = {"owner": "root", "group": "root"}
     files = {"/srv": as_on_disk({"mode": "0755", **owned}), "/c": as_on_disk({"content": "x", "mode": "0644", **owned})}
     assert not plan.host_differs({"files": files}, "/srv", "/c", "x")
@@ -355,7 +355,7 @@ def test_what_all_apps_share_differs_when_one_of_it_does():
     assert plan.host_differs({"files": {**files, "/srv": None}}, "/srv", "/c", "x")
 
 
-def test_workers_that_may_not_have_their_threads_are_refused():
+def test_more_threads_than_max_tasks_are_refused():
     app, workers = {"name": "shop", "max_tasks": 64}, {"processes": 4, "threads": 8}
     with pytest.raises(Refused, match=r"^flask_apps\[shop\].max_tasks is 64, but its workers need 104 during a switch"):
         check_tasks(app, workers)

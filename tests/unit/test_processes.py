@@ -73,12 +73,12 @@ def test_this_very_process_is_found_with_its_parent_and_its_user():
     assert processes.alive(me.process)
 
 
-def test_a_process_is_known_by_its_start_too(sleeper):
+def test_process_is_identified_by_its_start_time_too(sleeper):
     now = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
     assert now - 6000 < sleeper[0].started <= now
 
 
-def test_nobody_has_the_number_of_a_process_that_was_buried(start):
+def test_reaped_process_is_not_found(start):
     child = start("")
     child.wait()
     assert processes.find(child.pid) is None
@@ -89,7 +89,7 @@ def test_the_processes_of_a_user_are_found(sleeper):
     assert processes.of_user(4_000_000_000) == []
 
 
-def test_whatever_a_process_is_called_it_is_read_as_what_it_is(tmp_path, sleeper):
+def test_process_with_any_name_is_read_correctly(tmp_path, sleeper):
     file = tmp_path / ") Z 1 2 ("
     file.write_text("#!/bin/sh\necho\nread line\n")
     file.chmod(0o755)
@@ -112,17 +112,17 @@ def test_of_a_file_the_parent_comes_before_its_children(order, start, monkeypatc
     assert sorted(one.pid for one in found) == sorted(pids)
 
 
-def test_only_a_whole_argument_is_the_file(start):
+def test_file_counts_only_as_a_whole_argument(start):
     numbers(start(FAMILY, "/vassals/shop.blue.ini.new", "--ini=/vassals/shop.blue.ini", "x/vassals/shop.blue.ini"))
     assert processes.of_file("/vassals/shop.blue.ini", os.getuid()) == []
 
 
-def test_whoever_edits_the_file_is_no_process_of_the_app(start):
+def test_process_of_another_user_is_not_of_the_app(start):
     numbers(start(FAMILY, "/vassals/shop.blue.ini"))
     assert processes.of_file("/vassals/shop.blue.ini", os.getuid() + 1) == []
 
 
-def test_a_family_are_all_that_were_started_and_each_of_them_once(start):
+def test_descendants_are_listed_completely_and_once(start):
     program = "import os, subprocess\nchild = subprocess.Popen(['sh', '-c', 'echo $$; sleep 60 & echo $!; wait'])\n"
     child = start(program + "child.wait()")
     shell, sleep = numbers(child), numbers(child)
@@ -171,23 +171,23 @@ def test_waiting_ends_when_the_time_is_over(sleeper):
     assert processes.wait([], 0) is True
 
 
-def test_a_kill_kills(sleeper):
+def test_kill_ends_a_process(sleeper):
     processes.kill([sleeper[0]])
     assert sleeper[1].wait(10) == -signal.SIGKILL
 
 
-def test_another_signal_may_be_sent(sleeper):
+def test_kill_sends_the_given_signal(sleeper):
     processes.kill([sleeper[0]], signal.SIGTERM)
     assert sleeper[1].wait(10) == -signal.SIGTERM
 
 
-def test_whoever_got_the_number_later_is_not_killed(sleeper):
+def test_later_process_with_the_same_pid_is_not_killed(sleeper):
     processes.kill([Process(sleeper[0].pid, sleeper[0].started - 1)])
     with pytest.raises(subprocess.TimeoutExpired):
         sleeper[1].wait(0.1)
 
 
-def test_the_dead_are_left_in_peace(start, monkeypatch):
+def test_killing_a_dead_process_is_no_error(start, monkeypatch):
     child = start("")
     found = processes.find(child.pid)
     assert found
@@ -233,13 +233,13 @@ def test_memory_that_the_kernel_does_not_show_is_an_error(start, deeds):
         processes.memory([found], *ME)
 
 
-def test_no_process_uses_an_unknown_amount(deeds):
+def test_memory_of_no_processes_is_an_error(deeds):
     # 0 would be taken for a measurement.
     with pytest.raises(OSError, match="no process to measure"):
         processes.memory([], *ME)
 
 
-def test_the_memory_available_is_told_in_bytes():
+def test_available_memory_is_in_bytes():
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert free / 4 < processes.available_memory() <= total
@@ -295,7 +295,7 @@ def test_connections_count_from_their_acceptance_to_their_end(server, tmp_path):
     assert counted == [0, 1, 2, 1, 2, 1, 0]
 
 
-def test_whoever_only_waits_in_the_queue_has_no_connection_yet(server, tmp_path):
+def test_client_in_the_queue_is_no_connection_yet(server, tmp_path):
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "app sock"))
         assert connections(server[0], tmp_path) == 0
@@ -307,14 +307,14 @@ def test_connections_of_other_processes_and_on_other_sockets_do_not_count(server
     assert connections(server[0], tmp_path / "other") == 0
 
 
-def test_connections_are_asked_for_as_the_user_to_whom_the_kernel_shows_them(server, tmp_path, deeds):
+def test_connections_are_read_as_the_user_to_whom_the_kernel_shows_them(server, tmp_path, deeds):
     processes.connections([server[0]], 7, 8, str(tmp_path))
     command, uid, gid = deeds.of("run as")[-1]
     assert command[:2] == ["find", f"/proc/{server[0].pid}/fd"]
     assert (uid, gid) == (7, 8)
 
 
-def test_the_dead_have_no_connections(start, deeds):
+def test_dead_processes_have_no_connections(start, deeds):
     child = start("")
     found = processes.find(child.pid)
     child.wait()
@@ -328,7 +328,7 @@ def test_connections_that_the_kernel_does_not_show_are_unknown(server, tmp_path,
     assert connections(server[0], tmp_path) is None
 
 
-def test_of_processes_that_end_while_they_are_looked_at_nothing_is_left(sleeper, program, deeds):
+def test_process_that_ends_while_it_is_read_has_no_connections(sleeper, program, deeds):
     pid = sleeper[0].pid
     program("find", f"kill -9 {pid}; while grep -q '^State:.[^Z]' /proc/{pid}/status; do :; done; exit 1")
     assert connections(sleeper[0], "/run") == 0

@@ -113,14 +113,14 @@ def test_a_command_runs_in_the_release_with_the_apps_environment(run, install, s
     }
 
 
-def test_roots_environment_is_not_the_commands(run, source, monkeypatch):
+def test_command_gets_no_variable_of_roots_environment(run, source, monkeypatch):
     monkeypatch.setenv("TOKEN", "root's")
     run(sh("env > told"))
     names = {line.split("=")[0] for line in (source / "told").read_text().splitlines()}
     assert names <= {"PATH", "PWD", "SHLVL", "OLDPWD", "_"}
 
 
-def test_the_apps_user_runs_it_and_dies_with_the_module(run, deeds):
+def test_command_runs_as_the_apps_user_and_dies_with_the_module(run, deeds):
     run("true")
     ((command, uid, gid),) = deeds.of("run as")
     assert (uid, gid) == (os.getuid(), os.getgid())
@@ -135,14 +135,14 @@ def test_a_command_whose_module_is_gone_does_not_start():
     assert subprocess.run(other, capture_output=True, text=True, check=False).stdout == ""
 
 
-def test_no_line_of_a_configuration_file_is_in_an_answer(run, home):
+def test_no_line_of_a_configuration_file_is_returned(run, home):
     (home / "files/aaa").mkdir(parents=True)
     (home / "files/aaa/shop.cfg").write_text("[shop]\npassword = hunter2-and-more\n")
     message = run(sh("echo 'cannot use hunter2-and-more'; exit 1"))["msg"]
     assert message.endswith("cannot use ********")
 
 
-def test_no_group_of_root_stays(run, monkeypatch):
+def test_command_keeps_no_group_of_root(run, monkeypatch):
     seen = []
     popen = subprocess.Popen
 
@@ -155,11 +155,11 @@ def test_no_group_of_root_stays(run, monkeypatch):
     assert seen == [[]]
 
 
-def test_what_it_says_is_returned(run):
+def test_output_is_returned(run):
     assert run(sh("seq 30; echo oops >&2"))["output"].splitlines() == [*map(str, range(7, 31)), "oops"]
 
 
-def test_the_module_waits_for_another_one(run, source, monkeypatch):
+def test_module_waits_for_another_module(run, source, monkeypatch):
     monkeypatch.setattr(exclusive, "SECONDS", 0)
     with exclusive.exclusive():
         answer = run(sh("touch told"))
@@ -188,21 +188,21 @@ def test_a_failure_names_the_command_the_release_the_code_and_the_last_lines(run
     assert answer["failed"]
 
 
-def test_a_failure_without_a_word_is_a_sentence(run):
+def test_failure_without_output_is_reported_in_a_sentence(run):
     assert run("false")["msg"] == "`false` in release aaa of shop ended with exit code 1 without a word."
 
 
-def test_a_command_that_was_killed_says_so(run):
+def test_killed_command_is_reported_as_killed(run):
     assert "was killed by signal 9" in run(sh("kill -9 $$"))["msg"]
 
 
-def test_a_program_that_is_not_there_is_named(run):
+def test_missing_program_is_named(run):
     message = run("flaskk db upgrade")["msg"]
     assert message.startswith("`flaskk db upgrade` in release aaa of shop ended with exit code 127:")
     assert "flaskk: not found" in message
 
 
-def test_a_command_that_takes_too_long_is_ended_with_all_it_started(run, source):
+def test_command_that_takes_too_long_ends_with_its_children(run, source):
     begin = time.monotonic()
     answer = run(sh("echo begun; sleep 60 & echo $! > child; wait"), timeout=1)
     assert answer["msg"].endswith("did not end within 1 s:\nbegun")
@@ -210,19 +210,19 @@ def test_a_command_that_takes_too_long_is_ended_with_all_it_started(run, source)
     assert gone(source)
 
 
-def test_a_command_that_will_not_end_is_killed(run, source, monkeypatch):
+def test_command_that_ignores_sigterm_is_killed(run, source, monkeypatch):
     monkeypatch.setattr(release_command, "MERCY", 0.3)
     answer = run(sh("trap '' TERM; echo $$ > child; while :; do sleep 1; done"), timeout=1)
     assert "did not end within 1 s" in answer["msg"]
     assert gone(source)
 
 
-def test_a_command_may_clean_up_when_its_time_is_over(run, source):
+def test_command_may_clean_up_after_its_timeout(run, source):
     run(sh("trap 'touch cleaned; exit' TERM; while :; do sleep 0.1; done"), timeout=1)
     assert (source / "cleaned").exists()
 
 
-def test_nothing_goes_on_after_a_command_has_ended(run, source):
+def test_children_of_a_finished_command_are_ended(run, source):
     begin = time.monotonic()
     assert not run(sh("sleep 60 & echo $! > child"))["failed"]
     assert time.monotonic() - begin < 10  # it holds the output open, which nobody waits for
@@ -264,7 +264,7 @@ SECRETS = {"DATABASE_URL": "postgres://shop:hunter2@db/shop", "KEY": "line one\n
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_no_value_of_the_environment_is_in_an_answer(code, run):
+def test_no_value_of_the_environment_is_returned(code, run):
     answer = json.dumps(run(sh(f'echo "$DATABASE_URL $KEY"; exit {code}'), SECRETS))
     assert answer.count("********") == 2
     assert "hunter2" not in answer
@@ -277,7 +277,7 @@ def test_a_secret_in_the_command_itself_is_hidden(run):
     assert message == "`false ********` in release aaa of shop ended with exit code 1 without a word."
 
 
-def test_what_every_app_has_is_readable(run, home):
+def test_common_values_of_all_apps_stay_readable(run, home):
     message = run(sh("echo /data/shop/shared; exit 1"), {"USER": "shop", "RELEASE_ID": "aaa", "HOME": "/data"})["msg"]
     assert "in release aaa of shop ended with exit code 1:\n/data/shop/shared" in message
 
@@ -294,6 +294,6 @@ def test_what_every_app_has_is_readable(run, home):
         ({"text": " "}, "command is empty: name a program."),
     ],
 )
-def test_what_cannot_be_run_is_refused(arguments, sentence, run, deeds):
+def test_invalid_command_is_refused(arguments, sentence, run, deeds):
     assert sentence in run(**{"text": "true", **arguments})["msg"]
     assert deeds.of("run as") == []

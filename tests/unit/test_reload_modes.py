@@ -11,7 +11,7 @@ from ansible_collections.flaskops.emperor.plugins.modules import vassal
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_way_of_the_table_is_a_function_and_every_function_a_way_of_it():
+def test_table_of_modes_and_functions_of_the_switch_match():
     assert {mode.way for mode in MODES.values()} == set(WAYS)
 
 

@@ -97,7 +97,7 @@ def test_a_good_role_has_no_problems(role):
     assert role.problems() == []
 
 
-def test_the_table_goes_to_the_leaf(role):
+def test_table_lists_nested_options(role):
     text = role.readme.read_text()
     assert text.startswith("# shop\n\nbefore\n\n")
     assert text.endswith("\n\nafter\n")
@@ -118,11 +118,11 @@ def test_the_table_goes_to_the_leaf(role):
     ("value", "shown"),
     [("", '""'), ("0644", '"0644"'), ("yes", '"yes"'), ("a b", "a b"), (True, "true"), ({"a": [1]}, '{"a": [1]}')],
 )
-def test_a_default_reads_as_the_yaml_one_would_write(value, shown):
+def test_default_is_shown_as_yaml(value, shown):
     assert role_docs.literal(value) == shown
 
 
-def test_stale_readme_is_a_diff_and_write_heals_it(role, capsys):
+def test_stale_readme_is_shown_as_a_diff_and_repaired_by_write(role, capsys):
     roles = str(role.path.parent)
     assert role_docs.main(["--check", roles]) == 0
     role.options["shop_port"]["description"] = "Port of the shop."
@@ -145,28 +145,28 @@ def test_write_twice_changes_nothing(role):
     "text",
     ["", "no markers\n", f"{role_docs.BEGIN}\n", f"{role_docs.END}\n{role_docs.BEGIN}\n", README + README],
 )
-def test_readme_without_its_two_markers(role, text):
+def test_readme_without_its_markers_is_a_problem(role, text):
     role.readme.write_text(text)
     (problem,) = role.problems()
     assert "README.md needs one line" in problem
     assert role.readme.read_text() == text
 
 
-def test_missing_readme(role):
+def test_missing_readme_is_a_problem(role):
     role.readme.unlink()
     assert "README.md needs one line" in role.problems()[0]
 
 
-def test_missing_spec(role):
+def test_missing_spec_is_a_problem(role):
     (role.path / "meta/argument_specs.yml").unlink()
     assert role_docs.check_role(role.path) == ["meta/argument_specs.yml has no entry point main."]
 
 
-def test_no_roles_at_all(tmp_path):
+def test_directory_without_roles_fails(tmp_path):
     assert role_docs.main(["--check", str(tmp_path)]) == 1
 
 
-def test_default_that_is_not_in_the_spec(role):
+def test_default_that_is_not_in_the_spec_is_a_problem(role):
     role.defaults["shop_colour"] = "red"
     assert role.problems() == ["shop_colour is in defaults/main.yml and not in the spec."]
 
@@ -174,7 +174,7 @@ def test_default_that_is_not_in_the_spec(role):
 @pytest.mark.parametrize(
     ("name", "value"), [("shop_port", 81), ("shop_port", "80"), ("shop_port", 80.0), ("shop_items", [1])]
 )
-def test_default_with_another_value_than_the_spec(role, name, value):
+def test_default_with_another_value_than_the_spec_is_a_problem(role, name, value):
     role.defaults[name] = value
     (problem,) = role.problems()
     assert problem.startswith(f"{name} is ")
@@ -186,46 +186,46 @@ def test_jinja_default_is_compared_as_text(role):
     assert role.problems() == ["shop_home is {{ shop_root }}/home in defaults/main.yml and /srv/home in the spec."]
 
 
-def test_default_missing_in_the_spec(role):
+def test_default_missing_in_the_spec_is_a_problem(role):
     del role.options["shop_port"]["default"]
     assert role.problems() == ["shop_port is 80 in defaults/main.yml and null in the spec."]
 
 
-def test_optional_without_a_default(role):
+def test_optional_variable_without_a_default_is_a_problem(role):
     del role.defaults["shop_port"]
     assert role.problems() == ["shop_port is optional and has no default in defaults/main.yml."]
 
 
-def test_required_with_a_default(role):
+def test_required_variable_with_a_default_is_a_problem(role):
     role.defaults["shop_owner"] = "me"
     assert role.problems() == ["shop_owner is required and has a default: one of the two is wrong."]
 
 
-def test_name_without_the_role(role):
+def test_variable_without_the_prefix_of_the_role_is_a_problem(role):
     role.options["port"] = role.options.pop("shop_port")
     role.defaults["port"] = role.defaults.pop("shop_port")
     assert role.problems() == ["port does not start with shop_."]
 
 
-def test_the_role_name_itself_is_a_good_name(role):
+def test_variable_named_like_the_role_passes(role):
     role.options["shop"] = role.options.pop("shop_items")
     role.defaults["shop"] = role.defaults.pop("shop_items")
     assert role.problems() == []
 
 
 @pytest.mark.parametrize("description", [None, "", ".", "No period", ["One.", "Two"]])
-def test_description_that_is_no_sentence(role, description):
+def test_description_that_is_no_sentence_is_a_problem(role, description):
     role.options["shop_items"]["options"]["name"]["description"] = description
     (problem,) = role.problems()
     assert problem.startswith("shop_items[].name needs a description")
 
 
-def test_missing_type_in_a_leaf(role):
+def test_nested_option_without_a_type_is_a_problem(role):
     del role.options["shop_items"]["options"]["price"]["options"]["currency"]["type"]
     assert role.problems() == ["shop_items[].price.currency has no type."]
 
 
-def test_list_without_elements(role):
+def test_list_without_elements_is_a_problem(role):
     del role.options["shop_items"]["elements"]
     assert role.problems() == ["shop_items is a list and does not say of which elements."]
 

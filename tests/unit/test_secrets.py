@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def test_values_are_hidden_the_longer_one_first():
+def test_longer_secret_is_hidden_before_a_shorter_one():
     environment = {"KEY": "s3cret!", "LONGER": "s3cret!!", "SLASH": "/t0k/3n", "LINES": "one\ntwo"}
     message = "KeyError: s3cret!! or s3cret! or /t0k/3n in one\ntwo"
     assert secrets.censor(message, environment) == "KeyError: ******** or ******** or ******** in ********"
 
 
-def test_values_that_tell_nothing_stay():
+def test_values_without_information_are_shown():
     assert secrets.censor("abcd ab", {"A": "abcd", "B": ""}) == "abcd ab"
 
 
 @pytest.mark.parametrize("name", sorted(secrets.OPEN_VARIABLES))
-def test_what_every_app_has_stays(name):
+def test_common_values_of_all_apps_are_shown(name):
     assert secrets.censor("in /srv/flask_apps/shop", {name: "/srv/flask_apps/shop"}) == "in /srv/flask_apps/shop"
 
 
@@ -29,7 +29,7 @@ def test_what_every_app_has_stays(name):
         "localhost:6379", "debug",
     ],
 )  # fmt: skip
-def test_what_a_person_reads_as_words_stays(value):
+def test_plain_words_are_shown(value):
     assert secrets.censor(f"Path '{value}' not found", {"PLACE": value}) == f"Path '{value}' not found"
     assert secrets.censor(value, {"API_KEY": value}) == (value if len(value) < 5 else "********")
 
@@ -39,7 +39,7 @@ def test_what_a_person_reads_as_words_stays(value):
     ["postgres://shop:hunter@db.test/shop", "correct horse battery", "3f2a9c01d4e5", "aGVsbG8gd29ybGQ=", "x7Gh2kLp",
      "https://hooks.test/T00AB1C/x9y8z7", "sk_live_4eC39HqLyjWD", "abcdefghijklmnopqrstuvwxyz", "pa$word"],
 )  # fmt: skip
-def test_what_may_be_a_secret_is_hidden_whatever_its_variable_is_called(value):
+def test_possible_secret_is_hidden_whatever_its_variable_is_named(value):
     assert secrets.censor(value, {"PLACE": value}) == "********"
 
 
@@ -48,12 +48,12 @@ def test_what_may_be_a_secret_is_hidden_whatever_its_variable_is_called(value):
         st.sampled_from(["A_KEY", "B_TOKEN", "PASSWORD"]), st.text(min_size=5).filter(lambda value: "*" not in value)
     )
 )
-def test_no_hidden_value_is_left(environment):
+def test_no_hidden_value_is_left_in_the_text(environment):
     message = secrets.censor(" ".join(environment.values()), environment)
     assert not [value for value in environment.values() if value in message]
 
 
-def test_what_the_roles_set_themselves_is_no_secret():
+def test_variables_set_by_the_roles_are_no_secrets():
     environment = {"EMPEROR_APP": "shop:create_app()", "EMPEROR_SERVING": "/srv/flask_apps/shop/serving"}
     message = "shop:create_app() in /srv/flask_apps/shop/serving would not start"
     assert secrets.censor(message, environment) == message

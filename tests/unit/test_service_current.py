@@ -75,17 +75,17 @@ def current(run_module, config):
     return run
 
 
-def test_the_moment_of_systemd_is_understood():
+def test_time_stamp_of_systemd_is_parsed():
     assert system.parse_time("Sun 2026-11-22 11:56:50.123456 UTC") == 1795348610.123456
 
 
 @pytest.mark.parametrize("text", ["", "n/a", "0"])
-def test_no_moment_is_before_everything(text):
+def test_missing_time_stamp_is_before_everything(text):
     assert system.parse_time(text) == 0.0
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))
-def test_every_moment_is_understood_to_the_microsecond(naive):
+def test_time_stamp_is_parsed_to_the_microsecond(naive):
     moment = naive.replace(tzinfo=timezone.utc)
     parsed = system.parse_time(moment.strftime("%a %Y-%m-%d %H:%M:%S.%f UTC"))
     assert datetime.fromtimestamp(parsed, timezone.utc) == moment
@@ -115,14 +115,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_notices(what, config):
+def test_every_kind_of_change_is_noticed(what, config):
     moment = after(config)
     assert system.changed_after(moment, [str(config)]) == ""
     CHANGES[what](config)
     assert system.changed_after(moment, [str(config)]).startswith(str(config))
 
 
-def test_files_directories_and_globs_may_be_named(config):
+def test_files_directories_and_globs_are_accepted(config):
     moment = after(config)
     (config / "conf.d/site.conf").write_text("y")
     for named in ("conf.d/site.conf", "conf.d", "conf.d/*.conf", "*"):
@@ -132,7 +132,7 @@ def test_files_directories_and_globs_may_be_named(config):
     assert system.changed_after(moment, [str(config / "main.conf"), str(config / "conf.d")])
 
 
-def test_a_file_that_goes_while_it_is_looked_at_does_no_harm(config, monkeypatch):
+def test_file_that_vanishes_while_it_is_read_is_no_error(config, monkeypatch):
     monkeypatch.setattr(system, "walk", lambda patterns: iter([str(config / "gone"), str(config)]))
     assert system.changed_after(0.0, [str(config)]) == str(config)
 
@@ -145,7 +145,7 @@ def test_a_unit_that_runs_what_is_on_disk_is_left_alone(unit, config, current):
 
 
 @pytest.mark.parametrize("action", ["reload", "restart"])
-def test_a_file_that_is_newer_than_the_unit_makes_it_read_its_files_again(action, unit, config, current):
+def test_unit_is_reloaded_when_a_file_is_newer(action, unit, config, current):
     unit(StateChangeTimestamp=stamp(after(config)))
     (config / "main.conf").write_text("y")
     answer = current(action)
@@ -155,7 +155,7 @@ def test_a_file_that_is_newer_than_the_unit_makes_it_read_its_files_again(action
     assert unit.log() == [f"{action} nginx.service"]
 
 
-def test_a_lost_notification_is_made_up_for_at_the_next_run(unit, config, current):
+def test_unit_is_reloaded_by_the_next_run_after_a_lost_notification(unit, config, current):
     unit(StateChangeTimestamp=stamp(after(config)))
     (config / "conf.d/site.conf").unlink()
     unit.fail()
@@ -166,13 +166,13 @@ def test_a_lost_notification_is_made_up_for_at_the_next_run(unit, config, curren
 
 
 @pytest.mark.parametrize("state", ["inactive", "failed", "deactivating", "activating"])
-def test_a_unit_that_does_not_run_is_started_and_not_reloaded_besides(state, unit, current):
+def test_stopped_unit_is_started_without_a_reload(state, unit, current):
     unit(ActiveState=state, StateChangeTimestamp="")
     assert current()["done"] == ["start"]
     assert unit.log() == ["start nginx.service"]
 
 
-def test_a_unit_that_just_reloads_runs(unit, config, current):
+def test_reloading_unit_counts_as_running(unit, config, current):
     unit(ActiveState="reloading", StateChangeTimestamp=stamp(after(config) + 1))
     assert not current()["changed"]
 
@@ -184,7 +184,7 @@ def test_a_new_unit_is_enabled_and_started(unit, current):
 
 
 @pytest.mark.parametrize(("action", "done"), [("restart", ["daemon-reload", "restart"]), ("reload", ["daemon-reload"])])
-def test_a_changed_unit_file_restarts_what_is_restarted(action, done, unit, config, current):
+def test_changed_unit_file_restarts_a_unit_with_action_restart(action, done, unit, config, current):
     unit(NeedDaemonReload="yes", StateChangeTimestamp=stamp(after(config) + 1))
     assert current(action)["done"] == done
 
@@ -212,7 +212,7 @@ def test_a_failed_action_shows_the_log_of_the_unit(unit, config, current, tmp_pa
     assert "--unit=nginx.service" in (tmp_path / "asked").read_text()
 
 
-def test_nothing_happens_after_a_step_that_failed(unit, current):
+def test_later_steps_are_left_out_after_a_failed_step(unit, current):
     unit(ActiveState="inactive", UnitFileState="disabled")
     unit.fail()
     assert "systemctl enable" in current()["msg"]
@@ -224,7 +224,7 @@ def test_a_unit_that_does_not_exist_is_refused(unit, current):
     assert current(test=["false"])["msg"] == "The unit nginx.service does not exist: install it first."
 
 
-def test_check_mode_does_nothing_but_says_what_would_be(unit, config, current):
+def test_check_mode_changes_nothing_and_reports_the_steps(unit, config, current):
     unit(ActiveState="inactive", UnitFileState="disabled", NeedDaemonReload="yes")
     answer = current("restart", check=True, diff=True)
     assert answer["changed"]

@@ -75,14 +75,14 @@ def ask(connect, where="holder.sock"):
     return answer, [socket.socket(fileno=one) for one in descriptors]
 
 
-def test_the_answer_is_the_word_the_number_and_one_descriptor(holder, connect):
+def test_answer_has_magic_word_count_and_one_descriptor(holder, connect):
     answer, given = ask(connect)
     assert answer == b"uwsgi-zerg" + struct.pack("@i", 1)
     assert len(given) == 1
     given[0].close()
 
 
-def test_what_is_given_is_the_apps_listening_socket(holder, connect, tmp_path):
+def test_given_descriptor_is_the_apps_listening_socket(holder, connect, tmp_path):
     ((given,),) = [ask(connect)[1]]
     assert given.getsockname() == str(tmp_path / "app.sock")
     with connect("app.sock") as client, given, given.accept()[0] as connection:
@@ -91,7 +91,7 @@ def test_what_is_given_is_the_apps_listening_socket(holder, connect, tmp_path):
 
 
 @pytest.mark.parametrize("slot", ["blue", "green"])
-def test_an_instance_in_a_slot_gets_the_socket_of_the_slot_too(slot, holder, connect, tmp_path):
+def test_instance_in_a_slot_also_gets_the_socket_of_the_slot(slot, holder, connect, tmp_path):
     answer, given = ask(connect, f"{slot}.holder")
     assert answer == b"uwsgi-zerg" + struct.pack("@i", 2)
     assert [one.getsockname() for one in given] == [str(tmp_path / "app.sock"), str(tmp_path / f"{slot}.sock")]
@@ -104,7 +104,7 @@ def test_the_two_sockets_of_version_1_0_are_enough(sockets, connect):
         assert ask(connect)[0] == b"uwsgi-zerg" + struct.pack("@i", 1)
 
 
-def test_all_who_ask_share_one_queue(holder, connect):
+def test_all_instances_share_one_queue(holder, connect):
     (first,), (second,) = [ask(connect)[1] for _who in range(2)]
     with connect("app.sock") as one, connect("app.sock") as other, first, second:
         for client, instance in ((one, second), (other, first)):  # in the order of their coming, whoever accepts
@@ -113,19 +113,19 @@ def test_all_who_ask_share_one_queue(holder, connect):
                 assert client.recv(7) == b"welcome"
 
 
-def test_whoever_hangs_up_at_once_does_not_end_it(holder, connect):
+def test_client_that_hangs_up_at_once_does_not_end_the_holder(holder, connect):
     for _who in range(50):
         connect("holder.sock").close()
     assert ask(connect)[0][:10] == b"uwsgi-zerg"
     assert holder.poll() is None
 
 
-def test_whoever_does_not_read_is_in_nobodys_way(holder, connect):
+def test_client_that_does_not_read_blocks_no_other(holder, connect):
     with connect("holder.sock"):
         assert ask(connect)[0][:10] == b"uwsgi-zerg"
 
 
-def test_it_keeps_nothing_of_those_who_asked(holder, connect):
+def test_holder_keeps_no_descriptor_of_its_clients(holder, connect):
     for _who in range(2):
         for one in ask(connect)[1]:
             one.close()
@@ -137,7 +137,7 @@ def test_it_keeps_nothing_of_those_who_asked(holder, connect):
     assert len(os.listdir(f"/proc/{holder.pid}/fd")) == before
 
 
-def test_clients_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets, connect):
+def test_clients_wait_while_the_holder_restarts(holder, sockets, connect):
     holder.send_signal(signal.SIGTERM)
     holder.wait(20)
     with connect("app.sock") as client, connect("holder.sock") as instance:
@@ -150,7 +150,7 @@ def test_clients_wait_while_it_is_away_and_its_successor_goes_on(holder, sockets
 
 
 @pytest.mark.parametrize("count", ["", "3"])
-def test_it_does_not_start_without_the_sockets_where_it_is_asked(count, sockets):
+def test_holder_without_its_sockets_does_not_start(count, sockets):
     with launch(*[one.fileno() for one in sockets], count=count) as process:
         assert process.communicate(timeout=20)[1] == (
             "start emperor@NAME.socket instead: systemd must pass the sockets\n"
@@ -158,7 +158,7 @@ def test_it_does_not_start_without_the_sockets_where_it_is_asked(count, sockets)
     assert process.returncode == 1
 
 
-def test_it_does_not_take_sockets_that_were_meant_for_another_process(sockets, tmp_path):
+def test_holder_rejects_sockets_meant_for_another_process(sockets, tmp_path):
     # Whoever started it got them, and did not clear the variables.
     parent = tmp_path / "parent.py"
     parent.write_text(
@@ -171,5 +171,5 @@ def test_it_does_not_take_sockets_that_were_meant_for_another_process(sockets, t
     assert process.returncode == 1
 
 
-def test_it_runs_with_nothing_but_the_standard_library():
+def test_program_needs_only_the_standard_library():
     assert HOLDER.read_text().startswith("#!/usr/bin/python3 -IS\n")

@@ -153,19 +153,19 @@ SHORT, NAMELESS = Issued("short", tuple(DOMAINS), CA, bits=1024), Issued("shop.e
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", GOOD.key_pem(), "has no certificate in PEM"),
     ],
 )
-def test_certificate_that_does_not_work_is_refused_with_a_sentence(chain, key, sentence):
+def test_unusable_certificate_is_refused_with_a_sentence(chain, key, sentence):
     with pytest.raises(Refused) as refusal:
         check(chain, key)
     assert sentence in str(refusal.value)
     assert "PRIVATE KEY-----\n" not in str(refusal.value)
 
 
-def test_certificate_for_other_names_is_refused_with_the_name_that_lacks():
+def test_certificate_for_other_names_is_refused_with_the_missing_name():
     with pytest.raises(Refused, match=r"is for shop\.example\.com, www\.shop\.example\.com, but not for other\.test"):
         check(domains=["shop.example.com", "other.test"])
 
 
-def test_certificate_is_read_from_a_file_beside_the_playbook_or_taken_as_it_stands(tmp_path):
+def test_certificate_is_read_from_a_file_or_taken_as_text(tmp_path):
     (tmp_path / "chain.pem").write_text(CHAIN)
     tls = {"mode": "provided", "certificate": "chain.pem", "key": GOOD.key_pem()}
     assert provided.provided(app(tls), str(tmp_path), lambda path: Path(path).read_text()) == CHAIN + GOOD.key_pem()
@@ -211,12 +211,12 @@ def found(**more):
         ("provided", found(digest="0"), "other certificate"),
     ],
 )
-def test_what_is_to_be_done_is_said_in_a_phrase(mode, on_host, phrase):
+def test_work_on_a_certificate_is_described_in_a_phrase(mode, on_host, phrase):
     files = {"certificate": "a", "key": "b"} if mode == "provided" else {}
     assert certificate_plan.todo(app({"mode": mode, **files}), on_host, "text", ACME) == phrase
 
 
-def test_http_is_redirected_only_to_a_certificate_that_clients_are_meant_to_trust():
+def test_http_is_redirected_only_to_a_certificate_that_clients_trust():
     assert certificate_plan.redirected(app({"mode": "acme"}), found())
     assert not certificate_plan.redirected(app({"mode": "acme"}), found(self_signed=True))
     assert not certificate_plan.redirected(app({"mode": "acme"}), None)
@@ -224,7 +224,7 @@ def test_http_is_redirected_only_to_a_certificate_that_clients_are_meant_to_trus
     assert not certificate_plan.redirected(app(), found())
 
 
-def test_only_what_a_listed_app_no_longer_needs_is_taken_away():
+def test_only_unused_certificates_of_listed_apps_are_removed():
     state = {"shop": found(), "unlisted": found()}
     assert certificate_plan.unused([app({"mode": "acme"})], state) == {}
     assert certificate_plan.unused([app()], state) == {"shop": True}
@@ -285,15 +285,13 @@ def test_signed_certificate_is_described_with_its_days(place):
     assert one["names"] == ["shop.example.com", "www.shop.example.com"]
 
 
-def test_file_that_is_no_certificate_is_as_good_as_none(place):
+def test_file_that_is_no_certificate_counts_as_missing(place):
     certificate.install(str(place / "nginx/shop.pem"), b"rubbish")
     one = certificate.describe(str(place / "nginx/shop.pem"), "shop")
     assert (one["there"], one["self_signed"], one["days"]) == (True, True, -1)
 
 
-def test_request_that_fails_gives_a_self_signed_certificate_and_a_sentence_and_then_changes_nothing(
-    place, program, run_module
-):
+def test_failed_request_gives_a_self_signed_certificate_once_and_a_sentence(place, program, run_module):
     program("certbot", "echo 'Some challenges have failed.'; echo '  Detail: DNS problem: NXDOMAIN.' >&2; exit 1\n")
     answer = run_module(certificates, **arguments(place))
     assert not answer["failed"]
@@ -306,7 +304,7 @@ def test_request_that_fails_gives_a_self_signed_certificate_and_a_sentence_and_t
     assert (again["changed"], again["told"]) == (False, answer["told"])
 
 
-def test_request_that_fails_leaves_a_certificate_that_still_serves(place, program, run_module):
+def test_failed_request_keeps_a_valid_certificate(place, program, run_module):
     program("certbot", "exit 1\n")
     text = (CHAIN + GOOD.key_pem()).encode()
     certificate.install(str(place / "nginx/shop.pem"), text)
@@ -316,7 +314,7 @@ def test_request_that_fails_leaves_a_certificate_that_still_serves(place, progra
     assert (place / "nginx/shop.pem").read_bytes() == text
 
 
-def test_secret_of_the_account_is_in_a_closed_file_and_not_in_the_command(place, program, run_module):
+def test_account_secret_is_in_a_private_file_and_not_in_the_command(place, program, run_module):
     program("certbot", f'echo "$@" > {place}/command; cp -p "$3" {place}/settings\nexit 1\n')
     answer = run_module(certificates, **arguments(place))
     assert "s3cret" not in (place / "command").read_text()
@@ -327,7 +325,7 @@ def test_secret_of_the_account_is_in_a_closed_file_and_not_in_the_command(place,
     assert (place / "settings").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_certbot_renewed_is_put_in_place_without_asking_the_ca(place, program, run_module):
+def test_renewed_certificate_is_installed_without_a_request_to_the_ca(place, program, run_module):
     program("certbot", f"touch {place}/asked; exit 1\n")
     live, renewal = place / "letsencrypt/live/flask_apps-shop", place / "letsencrypt/renewal"
     live.mkdir(parents=True)
@@ -342,7 +340,7 @@ def test_what_certbot_renewed_is_put_in_place_without_asking_the_ca(place, progr
     assert (one["installed"], one["lineage"], one["server"], one["key_type"]) == (True, True, LETSENCRYPT, "ecdsa")
 
 
-def test_dry_run_asks_no_ca_and_writes_nothing(place, program, run_module):
+def test_check_mode_requests_and_writes_nothing(place, program, run_module):
     program("certbot", f"touch {place}/asked\n")
     answer = run_module(certificates, **arguments(place), check=True)
     assert answer["changed"]
@@ -383,7 +381,7 @@ def test_forgotten_certificate_is_removed_from_nginx_and_from_certbot(place, pro
         ("", "it gave no reason"),
     ],
 )
-def test_reason_is_what_the_ca_said(output, told):
+def test_reason_is_the_message_of_the_ca(output, told):
     assert certificates.reason(output) == told
 
 

@@ -80,7 +80,7 @@ def test_an_answer_in_pieces_is_put_together(serve):
 
 
 @given(st.binary() | st.binary().map(lambda raw: b"HTTP/1.1 " + raw))
-def test_no_answer_makes_it_stumble(raw):
+def test_any_response_gives_a_status(raw):
     assert 0 <= uwsgi_client.Response(raw).status <= 999
 
 
@@ -99,12 +99,12 @@ def test_an_answer_without_a_status_has_the_status_0(raw, status):
     assert uwsgi_client.Response(raw).status == status
 
 
-def test_nobody_there_is_an_os_error(tmp_path):
+def test_missing_listener_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="No such file"):
         uwsgi_client.request(str(tmp_path / "none"), "/", "localhost", 1)
 
 
-def test_silence_is_an_os_error(tmp_path):
+def test_missing_response_is_an_os_error(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -112,19 +112,19 @@ def test_silence_is_an_os_error(tmp_path):
             uwsgi_client.request(str(tmp_path / "s"), "/", "localhost", 0.05)
 
 
-def test_statistics_are_read_without_asking(serve):
+def test_statistics_are_read_without_a_request(serve):
     path, _received = serve([json.dumps({"workers": [{"status": "idle"}]}).encode()], reads=False)
     assert uwsgi_client.statistics(path, 5) == {"workers": [{"status": "idle"}]}
 
 
 @pytest.mark.parametrize("answer", [b"", b"{", b"\xff"])
-def test_statistics_that_are_none_are_a_value_error(answer, serve):
+def test_invalid_statistics_are_a_value_error(answer, serve):
     path, _received = serve([answer], reads=False)
     with pytest.raises(ValueError, match="Expecting"):
         uwsgi_client.statistics(path, 5)
 
 
-def test_directory_that_is_gone_does_not_spoil_statistics(monkeypatch):
+def test_removed_working_directory_does_not_break_statistics(monkeypatch):
     """uWSGI tells any bytes of it."""
     told = b'{\n\t"pid":7,\n\t"cwd":"\x91\x02",\n",\n\t"locks":[],\n\t"workers":[]\n}'
     monkeypatch.setattr(host, "exchange", lambda *_arguments: told)

@@ -47,7 +47,7 @@ VALUE = st.text(st.characters(exclude_characters="\0"))  # half surrogates too: 
     st.lists(st.tuples(st.sampled_from(["mime-file", "route", "add-header", "env"]), LINE)),
     st.dictionaries(st.sampled_from("ABC"), VALUE),
 )
-def test_whatever_is_written_is_read_again(options, environment):
+def test_any_rendered_config_is_parsed_again(options, environment):
     made = config(*options, environment=environment)
     found = Config.parse(made.render())
     assert found.options == made.options
@@ -73,7 +73,7 @@ def test_line_break_is_refused(text):
         config(binary=text)
 
 
-def test_reason_stands_before_the_first_option_of_its_name_only():
+def test_comment_stands_only_before_the_first_option_of_its_name():
     text = config(("set-placeholder", "a"), ("set-placeholder", "b")).render()
     assert text.count("; Read by the module emperor_loader") == 1
     assert text.index("; Read by the module emperor_loader") < text.index("set-placeholder = a")
@@ -88,11 +88,11 @@ def test_broken_file_has_no_socket_and_no_environment(broken):
     assert (found.socket, found.environment, found.clients("blue", "/own")) == ("", {}, "/own")
 
 
-def test_what_a_person_left_of_the_launch_section_is_read():
+def test_launch_section_edited_by_hand_is_read():
     assert Config.parse("[launch]\nsocket = /s\n\n[uwsgi]\nmaster\n").socket == "/s"
 
 
-def test_file_of_another_hand_has_a_generation_of_its_own():
+def test_file_edited_by_hand_has_another_generation():
     assert Config.parse("[uwsgi]\nmodule = a\n").named == ""
     assert Config.parse("[uwsgi]\nmodule = a\n").generation != Config.parse("[uwsgi]\nmodule = b\n").generation
 
@@ -106,7 +106,7 @@ def test_file_of_another_hand_has_a_generation_of_its_own():
         ([("cheaper-processes", "3"), ("processes", "many")], 0),
     ],
 )
-def test_number_is_the_last_one_given(options, number):
+def test_last_value_of_a_number_counts(options, number):
     assert config(*options).number("processes") == number
 
 
@@ -119,7 +119,7 @@ def test_number_is_the_last_one_given(options, number):
         ({"socket": ""}, "/own"),
     ],
 )
-def test_file_says_to_which_socket_clients_come(launch, sock):
+def test_file_names_the_socket_for_clients(launch, sock):
     assert Config.parse(config(**launch).render()).clients("blue", "/own") == sock
 
 
@@ -171,18 +171,18 @@ PLANNED = [("processes", "4"), ("cheaper", "2"), ("cheaper-algo", "busyness"), (
 
 
 @pytest.mark.parametrize("option", PLANNED)
-def test_what_follows_from_the_measured_size_is_no_reason_for_another_trial(option):
+def test_change_of_worker_numbers_needs_no_new_trial_start(option):
     assert config(option).trial_digest() == config().trial_digest()
 
 
 @pytest.mark.parametrize(
     "option", [("module", "a:c"), ("threads", "5"), ("add-header", "X: y"), ("processes-x", "1"), KEPT[-1]]
 )
-def test_any_other_change_is_a_reason_for_another_trial(option):
+def test_any_other_change_needs_a_new_trial_start(option):
     assert config(option).trial_digest() != config().trial_digest()
 
 
-def test_environment_and_release_are_reasons_for_another_trial():
+def test_changed_environment_or_release_needs_a_new_trial_start():
     digests = {config().trial_digest(), config(environment={}).trial_digest(), config().trial_digest("/r1"),
                config().trial_digest("/r2"), config(binary="/x").trial_digest()}  # fmt: skip
     assert len(digests) == 5
@@ -208,7 +208,7 @@ def test_diff_shows_that_a_value_changed():
     "broken",
     ['{"A": "s3cret', "s3cret", '["s3cret"]', "5"],
 )
-def test_diff_hides_an_environment_that_a_person_broke(broken):
+def test_diff_hides_an_environment_broken_by_hand(broken):
     text = shown(written(broken))
     assert "s3cret" not in text
     assert "environment = unreadable (values: " in text
@@ -254,7 +254,7 @@ EDITED = [
 
 @pytest.mark.parametrize("line", EDITED)
 @pytest.mark.parametrize("section", ["[launch]\n", "[uwsgi]\n"])
-def test_line_of_another_hand_is_not_shown_but_its_change_is(section, line):
+def test_foreign_line_is_hidden_and_its_change_is_shown(section, line):
     text = config().render()
     found = shown(text.replace(section, f"{section}{line}\n"))
     assert "s3cret" not in found

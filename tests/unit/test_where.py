@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_file_that_is_named_exists():
+def test_every_file_named_in_where_md_exists():
     named = re.findall(
         r"`((?:roles|plugins|playbooks|\.config|tests|molecule)/[\w./*@-]+)`", (ROOT / "docs/where.md").read_text()
     )

@@ -51,7 +51,7 @@ def test_workers_follow_from_the_processors_and_the_profile(profile, cpus, proce
     assert found["why"].startswith(f"{processes} x {threads}: profile {profile}, ")
 
 
-def test_the_sentence_tells_the_numbers():
+def test_sentence_has_the_numbers_of_the_plan():
     assert plan(size=SMALL, memory=1464)["why"] == (
         "4 x 8: profile web, 2 per processor (2); a fresh worker of 45 MiB is recycled at 127 to 175 MiB, which "
         "keeps two copies of the app within its 1200 MiB."
@@ -105,7 +105,7 @@ def test_on_a_roomy_host_another_app_changes_no_limit():
     assert plan(size=big, memory=48000)["recycle_rss"] == 2048
 
 
-def test_shares_are_limits_and_what_they_leave():
+def test_memory_left_by_limits_is_shared():
     three: tuple[dict[str, Any], ...] = ({"memory": {"limit": "1G"}}, {}, {"memory": {}})
     assert [plan(*three, name=f"app{number}", memory=4264)["share"] for number in range(3)] == [1024, 1488, 1488]
     assert plan({}, {"state": "absent"}, memory=4264)["share"] == 4000
@@ -119,7 +119,7 @@ def test_a_limit_of_the_user_is_kept_and_counted():
     assert plan(entry, size=SMALL, memory=264 + 800)["processes"] == 3
 
 
-def test_adaptive_workers_are_all_there_after_two_steps():
+def test_adaptive_workers_are_complete_after_two_steps():
     assert (plan()["minimum"], plan()["step"]) == (4, 0)
     found = plan(workers(minimum=1), cpus=4)
     assert (found["processes"], found["minimum"], found["step"]) == (8, 1, 4)
@@ -204,14 +204,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("entries", "more", "sentence"), REFUSED)
-def test_what_does_not_fit_is_refused_with_a_sentence(entries, more, sentence):
+def test_workers_that_do_not_fit_are_refused_with_a_sentence(entries, more, sentence):
     with pytest.raises(Refused) as refusal:
         plan(*entries, **more)
     assert sentence in str(refusal.value)
     assert str(refusal.value).endswith(".")
 
 
-def test_before_the_size_is_known_nothing_is_refused_for_it():
+def test_unknown_size_refuses_nothing():
     assert plan(workers(processes=4), memory=400)["processes"] == 4
     assert plan(memory=400)["processes"] == 1
     assert plan({"reload": "chain"}, memory=400)["processes"] == 2
@@ -277,7 +277,7 @@ def test_all_apps_with_two_copies_each_never_need_more_than_the_host_has(host):
 
 
 @given(HOSTS)
-def test_every_worker_may_grow_and_there_is_one_at_least(host):
+def test_every_plan_has_a_worker_and_room_to_grow(host):
     for found, entry, size in good(host):
         assert found["processes"] >= (2 if entry["reload"] == "chain" else 1)
         if "worker_recycle" not in entry.get("memory", {}):
@@ -286,7 +286,7 @@ def test_every_worker_may_grow_and_there_is_one_at_least(host):
 
 
 @given(HOSTS)
-def test_what_the_user_set_is_what_he_gets(host):
+def test_values_set_by_the_user_are_kept(host):
     for found, entry, _size in good(host):
         workers, memory = entry.get("workers", {}), entry.get("memory", {})
         assert found["processes"] == workers.get("processes", found["processes"])

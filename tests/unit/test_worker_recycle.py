@@ -103,12 +103,12 @@ def process(monkeypatch):
     return Worker(monkeypatch)
 
 
-def test_the_first_look_at_a_worker_is_when_it_is_old_enough(process):
+def test_first_look_at_a_worker_waits_for_its_least_age(process):
     process.sizes = {0: 100}
     assert process.watched()[0] == (10, signal.SIGHUP)
 
 
-def test_a_worker_is_asked_once_and_killed_when_it_does_not_end(process):
+def test_worker_gets_one_signal_and_is_killed_when_it_does_not_end(process):
     process.sizes = {0: 99, 11: 42, 12: 100}
     assert process.watched() == [(12, signal.SIGHUP), (47, signal.SIGKILL)]
     assert not process.tracebacks
@@ -130,7 +130,7 @@ def test_a_request_that_takes_too_long_is_killed_when_the_others_have_ended(proc
     assert process.tracebacks == 1
 
 
-def test_others_that_do_not_end_are_waited_for_no_longer_than_they_may_take(process):
+def test_other_requests_are_awaited_no_longer_than_their_time_limit(process):
     process.requests = {(100, OWN, 0): (100, 999), (125, OWN, 1): (125, 999)}
     (asked, _hup), (killed, _kill) = process.watched()
     assert 155 <= killed <= asked + 35
@@ -142,25 +142,25 @@ def test_one_worker_after_the_other_is_replaced(process):
     assert 300 <= process.watched()[0][0] <= 303
 
 
-def test_a_request_whose_beginning_is_unknown_is_not_late_but_waited_for(process):
+def test_request_with_unknown_begin_is_awaited_and_not_late(process):
     process.requests = {(0, OWN, 1): (0, 999), (100, OWN, 0): (100, 999)}
     (asked, _hup), (killed, _kill) = process.watched()
     assert 130 <= asked <= 136
     assert killed == asked + 35
 
 
-def test_a_request_is_not_forgotten_while_uwsgi_does_not_tell(process):
+def test_request_is_remembered_while_uwsgi_gives_no_statistics(process):
     process.requests, process.dumb = {(100, OWN, 0): (100, 999)}, (110, 125)
     assert 130 <= process.watched()[0][0] <= 136
 
 
-def test_nobody_is_killed_early_while_uwsgi_does_not_tell(process):
+def test_no_request_is_killed_early_while_uwsgi_gives_no_statistics(process):
     process.requests, process.dumb = {(100, OWN, 0): (100, 999), (110, OWN, 1): (110, 200)}, (131, 999)
     (asked, _hup), (killed, _kill) = process.watched()
     assert (asked, killed) == (130, 165)
 
 
-def test_what_uwsgi_told_before_counts_no_longer_when_it_does_not_tell(process):
+def test_old_statistics_do_not_count_when_uwsgi_gives_no_new_ones(process):
     """Only a late request was left then, which could not be helped; meanwhile another one has come."""
     process.requests, process.alone, process.dumb = {(100, OWN, 0): (100, 999)}, (0, 999), (200, 999)
     process.sizes = {0: 42, 205: 100}
@@ -173,7 +173,7 @@ def answer(listening, document):
         connection.sendall(document)
 
 
-def test_uwsgi_tells_what_is_at_work(tmp_path):
+def test_running_requests_are_read_from_uwsgi(tmp_path):
     core = {"id": 0, "in_request": 1, "req_info": {"request_start": 1000}}
     workers = [
         {"pid": 7, "status": "busy", "accepting": 1, "cores": [core, core | {"id": 1, "in_request": 0}]},
@@ -222,7 +222,7 @@ def test_a_worker_within_its_limit_is_left_alone(worker):
     assert (told, ended) == (["leaked"], 0)
 
 
-def test_a_worker_that_leaks_is_asked_to_end_and_when_it_hangs_killed(worker):
+def test_leaking_worker_is_recycled_and_killed_when_it_hangs(worker):
     began = time.monotonic()
     (_blocked, *told), ended = worker(100, 150, seconds=30)
     assert (sorted(told), ended) == (["asked", "leaked"], -signal.SIGKILL)

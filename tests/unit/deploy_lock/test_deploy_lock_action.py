@@ -17,7 +17,7 @@ from ansible_collections.flaskops.emperor.plugins.modules import deploy_lock as 
 from other_run import OTHER
 
 
-def test_this_run_is_the_parent_of_its_workers():
+def test_run_is_identified_by_the_parent_of_its_workers():
     fork = multiprocessing.get_context("fork")
     answers = fork.Queue()
     worker = fork.Process(target=lambda: answers.put(action.this_run()))
@@ -50,7 +50,7 @@ def test_a_living_run_is_not_gone(child):
     assert not action.gone(child.run, action.system())
 
 
-def test_a_run_is_gone_when_its_process_is(child):
+def test_run_is_gone_when_its_process_has_ended(child):
     child.process.kill()
     os.waitid(os.P_PID, child.process.pid, os.WEXITED | os.WNOWAIT)  # dead, but nobody asked for its exit code
     assert action.gone(child.run, action.system())
@@ -58,12 +58,12 @@ def test_a_run_is_gone_when_its_process_is(child):
     assert action.gone(child.run, action.system())
 
 
-def test_a_run_is_gone_when_its_number_is_another_process(child):
+def test_run_is_gone_when_another_process_has_its_pid(child):
     assert action.gone({**child.run, "start": child.run["start"] - 1}, action.system())
 
 
 @pytest.mark.parametrize("here", ["", "another"])
-def test_a_run_of_another_system_cannot_be_looked_at(here, child):
+def test_run_of_another_system_is_never_taken_for_gone(here, child):
     child.process.kill()
     child.process.wait()
     assert not action.gone(child.run, here)
@@ -71,7 +71,7 @@ def test_a_run_of_another_system_cannot_be_looked_at(here, child):
 
 
 @pytest.mark.parametrize(("error", "gone"), [(ProcessLookupError, True), (PermissionError, False), (None, False)])
-def test_a_process_that_is_hidden_is_not_taken_for_gone(error, gone, me, monkeypatch):
+def test_hidden_process_is_not_taken_for_gone(error, gone, me, monkeypatch):
     monkeypatch.setattr(action, "look_at", lambda pid: None)
     monkeypatch.setattr(os, "kill", mock.Mock(side_effect=error))
     assert action.gone(me, me["system"]) is gone
@@ -103,7 +103,7 @@ def play(path, run_module, shown, monkeypatch):
     return run
 
 
-def test_a_run_takes_and_frees_it_and_reports_no_change(play, path, me):
+def test_run_takes_and_frees_the_lock_and_reports_no_change(play, path, me):
     answer = play("held")
     assert (answer["held"], answer["changed"]) == (True, False)
     assert json.loads(path.read_text()).items() >= me.items()
@@ -112,7 +112,7 @@ def test_a_run_takes_and_frees_it_and_reports_no_change(play, path, me):
     assert not play("free")["failed"]
 
 
-def test_interpreter_of_this_host_is_not_told_to_others():
+def test_interpreter_of_one_host_is_not_passed_to_other_hosts():
     # Ansible takes what a task that runs once says of its host for facts of every host.
     told = {"ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3.11"}}
     task = mock.Mock(args={"state": "held"}, check_mode=False, async_val=0)
@@ -140,7 +140,7 @@ def test_the_lock_of_a_living_run_is_never_taken_over(where, play, held_by, hold
     assert holder()["token"] == token
 
 
-def test_the_refusal_says_who_from_where_since_when_and_the_cure(play, held_by, path):
+def test_refusal_names_user_machine_time_and_cure(play, held_by, path):
     held_by(OTHER)
     assert play("held", wait=0)["msg"] == (
         "This host is locked by the run of alice on laptop (process 4711), since 2025-11-24 16:00:00 UTC: wait until "
@@ -149,14 +149,14 @@ def test_the_refusal_says_who_from_where_since_when_and_the_cure(play, held_by, 
     )
 
 
-def test_a_file_of_another_hand_is_waited_for_and_named(play, path):
+def test_lock_file_that_no_run_wrote_is_waited_for_and_named(play, path):
     path.write_text("by hand")
     answer = play("held", wait=0)
     assert answer["msg"].startswith("This host is locked by a file that no run wrote: wait until")
     assert path.read_text() == "by hand"
 
 
-def test_who_waits_says_so_once_and_gets_it_when_it_is_free(play, shown, held_by, path, monkeypatch):
+def test_waiting_run_says_so_once_and_gets_the_lock_when_it_is_free(play, shown, held_by, path, monkeypatch):
     held_by(OTHER)
     pauses = []
 
@@ -174,7 +174,7 @@ def test_who_waits_says_so_once_and_gets_it_when_it_is_free(play, shown, held_by
     ]
 
 
-def test_a_dead_run_whose_module_is_still_at_work_is_waited_for(play, held_by, child, holder):
+def test_dead_run_whose_module_still_runs_is_waited_for(play, held_by, child, holder):
     child.process.kill()
     child.process.wait()
     held_by(child.run)
@@ -192,7 +192,7 @@ def test_a_worker_whose_run_was_killed_stops_waiting(play, held_by, child, holde
 
 
 @pytest.mark.parametrize("state", ["held", "free"])
-def test_the_action_plugin_asks_nothing_in_check_mode(state, play, path, me, held_by):
+def test_check_mode_takes_and_frees_no_lock(state, play, path, me, held_by):
     held_by(me)
     assert play(state, check=True) == {"changed": False, "held": False}
     assert path.exists()

@@ -18,7 +18,7 @@ def ask(run_module, path):
     return lambda state, owner, **more: run_module(module, state=state, path=str(path), owner=owner, wait=0, **more)
 
 
-def test_nobody_holds_it_so_it_is_taken(ask, me, path, holder):
+def test_free_lock_is_taken(ask, me, path, holder):
     answer = ask("held", me)
     assert (answer["held"], answer["changed"]) == (True, False)
     assert holder().items() >= me.items()
@@ -28,7 +28,7 @@ def test_nobody_holds_it_so_it_is_taken(ask, me, path, holder):
     assert os.listdir(path.parent).count("flask_apps.json.new") == 0
 
 
-def test_the_same_run_may_take_it_again_which_refreshes_it(ask, me, path):
+def test_same_run_takes_the_lock_again_and_refreshes_it(ask, me, path):
     ask("held", me)
     before = path.read_text()
     os.utime(path, (1, 1))
@@ -39,7 +39,7 @@ def test_the_same_run_may_take_it_again_which_refreshes_it(ask, me, path):
 
 
 @pytest.mark.parametrize("change", [{"pid": 1}, {"start": 1}, {"system": "x"}, {"controller": "x"}])
-def test_another_run_does_not_get_it(change, ask, me, holder):
+def test_lock_of_another_run_is_not_taken(change, ask, me, holder):
     ask("held", {**me, **change})
     before = holder()
     answer = ask("held", me)
@@ -47,14 +47,14 @@ def test_another_run_does_not_get_it(change, ask, me, holder):
     assert answer["holder"] == before == holder()
 
 
-def test_it_is_given_back(ask, me, path):
+def test_lock_that_is_released_is_free_for_another_run(ask, me, path):
     ask("held", me)
     assert not ask("free", me)["changed"]
     assert not path.exists()
     assert ask("held", OTHER)["held"]
 
 
-def test_giving_back_what_is_gone_or_not_ours_changes_nothing(ask, me, held_by, holder):
+def test_releasing_a_missing_or_foreign_lock_changes_nothing(ask, me, held_by, holder):
     answer = ask("free", me)
     assert (answer["failed"], answer["changed"]) == (False, False)
     token = held_by(OTHER)
@@ -62,12 +62,12 @@ def test_giving_back_what_is_gone_or_not_ours_changes_nothing(ask, me, held_by, 
     assert holder()["token"] == token
 
 
-def test_a_lock_without_a_token_is_no_easier_to_take(ask, me, held_by):
+def test_lock_without_a_token_is_not_taken(ask, me, held_by):
     held_by(OTHER, token="")
     assert not ask("held", me)["held"]
 
 
-def test_the_lock_of_one_run_is_replaced_by_its_token_and_no_other(ask, me, held_by, holder):
+def test_lock_is_replaced_only_with_the_token_of_its_run(ask, me, held_by, holder):
     held_by(OTHER, token="old")
     assert not ask("held", me, replace="older")["held"]
     assert ask("held", me, replace="old")["held"]
@@ -77,19 +77,19 @@ def test_the_lock_of_one_run_is_replaced_by_its_token_and_no_other(ask, me, held
 
 
 @pytest.mark.parametrize(("idle", "held"), [(module.LAPSE - 30, False), (module.LAPSE + 30, True)])
-def test_it_lapses_when_untouched(idle, held, ask, me, held_by):
+def test_untouched_lock_lapses(idle, held, ask, me, held_by):
     held_by(OTHER, idle)
     assert ask("held", me)["held"] is held
 
 
-def test_it_does_not_lapse_while_modules_are_at_work(ask, me, held_by):
+def test_lock_does_not_lapse_while_modules_run(ask, me, held_by):
     held_by(OTHER, module.LAPSE + 30)
     with exclusive.exclusive():
         pass  # one that took long, and ended this moment
     assert not ask("held", me)["held"]
 
 
-def test_looking_does_not_keep_it_from_lapsing(ask, me, held_by, lock_file):
+def test_looking_at_the_lock_does_not_refresh_it(ask, me, held_by, lock_file):
     held_by(OTHER)
     with exclusive.exclusive():
         pass
@@ -101,7 +101,7 @@ def test_looking_does_not_keep_it_from_lapsing(ask, me, held_by, lock_file):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '"x"', "\udcff", json.dumps({**OTHER, "token": "", "since": "x"})]
 )
-def test_a_file_of_another_hand_counts_as_a_run_nobody_knows(text, ask, me, path):
+def test_lock_file_that_no_run_wrote_counts_as_an_unknown_run(text, ask, me, path):
     path.write_text(text, errors="surrogateescape")
     assert ask("held", me)["holder"] == {}
     assert not ask("free", me)["failed"]
@@ -110,7 +110,7 @@ def test_a_file_of_another_hand_counts_as_a_run_nobody_knows(text, ask, me, path
     assert ask("held", me)["held"]
 
 
-def test_what_a_killed_module_left_is_no_obstacle(ask, me, path):
+def test_leftover_file_of_a_killed_module_is_no_obstacle(ask, me, path):
     (path.parent / "flask_apps.json.new").write_text("{")
     assert ask("held", me)["held"]
 
@@ -125,13 +125,13 @@ def test_check_mode_does_nothing(state, ask, me, path, held_by):
 
 
 @pytest.mark.parametrize("owner", [None, {}, {**OTHER, "pid": "4711"}])
-def test_without_its_action_plugin_it_refuses(owner, ask, path):
+def test_module_without_its_action_plugin_is_refused(owner, ask, path):
     assert "owner is missing" in ask("held", owner)["msg"]
     assert not path.exists()
 
 
 @pytest.mark.parametrize("state", ["held", "free"])
-def test_nothing_is_decided_while_another_module_is_at_work(state, ask, me, held_by, path):
+def test_lock_stays_as_it_is_while_another_module_runs(state, ask, me, held_by, path):
     held_by(OTHER, module.LAPSE + 30)
     before = path.read_text()
     with exclusive.exclusive():
@@ -142,7 +142,7 @@ def test_nothing_is_decided_while_another_module_is_at_work(state, ask, me, held
     assert path.read_text() == before
 
 
-def test_who_is_not_root_is_told_so(ask, me, monkeypatch):
+def test_user_other_than_root_is_refused_with_the_cure(ask, me, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied", "/run/flask_apps.flock")
 
@@ -153,7 +153,7 @@ def test_who_is_not_root_is_told_so(ask, me, monkeypatch):
 
 
 @pytest.mark.parametrize("dead", [False, True])
-def test_of_many_runs_at_once_one_gets_it(dead, me, path, held_by, monkeypatch):
+def test_one_of_many_simultaneous_runs_gets_the_lock(dead, me, path, held_by, monkeypatch):
     runs = 6
     if dead:
         held_by(OTHER, token="dead")

@@ -12,7 +12,7 @@ from load_report import KINDS, Report  # type: ignore[import-not-found]
 from load_server import HOST, answer, good, on_request, run  # type: ignore[import-not-found]  # beside this file
 
 
-def test_all_kinds_are_answered(server):
+def test_requests_of_all_kinds_succeed(server):
     kinds = {**dict.fromkeys(KINDS, 1), "get_close": 2}
     report = run(server, kinds, requests=40, long=0.2, upload=0.2, order=0.2)
     assert report.failed == 0, report
@@ -26,14 +26,14 @@ def test_all_kinds_are_answered(server):
     assert server.connections == len(closing) + len(KINDS) - 1
 
 
-def test_an_upload_takes_its_time(server):
+def test_upload_is_sent_as_slowly_as_asked(server):
     report = run(server, {"upload": 1}, requests=1, upload=0.4)
     assert len(server.requests[0].body) == 256 * 1024
     assert 0.4 <= report.took[0] < 5
     assert report.failed == 0, report
 
 
-def test_an_order_works_for_a_while_and_is_not_sent_again(server):
+def test_failed_order_is_counted_and_not_sent_again(server):
     server.act = on_request(0, lambda _request: answer(502, "dead"))
     report = run(server, {"order": 1}, requests=2, order=0.2)
     assert [(request.method, request.path, request.body) for request in server.requests] == [
@@ -43,7 +43,7 @@ def test_an_order_works_for_a_while_and_is_not_sent_again(server):
     assert report.took[1] >= 0.2
 
 
-def test_the_text_of_a_502_is_told(server):
+def test_text_of_a_502_is_reported(server):
     text = "0123456789" * 12
     server.act = lambda request: answer(502, text + "x") if request.number in (2, 4) else good(request)
     report = run(server, requests=6)
@@ -60,7 +60,7 @@ def test_every_status_that_is_not_2xx_is_a_failure(server, status):
     assert [failure.reason for failure in report.failures] == [f"status {status}: no"]
 
 
-def test_idempotent_failures_are_told_apart(server):
+def test_idempotent_failures_are_counted_separately(server):
     bad = [("/version", 1), ("/upload", 2), ("/upload", 3)]
 
     def act(request):
@@ -74,7 +74,7 @@ def test_idempotent_failures_are_told_apart(server):
     assert told == [("get_keep", True), ("post", False), ("post", False)]
 
 
-def test_a_reset_in_the_middle_of_an_answer(server):
+def test_reset_within_a_response_is_a_failure(server):
     def act(request):
         request.connection.sendall(good(request)[:-5])
         time.sleep(0.05)
@@ -86,7 +86,7 @@ def test_a_reset_in_the_middle_of_an_answer(server):
     assert failure.reason.endswith("(kept connection)")
 
 
-def test_an_answer_shorter_than_announced(server):
+def test_response_shorter_than_announced_is_a_failure(server):
     def act(request):
         # Its content is right, as far as it goes
         request.connection.sendall(good(request).replace(b"Content-Length: ", b"Content-Length: 1"))
@@ -130,7 +130,7 @@ def test_a_connection_reset_between_requests_is_a_failure(server):
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_connection_that_ends_just_before_the_write(server, reset):
+def test_connection_closed_in_order_just_before_the_write_is_no_failure(server, reset):
     """After httpcore's look at the connection: closed in order is still no failure, and nothing was written to it."""
 
     report = Report(["shop"])
@@ -173,7 +173,7 @@ def test_refused_connection_is_a_failure():
     assert not one.ready.is_set()
 
 
-def test_no_answer_in_time(server):
+def test_response_that_takes_too_long_is_a_failure(server):
     hangs = threading.Event()
     server.act = on_request(2, lambda request: hangs.wait(10) and None)
     report = run(server, requests=4, timeout=0.2)
@@ -182,13 +182,13 @@ def test_no_answer_in_time(server):
     assert 0.2 <= report.took[2] < 3
 
 
-def test_a_long_request_is_in_flight_at_any_time(server):
+def test_one_long_request_is_always_in_flight(server):
     report = run(server, {"long": 1}, requests=3, pause=5, long=0.1)
     ends = [begun + took for begun, took in zip(report.begun, report.took, strict=True)]
     assert all(begun - end < 0.5 for begun, end in zip(report.begun[1:], ends, strict=False))
 
 
-def test_the_limit_is_beyond_what_a_request_takes(server):
+def test_timeout_starts_after_the_duration_of_a_request(server):
     report = run(server, {"long": 1}, requests=1, timeout=0.3, long=0.5)
     assert report.failed == 0, report
 
@@ -202,7 +202,7 @@ def test_the_limit_is_beyond_what_a_request_takes(server):
         ("get_keep", '{"release": 1}', "wrong content: 1"),
     ],
 )
-def test_wrong_content(server, kind, text, reason):
+def test_response_with_wrong_content_is_a_failure(server, kind, text, reason):
     server.act = on_request(1, lambda request: answer(200, text))
     report = run(server, {kind: 1}, requests=3)
     assert [failure.reason for failure in report.failures] == [f"status 200, {reason}"]

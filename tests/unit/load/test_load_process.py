@@ -14,7 +14,7 @@ from load_report import KINDS, Report  # type: ignore[import-not-found]
 from load_server import HOST, KEEP, SCRIPT, answer, gone, good  # type: ignore[import-not-found]  # beside this file
 
 
-def test_requests_in_flight_may_end(server):
+def test_stop_waits_for_requests_in_flight(server):
     with Load([server.target], Options({"get_keep": 1, "long": 1}, long=0.5)) as load:
         report = load.stop()
         # Again is no error
@@ -75,7 +75,7 @@ with Load([Target("shop", {server.address!r}, "{HOST}")], Options({KEEP})) as lo
         time.sleep(0.05)
 
 
-def test_load_is_ready_when_every_client_is(server):
+def test_load_is_ready_when_every_client_is_ready(server):
     server.act = lambda request: good(request) if request.number >= 2 else answer(503, "starting")
     with Load([server.target], Options(KEEP)) as load:
         assert len(server.requests) >= 3
@@ -124,17 +124,17 @@ def test_a_load_that_fails_at_the_end_is_an_error(server):
 
 
 @pytest.mark.parametrize("address", ["localhost:80", "127.0.0.1", "127.0.0.1:http"])
-def test_an_address_is_a_number(address):
+def test_address_that_is_no_number_is_refused(address):
     with pytest.raises(ValueError):  # noqa: PT011
         Target("shop", address, HOST)
 
 
-def test_a_kind_that_does_not_exist():
+def test_unknown_kind_of_request_is_refused():
     with pytest.raises(ValueError, match="no such kinds: get"):
         Options({"get": 1})
 
 
-def test_by_hand(server, tmp_path):
+def test_program_run_by_hand_writes_its_report(server, tmp_path):
     """With a limit of time, several targets, and a SIGTERM that comes late."""
     command = [sys.executable, str(SCRIPT), f"--target=a={server.address},{HOST}", f"--target=b=[::1]:9,{HOST}"]
     command += ["--seconds=0.5", f"--report={tmp_path}/report.json", f'--options={{"kinds": {json.dumps(KEEP)}}}']

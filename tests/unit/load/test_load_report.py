@@ -9,7 +9,7 @@ from load_report import FAILURES_KEPT, IDEMPOTENT, KINDS, SHORT, Failure, Report
 from load_server import good, run  # type: ignore[import-not-found]  # beside this file
 
 
-def test_releases(server):
+def test_release_that_comes_back_after_the_switch_is_seen(server):
     """A release that comes back after the switch is seen."""
     switched: list[float] = []
 
@@ -29,7 +29,7 @@ def test_releases(server):
     assert report.mixed("shop", after=switched[0]) == {"r1": 1, "r2": len(server.requests) - 14}
 
 
-def test_releases_of_requests_begun_later():
+def test_releases_are_counted_only_for_requests_begun_later():
     report = Report(["a", "b"])
     for begun, took, target, release in [
         (11, 9, "a", "r1"),  # Answered last, but begun before
@@ -68,7 +68,7 @@ requests = st.tuples(moments, moments, st.sampled_from(["a", "b"]), st.sampled_f
 
 
 @given(st.lists(requests, max_size=30), moments, moments, st.sampled_from([None, "a", "b"]))
-def test_windows(these, begin, end, target):
+def test_window_counts_the_requests_that_overlap_it(these, begin, end, target):
     report = Report(["a", "b"])
     for begun, took, to, kind, answered in these:
         report.add(begun, took, to, kind, "r1" if answered else None)

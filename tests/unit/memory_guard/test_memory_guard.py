@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-def test_while_enough_is_available_no_app_is_looked_at(monkeypatch):
+def test_with_enough_memory_no_app_is_looked_at(monkeypatch):
     world = World(shop=[100, 300])
     monkeypatch.setattr(world, "instances", None)
     world.rest = 900
@@ -15,7 +15,7 @@ def test_while_enough_is_available_no_app_is_looked_at(monkeypatch):
     assert not world.asked
 
 
-def test_below_it_the_largest_idle_worker_is_asked_after_two_looks():
+def test_with_little_memory_the_largest_idle_worker_is_replaced_after_two_looks():
     world = World(shop=[100, 200], blog=[50, 250])
     world.look()
     assert not world.asked
@@ -28,14 +28,14 @@ def test_below_it_the_largest_idle_worker_is_asked_after_two_looks():
     ]
 
 
-def test_as_few_as_needed_one_after_the_other():
+def test_no_more_workers_than_needed_are_replaced_one_after_the_other():
     world = World(shop=[60, 90, 80], blog=[110, 100, 20])
     world.rest = 800
     world.look(60)
     assert world.victims() == [110, 100]  # 340 MiB, 450 MiB, and then 550 MiB
 
 
-def test_a_worker_that_had_a_request_at_one_of_two_looks_is_not_idle():
+def test_worker_with_a_request_at_one_of_two_looks_is_not_idle():
     world = World(shop=[400, 250])
     world.places["shop.blue"][0].requests = 1
     world.rest = 1100
@@ -48,7 +48,7 @@ def test_a_worker_that_had_a_request_at_one_of_two_looks_is_not_idle():
 
 
 @pytest.mark.parametrize("why", ["memory", "pressure"])
-def test_when_it_is_urgent_and_none_is_idle_the_largest_is_asked_at_once(why):
+def test_when_it_is_urgent_and_none_is_idle_the_largest_worker_is_replaced_at_once(why):
     world = World(shop=[300, 100], blog=[200, 100])
     for one in world.workers:
         one.requests = 1
@@ -62,7 +62,7 @@ def test_when_it_is_urgent_and_none_is_idle_the_largest_is_asked_at_once(why):
     assert world.victims() == [300]
 
 
-def test_an_idle_one_is_asked_before_a_larger_busy_one():
+def test_idle_worker_is_replaced_before_a_larger_busy_one():
     world = World(shop=[300, 300], blog=[100, 150])
     for one in world.places["shop.blue"]:
         one.requests = 1
@@ -72,7 +72,7 @@ def test_an_idle_one_is_asked_before_a_larger_busy_one():
 
 
 @pytest.mark.parametrize("state", ["starting", "dead"])
-def test_no_worker_of_an_app_that_lacks_one_is_asked(state):
+def test_no_worker_is_replaced_of_an_app_that_lacks_one(state):
     world = World(shop=[300, 300, 0], blog=[100, 50])
     world.places["shop.blue"][2].state = state
     world.rest = 900
@@ -81,7 +81,7 @@ def test_no_worker_of_an_app_that_lacks_one_is_asked(state):
     assert world.victims() == [100]
 
 
-def test_an_apps_only_worker_is_never_asked():
+def test_only_worker_of_an_app_is_never_replaced():
     world = World(shop=[600])
     world.rest = 700
     world.look(120)
@@ -96,7 +96,7 @@ def test_a_cheap_worker_does_not_count_as_another_one():
     assert not world.asked
 
 
-def test_a_young_worker_is_not_asked():
+def test_young_worker_is_not_replaced():
     world = World(shop=[300, 300])
     for one in world.workers:
         one.started = world.clock
@@ -106,7 +106,7 @@ def test_a_young_worker_is_not_asked():
     assert len(world.asked) == 1
 
 
-def test_while_a_deploy_is_at_work_only_what_is_urgent_is_done():
+def test_during_a_deploy_workers_are_replaced_only_when_it_is_urgent():
     world = World(shop=[300, 300])
     world.locked = True
     world.look(60)
@@ -116,7 +116,7 @@ def test_while_a_deploy_is_at_work_only_what_is_urgent_is_done():
     assert world.victims() == [300]
 
 
-def test_an_app_amid_a_switch_is_left_alone():
+def test_app_during_a_switch_is_left_alone():
     world = World(shop=[400, 350], blog=[20, 30])
     world.switches.add("shop")
     world.look(60)
@@ -132,7 +132,7 @@ def test_an_app_with_two_instances_is_left_alone():
     assert not world.asked
 
 
-def test_a_worker_that_hangs_holds_up_other_apps_for_a_while_and_its_own_until_it_ends():
+def test_hanging_worker_delays_other_apps_for_a_while_and_its_own_until_it_ends():
     world = World(shop=[400, 300], blog=[60, 10])
     world.guard.look()
     world.guard.look()
@@ -154,7 +154,7 @@ def test_an_app_whose_worker_does_not_come_back_is_left_alone():
     assert world.victims() == [400, 60]
 
 
-def test_a_worker_that_becomes_cheap_instead_is_over():
+def test_worker_that_becomes_cheap_counts_as_replaced():
     world = World(shop=[300, 200, 100])
     world.look()
     world.look()
@@ -165,7 +165,7 @@ def test_a_worker_that_becomes_cheap_instead_is_over():
     assert world.victims()[1:] == [200]
 
 
-def test_where_fresh_workers_are_as_large_it_backs_off_and_says_so_once():
+def test_when_fresh_workers_are_as_large_the_guard_pauses_and_says_so_once():
     world = World(shop=[300, 300, 300])
     world.rest, world.fresh = 1300, 295
     world.look(500)
@@ -195,7 +195,7 @@ def test_a_worker_that_grows_after_its_start_is_measured_while_it_is_young():
     assert world.victims() == [300]
 
 
-def test_it_says_again_that_it_cannot_help_when_memory_was_enough_in_between():
+def test_guard_says_again_that_it_cannot_help_after_memory_was_enough():
     world = World(shop=[600])
     for _time in range(2):
         world.rest = 700
@@ -218,7 +218,7 @@ EVENTS = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(sizes=APPS, events=EVENTS)
-def test_nobody_is_ever_asked_in_a_way_that_could_be_noticed(sizes, events):
+def test_no_sequence_of_events_makes_a_replacement_noticeable(sizes, events):
     """`World.ask` has what must never happen; whatever happens to the workers, the guard finds its way."""
     world = World(**{f"app{index}": one for index, one in enumerate(sizes)})
     for event, index, number in events:

@@ -102,22 +102,22 @@ def serve(host):
 THREE = {"workers": [told(1, 11), told(2, 12, requests=1, status="busy"), told(3, 13)]}
 
 
-def test_memory_is_that_of_the_host(host):
+def test_memory_and_pressure_of_the_host_are_read(host):
     host.put("proc/pressure/memory", "some avg10=30.00 avg60=1.00 avg300=0.00 total=1\nfull avg10=12.50 avg60=2.00\n")
     assert host.memory() == (1000 * MIB, 400 * MIB, 12.5)
 
 
-def test_memory_without_pressure_information(host):
+def test_pressure_counts_as_none_where_the_kernel_does_not_tell_it(host):
     assert host.memory() == (1000 * MIB, 400 * MIB, 0.0)
 
 
-def test_memory_that_is_not_told_is_an_error(host):
+def test_missing_available_memory_is_an_error(host):
     host.put("proc/meminfo", "MemTotal: 5 kB\n")
     with pytest.raises(OSError, match="MemAvailable"):
         host.memory()
 
 
-def test_an_instance_has_the_workers_it_tells_of(host, serve):
+def test_instance_has_the_workers_of_its_statistics(host, serve):
     with serve(THREE):
         (instance,) = host.instances()
     assert (instance.name, instance.app, instance.master.pid) == ("shop.blue", "shop", 10)
@@ -157,7 +157,7 @@ def test_a_worker_that_accepts_no_requests_is_missing(one, host, serve):
 
 
 @pytest.mark.parametrize(("parent", "uid"), [(1, UID), (10, 0), (10, UID + 1)])
-def test_an_app_cannot_name_a_process_that_is_not_its_own(parent, uid, host, serve):
+def test_app_cannot_name_a_process_of_another_user_or_parent(parent, uid, host, serve):
     host.run_process(13, parent, 500, uid=uid)
     with serve(THREE):
         instance = host.instance("shop.blue")
@@ -178,12 +178,12 @@ def test_root_cannot_be_the_user_of_an_app(host, serve):
     [b"", b"{", b"[]", b"5", b'{"workers": 5}', b'{"workers": [5]}', b'{"workers": [{"status": "idle", "pid": "x"}]}',
      b"\xff", [1], {"workers": [{"id": 1, "pid": 11, "status": "idle"}]}],
 )  # fmt: skip
-def test_nonsense_is_no_instance(answer, host, serve):
+def test_invalid_statistics_give_no_instance(answer, host, serve):
     with serve(answer):
         assert host.instance("shop.blue") is None
 
 
-def test_an_answer_without_an_end_is_no_instance(host, serve, monkeypatch):
+def test_endless_statistics_give_no_instance(host, serve, monkeypatch):
     monkeypatch.setattr(guard_host, "TIMEOUT", 0.3)
 
     def drip():
@@ -197,20 +197,20 @@ def test_an_answer_without_an_end_is_no_instance(host, serve, monkeypatch):
     assert time.monotonic() - began < 2
 
 
-def test_an_answer_that_is_too_long_is_no_instance(host, serve, monkeypatch):
+def test_too_long_statistics_give_no_instance(host, serve, monkeypatch):
     monkeypatch.setattr(host_library, "STATISTICS", 1000)
     with serve(json.dumps(THREE).encode() + b" " * 1000):
         assert host.instance("shop.blue") is None
 
 
-def test_who_does_not_answer_is_passed_over(host, serve):
+def test_instance_that_does_not_answer_is_skipped(host, serve):
     (host.root / "vassals" / "gone.blue.ini").write_text("")
     (host.root / "vassals" / "note.before").write_text("")
     with serve(THREE):
         assert [one.name for one in host.instances()] == ["shop.blue"]
 
 
-def test_the_listener_is_known_by_the_kernel(tmp_path):
+def test_process_behind_a_socket_is_the_one_the_kernel_names(tmp_path):
     left, right = socket.socketpair()
     with left, right:
         assert memory_guard.Host("", "", "").listener(left) == (os.getpid(), os.getuid())
@@ -240,7 +240,7 @@ def hang_up():
 
 
 @pytest.mark.usefixtures("hang_up")
-def test_the_signal_goes_to_this_very_process():
+def test_signal_is_not_sent_to_a_process_that_started_later():
     with subprocess.Popen(["sleep", "60"]) as child:
         host = memory_guard.Host("", "", "")
         process = host.process(child.pid)

@@ -10,12 +10,12 @@ from guard_programs import FILES, MIB, memory_guard
 
 
 @pytest.mark.parametrize(("text", "size"), [("10%", 200), ("0%", 0), ("300M", 300)])
-def test_limits(text, size):
+def test_floor_is_a_percentage_or_a_size_in_mib(text, size):
     assert memory_guard.limit(text, 2000 * MIB) == size * MIB
 
 
 @pytest.mark.parametrize("text", ["", "10", "10G", "-5%", "1.5%", "10 %", "10%\n"])
-def test_a_limit_that_says_nothing_is_refused(text):
+def test_invalid_floor_is_refused(text):
     with pytest.raises(ValueError, match="give a percentage like 10%"):
         memory_guard.limit(text, MIB)
 
@@ -38,7 +38,7 @@ def start(tmp_path, floor):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_the_program_refuses_a_floor_that_says_nothing(tmp_path):
+def test_program_with_an_invalid_floor_ends_with_a_sentence(tmp_path):
     with start(tmp_path, "much") as process:
         assert process.communicate(timeout=20)[0] == (
             "the floor is 'much': give a percentage like 10%, or MiB like 300M\n"
@@ -46,7 +46,7 @@ def test_the_program_refuses_a_floor_that_says_nothing(tmp_path):
     assert process.returncode == 1
 
 
-def test_the_program_guards_until_it_is_stopped(tmp_path):
+def test_program_runs_until_it_is_stopped(tmp_path):
     with start(tmp_path, "1M") as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)

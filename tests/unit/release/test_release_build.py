@@ -10,7 +10,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry
 from release_home import mode, observe, state
 
 
-def test_a_built_release_is_complete_and_nothing_that_runs_was_touched(built, home):
+def test_built_release_is_complete_and_nothing_that_runs_is_touched(built, home):
     answer = built("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
     assert answer["changed"]
     assert (answer["current"], answer["previous"]) == ("", "")
@@ -51,12 +51,12 @@ def test_archive_in_the_arguments_is_for_root_alone_and_removed(built, bundle, h
     assert not (home / "bundle.tar.gz").exists()
 
 
-def test_the_times_of_the_bundle_are_kept(built, home):
+def test_file_times_of_the_bundle_are_kept(built, home):
     built("aaa")
     assert (home / "releases/aaa/src/static/app.css").stat().st_mtime == 1_100_000_000
 
 
-def test_staging_again_changes_nothing(built, home):
+def test_building_again_changes_nothing(built, home):
     built("aaa")
     before = {
         path: os.lstat(path).st_ctime_ns for path in home.rglob("*") if path.name not in ("bundle.tar.gz", "home")
@@ -83,7 +83,7 @@ def test_a_broken_build_says_which_command_and_its_last_lines(built, home):
     assert os.listdir(home / "releases") == []
 
 
-def test_the_build_runs_as_a_user_of_its_own_and_may_change_the_release_alone(built, home, deeds):
+def test_build_runs_as_its_own_user_and_writes_to_the_release_alone(built, home, deeds):
     built("aaa", packages=["a==1"])
     commands = [command for command, _uid, _gid in deeds.of("run as") if command[0] == "systemd-run"]
     assert len(commands) == 4  # version, virtualenv, installation, compilation
@@ -94,7 +94,7 @@ def test_the_build_runs_as_a_user_of_its_own_and_may_change_the_release_alone(bu
     assert mode(home / "wheels") == 0o700
 
 
-def test_builds_get_no_secret_of_roots_environment(built, home, monkeypatch):
+def test_build_gets_no_variable_of_roots_environment_except_proxies(built, home, monkeypatch):
     monkeypatch.setenv("TOKEN", "secret")
     monkeypatch.setenv("https_proxy", "http://proxy.example.com")
     built("aaa", packages=["a==1"])
@@ -106,7 +106,7 @@ def test_builds_get_no_secret_of_roots_environment(built, home, monkeypatch):
     ]
 
 
-def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(built, home, deeds):
+def test_finished_release_belongs_to_root_and_only_the_apps_group_reads_it(built, home, deeds):
     built("aaa", static={})
     path = home / "releases/aaa"
     last = {name: (uid, gid) for name, uid, gid in deeds.of("own")}
@@ -119,7 +119,7 @@ def test_the_finished_release_is_roots_and_readable_for_the_apps_group_alone(bui
     assert mode(path) == 0o711
 
 
-def test_the_static_files_alone_are_open_to_nginx(built, home):
+def test_only_static_files_are_readable_for_nginx(built, home):
     built("aaa")
     path = home / "releases/aaa"
     assert mode(path / "src/static") == 0o755
@@ -129,7 +129,7 @@ def test_the_static_files_alone_are_open_to_nginx(built, home):
     assert mode(path / "venv") == 0o750
 
 
-def test_a_package_is_its_own_source(built, home):
+def test_source_of_a_package_is_where_it_is_installed(built, home):
     answer = built("aaa", bundle=None, packages=["shop==1"], static={"/static": "shop/static"})
     assert not answer["failed"], answer
     path = home / "releases/aaa"
@@ -162,7 +162,7 @@ def test_a_failed_build_says_why_and_leaves_nothing(arguments, sentence, built, 
     assert unchanged == {path: state(path) for path in unchanged}
 
 
-def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(built, home, monkeypatch):
+def test_full_disk_while_unpacking_is_named_and_leaves_nothing(built, home, monkeypatch):
     def full(_archive, _path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_while_the_source_is_unpacked_is_told(built, home, m
     assert not (home / "bundle.tar.gz").exists()
 
 
-def test_what_a_killed_run_left_is_made_anew(built, home):
+def test_incomplete_release_of_a_killed_run_is_built_again(built, home):
     (home / "releases/aaa/src").mkdir(parents=True)
     (home / "releases/aaa/src/half.py").write_text("x")
     (home / "releases/aaa/release.json.new").write_text("{")
@@ -182,7 +182,7 @@ def test_what_a_killed_run_left_is_made_anew(built, home):
     assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
 
 
-def test_a_build_cannot_make_root_open_other_directories(built, home, tmp_path):
+def test_link_made_by_a_build_opens_no_other_directory(built, home, tmp_path):
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "key").write_text("x")
@@ -192,7 +192,7 @@ def test_a_build_cannot_make_root_open_other_directories(built, home, tmp_path):
     assert (mode(secret), mode(secret / "key")) == (0o700, 0o600)
 
 
-def test_apps_may_live_behind_a_link(built, home, tmp_path):
+def test_release_is_built_when_the_home_directory_is_a_link(built, home, tmp_path):
     # /srv may be a link to a larger disk.
     real = tmp_path / "disk"
     home.rename(real)

@@ -10,7 +10,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases import b
 from release_home import POETRY, PROJECT, calls
 
 
-def test_requirements_and_packages_are_installed_as_asked(built, home):
+def test_requirements_and_packages_are_installed_with_their_options(built, home):
     built(
         "aaa", requirements="requirements.txt", require_hashes=True, packages=["a==1", "b==2"], pip_arguments=["--pre"]
     )
@@ -42,18 +42,18 @@ def test_requirements_and_packages_are_installed_as_asked(built, home):
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_each_kind_of_file_is_installed_by_its_own_means(files, options, commands, built, bundle, home):
+def test_each_kind_of_lock_file_is_installed_by_its_own_command(files, options, commands, built, bundle, home):
     answer = built("aaa", bundle=bundle(**files), requirements=next(iter(files)), extras=["pdf"], **options)
     assert not answer["failed"], answer
     assert calls(home, "aaa") == [one.replace("SCRATCH", f"{home}/releases/aaa/scratch") for one in commands]
 
 
-def test_a_lock_that_cannot_be_used_is_named(built, bundle):
+def test_unusable_lock_file_is_refused_by_name(built, bundle):
     answer = built("aaa", bundle=bundle(**{"poetry.lock": "[[package]]\nname = 'a'\n"}), requirements="poetry.lock")
     assert "touched: poetry.lock does not say which packages are for development only: lock it anew" in answer["msg"]
 
 
-def test_the_password_of_an_index_is_in_no_list_of_processes_and_no_message(built, home, deeds):
+def test_password_of_an_index_is_in_no_command_line_and_no_message(built, home, deeds):
     index = "https://me:s3cret@index.test/simple"
     answer = built("aaa", packages=["broken"], pip_arguments=["--index-url", index, "--pre"])
     assert "no matching distribution at https://********@index.test/simple" in answer["msg"]
@@ -69,7 +69,7 @@ def test_a_failed_step_shows_its_last_lines(built):
     assert len(lines) == 1 + build.LOG_LINES
 
 
-def test_a_failed_virtualenv_is_named(built, interpreter, uv):
+def test_failed_virtualenv_names_the_interpreter(built, interpreter, uv):
     open(uv + ".fails", "w").close()
     assert f"making a virtualenv with {interpreter} failed:\nno venv today" in built("aaa")["msg"]
 

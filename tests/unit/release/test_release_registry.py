@@ -10,14 +10,14 @@ from ansible_collections.flaskops.emperor.plugins.modules import release
 from release_home import known, observe
 
 
-def test_a_description_cut_off_by_a_crash_counts_as_none(home):
+def test_release_with_a_truncated_description_is_incomplete(home):
     known(home, "a")
     (home / "releases/a/release.json").write_text('{"id": "a", "cre')
     assert Releases(str(home)).all() == []
     assert Releases(str(home)).incomplete() == ["a"]
 
 
-def test_the_release_to_return_to_is_the_one_that_was_active_last(home):
+def test_rollback_goes_to_the_release_that_was_active_last(home):
     for name, activated in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
         known(home, name, activated=activated)
     releases = Releases(str(home))
@@ -26,7 +26,7 @@ def test_the_release_to_return_to_is_the_one_that_was_active_last(home):
 
 
 @pytest.mark.parametrize("facts", [{}, {"activated": 99.0, "failed": True}, {"failed": True}])
-def test_nobody_returns_to_a_release_that_never_ran_or_was_failed(facts, home):
+def test_rollback_skips_releases_that_never_ran_or_failed(facts, home):
     known(home, "a", activated=1.0)
     known(home, "b", activated=2.0)
     known(home, "c", **facts)
@@ -38,7 +38,7 @@ def test_nobody_returns_to_a_release_that_never_ran_or_was_failed(facts, home):
     assert Releases(str(home)).previous() == ""
 
 
-def test_after_a_rollback_the_next_one_goes_further_back(home, current):
+def test_second_rollback_goes_further_back(home, current):
     for name in "abc":
         known(home, name)
         current(name)
@@ -50,7 +50,7 @@ def test_after_a_rollback_the_next_one_goes_further_back(home, current):
     assert (answer["current"], answer["previous"]) == ("a", "")
 
 
-def test_a_failed_release_that_runs_after_all_is_good_again(home, current, run_module):
+def test_failed_release_that_is_activated_counts_as_good_again(home, current, run_module):
     known(home, "a")
     known(home, "b")
     assert run_module(release, home=str(home), state="failed", id="b")["changed"]
@@ -59,11 +59,11 @@ def test_a_failed_release_that_runs_after_all_is_good_again(home, current, run_m
     assert current("a")["previous"] == "b"
 
 
-def test_rejecting_what_is_not_there_changes_nothing(home, run_module):
+def test_marking_a_missing_release_as_failed_changes_nothing(home, run_module):
     assert not run_module(release, home=str(home), state="failed", id="zzz")["changed"]
 
 
-def test_the_current_release_comes_first_and_the_others_from_new_to_old(home):
+def test_slots_list_the_current_release_first_and_then_new_to_old(home):
     for name in "abcd":
         known(home, name)
     assert Releases(str(home)).slots("b") == ["b", "d", "c", "a"]
@@ -71,7 +71,7 @@ def test_the_current_release_comes_first_and_the_others_from_new_to_old(home):
     assert Releases(str(home)).slots("") == ["d", "c", "b", "a"]
 
 
-def test_pruning_keeps_the_current_the_one_to_return_to_and_the_newest(home, current):
+def test_pruning_keeps_the_current_the_previous_and_the_newest_releases(home, current):
     for name in "abcdefg":
         known(home, name)
     current("a", keep=99)
@@ -92,7 +92,7 @@ def test_the_release_that_runs_is_never_removed(keep, home, current):
     assert os.listdir(home / "releases") == ["a"]
 
 
-def test_what_a_killed_run_left_is_pruned_and_what_a_person_left_is_not(home, current):
+def test_pruning_removes_incomplete_releases_and_keeps_files_of_a_person(home, current):
     known(home, "a")
     (home / "releases/half/src").mkdir(parents=True)
     (home / "releases/README").write_text("hands off")
@@ -109,7 +109,7 @@ def test_activating_again_changes_nothing(home, current):
     assert (home / "releases/a/release.json").read_text() == before
 
 
-def test_a_run_killed_before_it_wrote_down_that_the_release_runs_is_made_up_for(home, current):
+def test_activation_is_recorded_after_a_run_killed_before_recording_it(home, current):
     known(home, "a")
     os.symlink("releases/a", home / "current")
     answer = current("a")
@@ -117,7 +117,7 @@ def test_a_run_killed_before_it_wrote_down_that_the_release_runs_is_made_up_for(
     assert answer["releases"][0]["activated"] > 0
 
 
-def test_a_run_killed_between_link_and_rename_is_made_up_for(home, current):
+def test_links_left_by_a_killed_run_are_removed(home, current):
     known(home, "a")
     known(home, "b")
     current("a")
@@ -136,16 +136,16 @@ def test_current_is_a_relative_link(home, current):
     assert os.readlink(home / "current") == "releases/a"
 
 
-def test_a_release_that_is_not_there_is_refused(home, current):
+def test_missing_release_is_refused(home, current):
     assert current("zzz")["msg"] == "Release zzz is not on this host: build it first."
 
 
 @pytest.mark.parametrize("name", ["../etc", "a/b", "A", ".hidden", "a\n"])
-def test_an_id_that_is_no_name_is_refused(name, home, current):
+def test_invalid_release_id_is_refused(name, home, current):
     assert "must be letters, digits" in current(name)["msg"]
 
 
-def test_check_mode_activates_and_removes_nothing_but_says_what_would_be(home, current):
+def test_check_mode_changes_nothing_and_returns_what_would_change(home, current):
     for name in "abc":
         known(home, name)
     current("a", keep=9)
@@ -164,7 +164,7 @@ def test_check_mode_on_a_bare_host_works(run_module, tmp_path):
     assert not run_module(release, home=str(tmp_path / "none"), state="failed", id="aaa", check=True)["changed"]
 
 
-def test_check_mode_rejects_nothing(home, run_module):
+def test_check_mode_marks_nothing_as_failed(home, run_module):
     known(home, "a")
     assert run_module(release, home=str(home), state="failed", id="a", check=True)["changed"]
     assert not json.loads((home / "releases/a/release.json").read_text()).get("failed")
@@ -173,12 +173,12 @@ def test_check_mode_rejects_nothing(home, run_module):
 ALL_RIGHT = {"static_right": True, "persistent_right": True, "files_right": True}
 
 
-def test_nothing_is_found_where_no_app_was(tmp_path):
+def test_missing_home_has_no_releases_and_nothing_wrong(tmp_path):
     found = observe(tmp_path / "nowhere", "aaa", static={})
     assert found == {"releases": [], "current": "", "previous": "", "superfluous": [], **ALL_RIGHT}
 
 
-def test_release_that_runs_is_as_it_should_be(built, current, home):
+def test_active_release_has_its_static_links(built, current, home):
     built("aaa")
     assert not observe(home, "bbb")["static_right"]
     current("aaa")
@@ -186,7 +186,7 @@ def test_release_that_runs_is_as_it_should_be(built, current, home):
     assert (found["current"], found["superfluous"], found["static_right"]) == ("aaa", [], True)
 
 
-def test_releases_beyond_those_kept_and_what_a_killed_run_left_are_superfluous(built, current, home):
+def test_old_and_incomplete_releases_are_superfluous(built, current, home):
     for name in "abc":
         built(name)
         current(name)

@@ -26,7 +26,7 @@ class Nginx:
         return any((slot / "static" / f"{name}.css").is_file() for slot in slots)
 
 
-def test_a_page_of_an_old_release_finds_its_assets_and_of_a_removed_one_does_not(built, current, home):
+def test_assets_of_kept_releases_are_found_and_of_removed_ones_are_not(built, current, home):
     nginx = Nginx(home, 2)
     for name in "abc":
         known(home, name)
@@ -38,7 +38,7 @@ def test_a_page_of_an_old_release_finds_its_assets_and_of_a_removed_one_does_not
     assert {os.readlink(home / "static/0")} == {"c"}
 
 
-def test_failed_deploys_do_not_push_the_assets_of_good_releases_out_of_sight(home):
+def test_assets_of_good_releases_come_before_those_of_failed_ones(home):
     known(home, "a", activated=1.0)
     for name in "bcd":
         known(home, name, failed=True)
@@ -68,7 +68,7 @@ def replaced(path, target):
         lambda root: replaced(root / "c/static", "/etc"),
     ],
 )
-def test_static_links_that_were_changed_are_seen_and_made_right(change, built, current, home):
+def test_changed_static_links_are_found_and_repaired(change, built, current, home):
     for name in "abc":
         built(name)
         current(name)
@@ -83,7 +83,7 @@ def test_static_links_that_were_changed_are_seen_and_made_right(change, built, c
 STORIES = st.lists(st.sampled_from(["deploy", "rollback", "fail"]), min_size=2, max_size=9)
 
 
-def test_whatever_moves_where_no_link_is_the_only_one_of_its_release_when_it_changes(tmp_path, monkeypatch):
+def test_no_link_changes_while_it_is_the_only_one_of_its_release(tmp_path, monkeypatch):
     real = links.link
     ways = [way for length in (1, 2, 3) for way in itertools.permutations("abcd", length)]
     for before, after in itertools.product(ways, ways):
@@ -104,7 +104,7 @@ def test_whatever_moves_where_no_link_is_the_only_one_of_its_release_when_it_cha
 
 @settings(max_examples=60, derandomize=True)
 @given(story=STORIES, keep=st.integers(1, 4))
-def test_at_every_moment_the_assets_of_every_release_that_ran_and_stays_are_found(tmp_path_factory, story, keep):
+def test_assets_of_every_kept_release_are_found_at_every_moment(tmp_path_factory, story, keep):
     home = tmp_path_factory.mktemp("home")
     for name in ("releases", "static"):
         (home / name).mkdir()

@@ -8,7 +8,7 @@ import pytest
 from release_home import POETRY, PROJECT, calls, mode, state
 
 
-def test_changed_code_takes_over_the_virtualenv_and_installs_nothing(built, bundle, home):
+def test_changed_code_reuses_the_virtualenv_and_installs_nothing(built, bundle, home):
     requirements = {"requirements": "requirements.txt", "packages": ["pyuwsgi==2"]}
     built("aaa", bundle=bundle(**{"requirements.txt": "flask==3.1"}), **requirements)
     assert len(calls(home, "aaa")) == 2
@@ -27,7 +27,7 @@ def test_changed_code_takes_over_the_virtualenv_and_installs_nothing(built, bund
     assert (home / "releases/bbb/src/app.py").read_text() == "app = 2"
 
 
-def test_virtualenv_that_was_taken_over_survives_the_other_one(built, home):
+def test_reused_virtualenv_survives_removal_of_the_first_release(built, home):
     built("aaa")
     built("bbb")
     before = {path: state(path)[1:] for path in (home / "releases/bbb").rglob("*") if path.is_file()}
@@ -65,7 +65,7 @@ def test_newer_python_makes_a_new_virtualenv(built, home, interpreter):
     "line", ["./local", "/srv/wheels/a.whl", "a @ git+https://x.test/a@main", "a @ https://x.test/a.zip", "-e ./b",
              "../a", "-r /etc/hosts", "-r gone.txt"]
 )  # fmt: skip
-def test_requirements_that_may_change_by_themselves_are_installed_anew(line, built, bundle, home):
+def test_requirements_without_fixed_content_are_installed_every_time(line, built, bundle, home):
     for name in ("aaa", "bbb"):
         built(name, bundle=bundle(**{"requirements.txt": f"flask==3.1\n{line}\n"}), requirements="requirements.txt")
     assert not (home / "releases/bbb/venv/bin/python").samefile(home / "releases/aaa/venv/bin/python")
@@ -86,7 +86,7 @@ def test_requirements_that_may_change_by_themselves_are_installed_anew(line, bui
         ("setup.py", "", {"setup.cfg": "[metadata]"}),
     ],
 )
-def test_a_dependency_set_costs_nothing_until_it_changes(file, text, changes, built, bundle, home):
+def test_virtualenv_is_reused_until_a_file_of_requirements_changes(file, text, changes, built, bundle, home):
     files = {"more.txt": "a==1", file: text}
     python = [home / f"releases/{name}/venv/bin/python" for name in ("aaa", "bbb", "ccc")]
     built("aaa", bundle=bundle(**files), requirements=file)
@@ -96,7 +96,7 @@ def test_a_dependency_set_costs_nothing_until_it_changes(file, text, changes, bu
     assert not python[2].samefile(python[0])
 
 
-def test_a_project_that_is_used_from_its_source_is_used_from_that_of_its_own_release(built, bundle, home, uv):
+def test_editable_project_is_loaded_from_its_own_release(built, bundle, home, uv):
     with open(f"{uv}.does", "w") as file:
         file.write('echo "$PWD" > "$VIRTUAL_ENV/lib/python3.13/site-packages/_shop.pth"')
     for name in ("aaa", "bbb"):
@@ -106,7 +106,7 @@ def test_a_project_that_is_used_from_its_source_is_used_from_that_of_its_own_rel
     assert len(calls(home, "bbb")) == 1
 
 
-def test_what_an_installation_leaves_in_the_source_is_made_in_each_release(built, bundle, home, uv):
+def test_files_that_an_installation_makes_in_the_source_are_made_in_each_release(built, bundle, home, uv):
     with open(f"{uv}.does", "w") as file:
         file.write("echo compiled > shop.so; mkdir -p shop.egg-info; touch shop.egg-info/PKG-INFO")
     for name in ("aaa", "bbb"):
@@ -114,7 +114,7 @@ def test_what_an_installation_leaves_in_the_source_is_made_in_each_release(built
         assert (home / f"releases/{name}/src/shop.so").exists()
 
 
-def test_package_brings_its_own_virtualenv_each_time(built, home):
+def test_package_release_gets_its_own_virtualenv_each_time(built, home):
     for name in ("aaa", "bbb"):
         built(name, bundle=None, packages=["shop==1"], static={})
     assert not (home / "releases/bbb/venv/bin/python").samefile(home / "releases/aaa/venv/bin/python")

@@ -38,7 +38,7 @@ def test_the_cache_is_for_its_owner_alone_and_holds_nothing_but_archives(shop, b
     assert os.listdir(tmp_path / "cache") == [os.path.basename(answer["file"])]
 
 
-def test_equal_content_gives_equal_bytes_whoever_made_it_whenever_in_whatever_order(shop, bundle, tmp_path):
+def test_equal_content_gives_equal_bytes_for_any_owner_time_and_order(shop, bundle, tmp_path):
     first = bundle(path="shop")
     first_bytes = Path(first["file"]).read_bytes()
     twin = tmp_path / "twin"
@@ -57,7 +57,7 @@ def test_equal_content_gives_equal_bytes_whoever_made_it_whenever_in_whatever_or
     assert Path(second["file"]).read_bytes() == first_bytes
 
 
-def test_the_order_in_which_a_file_system_lists_makes_no_difference(shop, bundle, monkeypatch):
+def test_order_of_a_directory_listing_does_not_change_the_archive(shop, bundle, monkeypatch):
     (shop / "docs").mkdir()
     (shop / "docs/index.md").write_text("x")
     before = bundle(path="shop")
@@ -77,7 +77,7 @@ def test_the_order_in_which_a_file_system_lists_makes_no_difference(shop, bundle
         assert Path(before["file"]).read_bytes() == bytes_before
 
 
-def test_no_name_can_stand_for_two_files(tmp_path):
+def test_file_name_that_looks_like_two_files_has_another_digest(tmp_path):
     # Without lengths between them, the first file's name, digest and so on could be the begin of a longer name.
     digits = (b"%d" % number for number in range(99))
     first = next(one for one in digits if not set(b"/\0") & set(hashlib.sha256(one).digest()))
@@ -124,7 +124,7 @@ def test_two_sources_have_one_digest_only_if_they_are_the_same(tmp_path_factory,
     assert (found[0] == found[1]) == (one == other)
 
 
-def test_a_file_that_changed_gets_another_time_and_the_others_keep_theirs(shop, bundle):
+def test_changed_file_gets_a_new_time_and_other_files_keep_theirs(shop, bundle):
     # A browser compares the time: with one for all files it would keep an old asset.
     before = members(bundle(path="shop")["file"])
     (shop / "shop/static/style.css").write_text("i {}\n")
@@ -150,7 +150,7 @@ def test_a_file_that_changed_gets_another_time_and_the_others_keep_theirs(shop, 
         ".mypy_cache",
     ],
 )
-def test_what_never_belongs_to_a_release_stays_behind(name, shop):
+def test_caches_and_version_control_are_left_out(name, shop):
     before = digest(shop)
     for folder in (shop, shop / "shop"):
         if name.endswith(("pyc", "Store")):
@@ -161,7 +161,7 @@ def test_what_never_belongs_to_a_release_stays_behind(name, shop):
     assert digest(shop) == before
 
 
-def test_excluded_names_stay_behind_at_every_depth(shop, bundle):
+def test_excluded_names_are_left_out_at_every_depth(shop, bundle):
     (shop / "draft.psd").write_text("x")
     (shop / "shop/static/draft.psd").write_text("x")
     (shop / "notes").mkdir()
@@ -169,7 +169,7 @@ def test_excluded_names_stay_behind_at_every_depth(shop, bundle):
     assert set(found) == {"run.sh", "style", "shop", "shop/__init__.py", "shop/static", "shop/static/style.css"}
 
 
-def test_names_that_are_no_text_survive(shop, bundle):
+def test_file_names_that_are_not_utf_8_are_kept(shop, bundle):
     name = os.fsdecode(b"caf\xe9 \xc3\xbc.txt")
     (shop / name).write_text("x")
     assert name in members(bundle(path="shop")["file"])
@@ -220,7 +220,7 @@ def test_bad_source_is_refused_with_its_variable(tmp_path):
         sources.bundles(apps({"kind": "path", "path": "x"}), str(tmp_path), str(tmp_path / "cache"), "run-1")
 
 
-def test_cache_forgets_what_no_run_has_used_for_a_month(shop, tmp_path):
+def test_cache_drops_archives_unused_for_a_month(shop, tmp_path):
     wanted, cache = apps({"kind": "path", "path": "shop"}), str(tmp_path / "cache")
     old = sources.bundles(wanted, str(tmp_path), cache, "run-1")["app0"]["file"]
     past = time.time() - 31 * 24 * 3600

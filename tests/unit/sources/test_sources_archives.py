@@ -40,7 +40,7 @@ def python(request, monkeypatch):
 @pytest.mark.usefixtures("python")
 @pytest.mark.parametrize("top", ["", "shop-2.1/"])
 @pytest.mark.parametrize("kind", ["gz", "xz", "", "zip"])
-def test_an_archive_is_the_source_inside_it(kind, top, shop, bundle, tmp_path):
+def test_archive_is_packed_without_its_top_directory(kind, top, shop, bundle, tmp_path):
     archive = archived(kind, shop, tmp_path / "shop-2.1", top)
     answer = bundle(archive=archive)
     assert answer["label"] == "shop-2.1"
@@ -65,7 +65,7 @@ def test_an_archive_with_another_checksum_is_refused(shop, bundle, tmp_path):
         bundle(archive={**archive, "checksum": "sha256:" + "0" * 64})
 
 
-def test_an_archive_that_is_not_there_is_refused(bundle, tmp_path):
+def test_missing_archive_is_refused(bundle, tmp_path):
     for url in ("typo.tar", f"file://{tmp_path}/typo.tar"):
         with pytest.raises(Refused, match="could not be read from"):
             bundle(archive={"url": url, "checksum": "sha256:" + "0" * 64})

@@ -58,7 +58,7 @@ def test_a_branch_brings_its_last_commit(repository, shop, bundle):
     assert second["digest"] == first["digest"]  # the same content: nothing to deploy
 
 
-def test_a_checkout_and_its_repository_are_the_same_content(repository, shop, bundle):
+def test_checkout_and_its_repository_have_the_same_digest(repository, shop, bundle):
     assert bundle(git={"repo": str(shop), "version": "main"})["digest"] == bundle(path="shop")["digest"]
 
 
@@ -68,7 +68,7 @@ def test_a_tag_wins_over_a_branch_of_its_name(repository, shop):
     assert sources.resolve(str(shop), "both") == repository("rev-parse", "HEAD~1")
 
 
-def test_a_version_that_is_not_there_is_refused(repository, shop, bundle):
+def test_missing_version_is_refused(repository, shop, bundle):
     with pytest.raises(Refused, match=r"has no tag or branch 'v9': correct source.git.version"):
         bundle(git={"repo": str(shop), "version": "v9"})
     with pytest.raises(Refused, match="could not be read: `git checkout` says"):
@@ -77,7 +77,7 @@ def test_a_version_that_is_not_there_is_refused(repository, shop, bundle):
         bundle(git={"repo": str(shop / "typo"), "version": "v1"})
 
 
-def test_a_machine_without_git_gets_a_sentence(repository, shop, bundle, monkeypatch, tmp_path):
+def test_machine_without_git_is_refused_with_the_cure(repository, shop, bundle, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match="needs git on the machine that runs Ansible: install it there"):
         bundle(git={"repo": str(shop), "version": "v1"})

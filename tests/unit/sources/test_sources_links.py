@@ -32,7 +32,7 @@ def test_a_link_that_leads_out_of_the_source_is_refused(place, target, shop, bun
         bundle(path="shop")
 
 
-def test_a_link_that_leads_out_by_way_of_another_link_is_refused(shop, bundle):
+def test_link_that_leads_out_through_another_link_is_refused(shop, bundle):
     (shop / "shop/up").symlink_to("..")  # the source itself: fine
     bundle(path="shop")
     (shop / "out").symlink_to("shop/up/../..")  # looks like the source, is two levels above
@@ -48,13 +48,13 @@ def test_a_link_inside_the_source_is_kept(place, target, shop, bundle):
     assert members(bundle(path="shop")["file"])[place].linkname == target
 
 
-def test_an_endless_link_ends(shop, bundle):
+def test_link_to_itself_is_kept(shop, bundle):
     (shop / "loop").symlink_to("loop")
     assert members(bundle(path="shop")["file"])["loop"].linkname == "loop"
 
 
 @pytest.mark.parametrize("kind", ["socket", "fifo"])
-def test_what_is_no_file_is_refused(kind, shop, bundle, monkeypatch):
+def test_socket_or_fifo_in_the_source_is_refused(kind, shop, bundle, monkeypatch):
     if kind == "fifo":
         os.mkfifo(shop / "odd")
     else:
@@ -68,7 +68,7 @@ def test_what_is_no_file_is_refused(kind, shop, bundle, monkeypatch):
     bundle(path="shop", exclude=["odd"])
 
 
-def test_a_source_that_is_no_directory_is_refused(shop, bundle, tmp_path):
+def test_source_that_is_not_a_directory_is_refused(shop, bundle, tmp_path):
     with pytest.raises(Refused, match=f"is {tmp_path}/typo, which is no directory .*: correct source.path"):
         bundle(path="shop/../typo")
     with pytest.raises(Refused, match="is no directory"):

@@ -28,7 +28,7 @@ def test_an_absent_app_ends_and_loses_its_files(host):
     assert states.absent(host.app()) is False
 
 
-def test_an_absent_apps_requests_may_end(host):
+def test_requests_of_an_absent_app_finish(host):
     instance = host.put("blue", host.config("1"))
     instance.connections = 1
     later(0.5, instance, "connections", 0)
@@ -36,7 +36,7 @@ def test_an_absent_apps_requests_may_end(host):
     assert signal.SIGKILL not in [number for number, _process in host.signals]
 
 
-def test_what_the_user_still_runs_is_killed_and_its_end_awaited(host, monkeypatch):
+def test_remaining_processes_of_the_user_are_killed_and_awaited(host, monkeypatch):
     # The account was made for this app alone, and cannot be removed before.
     rest, waited = [host.process()], []
     monkeypatch.setattr(processes, "of_user", lambda uid: [one for one in rest if one in host.alive])

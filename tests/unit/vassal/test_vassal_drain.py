@@ -28,7 +28,7 @@ from vassal_host import (
 )
 
 
-def test_an_instance_ends_without_any_signal_of_ours(ending, host):
+def test_instance_ends_without_a_signal(ending, host):
     ending.end()
     assert host.signals == []
     assert host.alive == set()
@@ -36,7 +36,7 @@ def test_an_instance_ends_without_any_signal_of_ours(ending, host):
     assert host.runs() == {}
 
 
-def test_a_running_request_may_end(ending, host):
+def test_running_request_finishes(ending, host):
     ending.instance.connections = 1
     later(0.4, ending.instance, "connections", 0)
     began = time.monotonic()
@@ -53,7 +53,7 @@ def test_an_instance_without_a_connection_that_does_not_end_is_killed_soon(endin
     assert {process for number, process in host.signals if number == signal.SIGKILL} == set(ending.instance.family)
 
 
-def test_an_instance_hangs_from_the_end_of_its_last_request(ending, host, monkeypatch):
+def test_hang_timeout_starts_after_the_last_request(ending, host, monkeypatch):
     monkeypatch.setattr(timing, "HANGS", 0.3)
     ending.instance.hangs = True
     ending.instance.connections = 1
@@ -76,7 +76,7 @@ def test_an_instance_that_has_a_connection_is_killed_at_the_deadline_and_not_bef
     assert (signal.SIGKILL, ending.instance.master) in host.signals
 
 
-def test_workers_are_told_again_and_the_master_never(ending, host, monkeypatch):
+def test_signals_are_repeated_to_workers_and_never_to_the_master(ending, host, monkeypatch):
     # A worker that was just starting may have lost the signal; to the master it would mean a reload.
     monkeypatch.setattr(timing, "EMPEROR", 0.3)
     ending.instance.connections = 1
@@ -102,7 +102,7 @@ def test_signals_are_repeated_only_after_a_while(ending, host, monkeypatch):
     assert times[2] - times[1] >= 0.14
 
 
-def test_what_an_instance_started_is_ended_with_it(ending, host, monkeypatch):
+def test_children_of_an_instance_end_with_it(ending, host, monkeypatch):
     helper = host.process()
     monkeypatch.setattr(processes, "with_descendants", lambda those: [*those, helper] if those else [])
     real = processes.kill
@@ -117,7 +117,7 @@ def test_what_an_instance_started_is_ended_with_it(ending, host, monkeypatch):
     assert host.signals == [(signal.SIGKILL, helper)]
 
 
-def test_what_is_to_be_ended_is_looked_for_before_the_emperor_is_told(ending, host, monkeypatch):
+def test_processes_to_end_are_collected_before_the_vassal_is_removed(ending, host, monkeypatch):
     # Later a helper whose master has ended would belong to nobody.
     seen = []
 
@@ -133,7 +133,7 @@ def test_what_is_to_be_ended_is_looked_for_before_the_emperor_is_told(ending, ho
 # With a socket for each slot (mode upstream)
 
 
-def test_clients_come_to_what_was_started_last(host, reached):
+def test_clients_reach_the_instance_started_last(host, reached):
     host.deploy("1")
     assert reached() == "app.sock"
     assert host.deploy("1") is False
@@ -147,7 +147,7 @@ def test_clients_come_to_what_was_started_last(host, reached):
     assert reached() == "app.sock"
 
 
-def test_clients_come_to_a_release_only_when_it_answers_well(host, monkeypatch, reached):
+def test_clients_reach_a_release_only_after_its_health_check(host, monkeypatch, reached):
     host.deploy(content=host.config("1", clients="slot"))
     host.commit()
     seen = []
@@ -170,7 +170,7 @@ def test_the_sockets_of_a_slot_go_with_its_instance(two, host):
     assert sorted(os.listdir(host.run)) == ["shop.green.sock", "shop.green.stats"]
 
 
-def test_an_instance_whose_clients_have_a_socket_of_the_slot_does_not_leave_that_alone(host, reached):
+def test_change_from_the_slots_socket_to_the_shared_one_is_started_beside(host, reached):
     """It would drop the socket when it reloads, while clients still come there."""
     own = host.config("1", clients="slot")
     host.deploy(content=own)
@@ -196,7 +196,7 @@ def test_a_link_that_was_changed_by_hand_is_mended(led, module, host, reached):
     assert not module("1")["changed"]
 
 
-def test_a_run_that_was_killed_before_clients_went_over_is_made_up_for(host, kill_at, reached):
+def test_link_is_moved_after_a_run_killed_before_moving_it(host, kill_at, reached):
     host.deploy(content=host.config("1", clients="slot"))
     host.commit()
     kill_at("link", lambda: host.deploy(content=host.config("2", clients="slot")))
@@ -207,7 +207,7 @@ def test_a_run_that_was_killed_before_clients_went_over_is_made_up_for(host, kil
     assert host.deploy(content=host.config("2", clients="slot")) is False
 
 
-def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, monkeypatch):
+def test_instance_is_stopped_after_a_moment_without_requests(two, host, monkeypatch):
     looks = []
     real = watch.idle
 
@@ -224,7 +224,7 @@ def test_an_instance_is_told_to_stop_when_it_was_idle_for_a_moment(two, host, mo
     assert looks == [True] * 8
 
 
-def test_an_instance_that_is_never_idle_is_told_to_stop_when_its_time_is_over(two, host):
+def test_instance_that_is_never_idle_is_stopped_at_the_deadline(two, host):
     two.old.in_request = 1
     began = time.monotonic()
     host.commit(drain_timeout=0.4)
@@ -232,11 +232,11 @@ def test_an_instance_that_is_never_idle_is_told_to_stop_when_its_time_is_over(tw
     assert list(host.runs()) == ["green"]
 
 
-def test_an_instance_that_says_nothing_of_itself_is_not_taken_for_idle(host):
+def test_instance_without_statistics_does_not_count_as_idle(host):
     assert not watch.idle(host.app().slots[0])
 
 
-def test_on_a_shared_socket_no_request_is_waited_for(host, monkeypatch):
+def test_instance_on_a_shared_socket_is_stopped_without_waiting_for_idle(host, monkeypatch):
     host.put("blue", host.config("1"), age=60).in_request = 1
     host.put("green", host.config("2"))
     monkeypatch.setattr(drain, "wait_idle", None)
@@ -244,7 +244,7 @@ def test_on_a_shared_socket_no_request_is_waited_for(host, monkeypatch):
     assert not os.path.lexists(host.path("blue.sock"))
 
 
-def test_what_still_waits_on_the_socket_of_a_slot_is_turned_away(two, host):
+def test_connections_waiting_on_the_socket_of_a_slot_are_closed(two, host):
     """Where the holder is asked: here, as it would answer."""
     sockets = {name: one for one, name in host.held.items()}
 
@@ -279,7 +279,7 @@ def test_sockets_of_version_1_0_go_with_its_instance(host, reached):
     assert sorted(os.listdir(host.run)) == ["shop.green.sock", "shop.green.stats"]
 
 
-def test_clients_return_before_what_they_came_to_ends(two, host, monkeypatch, reached):
+def test_rollback_moves_clients_before_the_new_instance_ends(two, host, monkeypatch, reached):
     host.deploy(content=host.config("2", clients="slot"))
     assert reached() == "green.sock"
     seen, real = [], drain.stop
@@ -295,7 +295,7 @@ def test_clients_return_before_what_they_came_to_ends(two, host, monkeypatch, re
     assert host.answers(host.params["upstream"]) == host.config("1", clients="slot").generation
 
 
-def test_an_instance_that_a_killed_run_was_ending_is_gone_back_to(two, host, kill_at, reached):
+def test_rollback_returns_to_an_instance_that_a_killed_run_was_ending(two, host, kill_at, reached):
     host.app().remember(host.app().slots[0])
     kill_at("wait_idle", host.commit)
     assert states.roll_back(host.app()) == "The earlier release serves again"
@@ -305,7 +305,7 @@ def test_an_instance_that_a_killed_run_was_ending_is_gone_back_to(two, host, kil
 
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("buried", [True, False])
-def test_a_run_that_was_killed_while_it_ended_an_instance_leaves_no_sockets(buried, own, host, monkeypatch):
+def test_run_killed_while_ending_an_instance_leaves_no_sockets(buried, own, host, monkeypatch):
     host.put("blue", config("1") if own else host.config("1"), age=60)
     host.put("green", config("2") if own else host.config("2"))
     bury = drain.bury
@@ -327,7 +327,7 @@ def test_a_run_that_was_killed_while_it_ended_an_instance_leaves_no_sockets(buri
     assert not os.path.lexists(host.path("blue.sock"))
 
 
-def test_a_slot_is_taken_again_only_when_it_is_empty(host, monkeypatch):
+def test_slot_is_used_again_only_when_it_is_empty(host, monkeypatch):
     # A run was killed after it had told the old instance to stop.
     leaving = host.put("green", host.config("0"))
     leaving.connections = 1

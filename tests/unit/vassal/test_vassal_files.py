@@ -35,7 +35,7 @@ def test_a_file_is_written_in_one_step_for_its_owner_alone(tmp_path, deeds):
     assert os.listdir(tmp_path) == ["shop.ini"]
 
 
-def test_a_file_has_the_age_it_is_given_before_it_is_in_its_place(tmp_path, deeds, monkeypatch):
+def test_file_has_its_time_before_it_is_in_place(tmp_path, deeds, monkeypatch):
     path, seen, real = str(tmp_path / "shop.ini"), [], os.replace
 
     def replace(staged, final):
@@ -49,13 +49,13 @@ def test_a_file_has_the_age_it_is_given_before_it_is_in_its_place(tmp_path, deed
     assert abs(seen[1] - time.time()) < 30
 
 
-def test_what_is_staged_is_no_vassal_yet(tmp_path, deeds):
+def test_staged_file_is_no_vassal_yet(tmp_path, deeds):
     # The Emperor takes every *.ini for a vassal.
     host_files.write(str(tmp_path / "shop.ini"), "x", 7, 8)
     assert not deeds.of("own")[0][0].endswith(".ini")
 
 
-def test_root_writes_through_no_link_an_app_put_there(tmp_path, deeds):
+def test_root_does_not_write_through_a_link_of_the_app(tmp_path, deeds):
     (tmp_path / "shadow").write_text("root's")
     (tmp_path / "trial.ini.new").symlink_to("shadow")
     host_files.write(str(tmp_path / "trial.ini"), "x", 7, 8)
@@ -64,7 +64,7 @@ def test_root_writes_through_no_link_an_app_put_there(tmp_path, deeds):
     assert not (tmp_path / "trial.ini").is_symlink()
 
 
-def test_root_writes_through_no_link_that_an_app_puts_there_at_the_last_moment(tmp_path, deeds, monkeypatch):
+def test_root_does_not_write_through_a_link_made_at_the_last_moment(tmp_path, deeds, monkeypatch):
     (tmp_path / "shadow").write_text("root's")
     monkeypatch.setattr(host_files, "remove", lambda path: os.symlink("shadow", path))
     with pytest.raises(FileExistsError):
@@ -72,14 +72,14 @@ def test_root_writes_through_no_link_that_an_app_puts_there_at_the_last_moment(t
     assert (tmp_path / "shadow").read_text() == "root's"
 
 
-def test_what_a_killed_run_staged_is_removed_before_writing(tmp_path, deeds):
+def test_staged_file_of_a_killed_run_is_removed_before_writing(tmp_path, deeds):
     (tmp_path / "shop.ini.new").write_text("half")
     (tmp_path / "shop.ini.new").chmod(0o400)
     host_files.write(str(tmp_path / "shop.ini"), "x", 7, 8)
     assert host_files.read(str(tmp_path / "shop.ini")) == "x"
 
 
-def test_bytes_that_are_no_text_survive_reading_and_writing(tmp_path, deeds):
+def test_bytes_that_are_not_utf_8_are_kept_by_reading_and_writing(tmp_path, deeds):
     (tmp_path / "a").write_bytes(b"\xff\xc3\xbc")
     host_files.write(str(tmp_path / "b"), host_files.read(str(tmp_path / "a")) or "", 7, 8)
     assert (tmp_path / "b").read_bytes() == b"\xff\xc3\xbc"

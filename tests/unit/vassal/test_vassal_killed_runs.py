@@ -28,7 +28,7 @@ STEPS = [
 
 @pytest.mark.parametrize(("step", "reload"), STEPS)
 @pytest.mark.parametrize("version", ["1", "2", "3"])
-def test_a_killed_run_is_healed_by_the_next_one(step, reload, version, killed, host):
+def test_next_run_completes_after_a_killed_run(step, reload, version, killed, host):
     killed(step, reload=reload)
     host.deploy(version, reload=reload)
     host.commit()
@@ -40,9 +40,7 @@ def test_a_killed_run_is_healed_by_the_next_one(step, reload, version, killed, h
 
 @pytest.mark.parametrize(("step", "reload"), STEPS[1:2] + STEPS[4:5])
 @pytest.mark.parametrize("version", ["broken", "broken too"])
-def test_after_a_killed_run_another_failure_goes_back_to_what_last_worked(
-    step, reload, version, impatient, killed, host
-):
+def test_failure_after_a_killed_run_rolls_back_to_the_last_good_release(step, reload, version, impatient, killed, host):
     # Not to the file on disk, which never worked.
     killed(step, "broken", reload)
     with pytest.raises(Unhealthy, match="The earlier release serves again"):
@@ -60,7 +58,7 @@ def test_a_killed_run_can_be_rolled_back(step, reload, killed, host):
     assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
-def test_going_back_to_what_is_wanted_is_a_change_that_needs_no_start(killed, host):
+def test_returning_to_the_old_release_after_a_kill_needs_no_start(killed, host):
     killed("not settled")
     host.tried.clear()
     assert host.deploy("1") is True
@@ -68,7 +66,7 @@ def test_going_back_to_what_is_wanted_is_a_change_that_needs_no_start(killed, ho
     assert host.runs() == {"blue": complete(host, "1")}
 
 
-def test_a_switch_that_only_has_to_be_committed_is_not_repeated(killed, host):
+def test_uncommitted_switch_is_not_repeated(killed, host):
     killed("not settled")
     assert host.deploy("2") is False
     assert len(host.runs()) == 2  # until it is settled, it can be taken back
@@ -91,7 +89,7 @@ def test_a_first_run_that_was_killed_is_no_release_to_return_to(impatient, kill_
     assert host.runs() == {}
 
 
-def test_of_two_instances_without_the_memory_the_older_is_what_ran_before(host):
+def test_without_a_note_the_older_of_two_instances_is_the_former_one(host):
     host.put("green", host.config("1"), age=60)
     host.put("blue", host.config("2"))
     before = host.app().before
@@ -104,7 +102,7 @@ def test_of_two_instances_without_the_memory_the_older_is_what_ran_before(host):
 
 
 @pytest.mark.parametrize("version", ["1", "3"])
-def test_two_instances_without_the_memory_are_healed_by_any_content(version, host):
+def test_two_instances_without_a_note_become_one_with_any_content(version, host):
     host.put("green", host.config("1"), age=60)
     host.put("blue", host.config("2"))
     host.deploy(version)
@@ -112,7 +110,7 @@ def test_two_instances_without_the_memory_are_healed_by_any_content(version, hos
     assert list(host.runs().values()) == [complete(host, version)]
 
 
-def test_one_instance_without_the_memory_is_nothing_to_return_from(host):
+def test_single_instance_without_a_note_is_not_rolled_back(host):
     host.put("green", host.config("1"))
     assert host.app().before is None
     assert states.roll_back(host.app()) == "Nothing was to be taken back"
@@ -157,7 +155,7 @@ def test_a_chain_that_was_killed_is_healed_by_the_next_run(step, release, go, ho
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
 
 
-def test_a_chain_killed_before_it_was_committed_is_gone_through_again(go, host, releases):
+def test_chain_killed_before_its_commit_runs_again(go, host, releases):
     # It looks new, but nobody knows whether every worker is.
     go("r1")
     host.commit()
@@ -168,7 +166,7 @@ def test_a_chain_killed_before_it_was_committed_is_gone_through_again(go, host, 
     assert loaded(host.instance("blue")) == ["r2", "r2"]
 
 
-def test_another_mode_heals_a_chain_that_was_killed(go, host, kill_at):
+def test_another_mode_completes_a_killed_chain(go, host, kill_at):
     go("r1")
     host.commit()
     kill_at("renew", lambda: go("r2"))
@@ -177,7 +175,7 @@ def test_another_mode_heals_a_chain_that_was_killed(go, host, kill_at):
     assert list(host.runs().values()) == [complete(host, "3")]
 
 
-def test_workers_of_another_mode_are_not_renewed_because_of_a_link_that_was_left(host, releases):
+def test_leftover_link_of_a_chain_renews_no_worker_in_another_mode(host, releases):
     Path(host.params["serving"]).symlink_to(releases("r1"))
     host.deploy("1")
     host.commit()

@@ -19,7 +19,7 @@ from vassal_host import (
 )
 
 
-def test_a_second_instance_needs_what_the_trial_start_used_and_what_each_more_worker_has_alone(host, monkeypatch):
+def test_second_instance_needs_the_memory_of_the_trial_start_and_of_each_further_worker(host, monkeypatch):
     # 30 for the first worker and all it shares, 10 for each of three more: 60.
     content = config("1", None, "processes = 4")
     monkeypatch.setattr(processes, "available_memory", lambda: (60 + 64) * MIB)
@@ -41,12 +41,12 @@ def test_one_worker_needs_no_more_than_the_trial_start(content, host, monkeypatc
     trial.check_memory(host.app(), content, Memory(30 * MIB, 10 * MIB, 25 * MIB))
 
 
-def test_what_the_kernel_does_not_tell_is_no_reason_to_refuse(host, monkeypatch):
+def test_unknown_memory_refuses_no_switch(host, monkeypatch):
     monkeypatch.setattr(processes, "available_memory", lambda: 0)
     trial.check_memory(host.app(), config("1"), None)
 
 
-def test_without_room_nothing_is_changed_and_why_is_said(host, monkeypatch):
+def test_without_memory_for_two_instances_the_switch_is_refused_with_a_sentence(host, monkeypatch):
     host.deploy("1")
     host.commit()
     monkeypatch.setattr(processes, "available_memory", lambda: 100 * MIB)
@@ -57,7 +57,7 @@ def test_without_room_nothing_is_changed_and_why_is_said(host, monkeypatch):
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
 
 
-def test_room_is_needed_for_two_instances_only(host, monkeypatch):
+def test_memory_for_two_instances_is_needed_only_with_two(host, monkeypatch):
     monkeypatch.setattr(processes, "available_memory", lambda: 0)
     assert host.deploy("1") is True
     host.commit()
@@ -107,14 +107,14 @@ def test_a_limit_that_was_raised_for_a_broken_release_is_rolled_back(limited, im
     assert not host.commit(memory_limit=100)
 
 
-def test_nothing_is_left_of_the_limit_of_a_first_release_that_is_rolled_back(limited, host):
+def test_rolled_back_first_release_leaves_no_limit(limited, host):
     limits, _group = limited
     host.deploy("1", memory_limit=100)
     states.roll_back(host.app())
     assert limits()[0] is None
 
 
-def test_a_limit_that_was_changed_by_hand_is_put_right(limited, host):
+def test_limit_changed_by_hand_is_repaired(limited, host):
     limits, group = limited
     host.deploy("1", memory_limit=100)
     host.commit(memory_limit=100)
@@ -123,7 +123,7 @@ def test_a_limit_that_was_changed_by_hand_is_put_right(limited, host):
     assert limits() == [100, 100]
 
 
-def test_without_control_groups_the_limit_is_kept_for_the_day_there_are_some(limited, host):
+def test_without_control_groups_the_limit_is_only_recorded(limited, host):
     limits, group = limited
     group.joinpath("memory.max").unlink()
     group.rmdir()
@@ -132,14 +132,14 @@ def test_without_control_groups_the_limit_is_kept_for_the_day_there_are_some(lim
     assert limits()[0] == 100
 
 
-def test_a_limit_of_0_changes_none(limited, host):
+def test_limit_of_0_leaves_the_limit_as_it_is(limited, host):
     limits, _group = limited
     host.deploy("1", memory_limit=100)
     assert not host.commit(memory_limit=0)
     assert limits() == [100, 100]
 
 
-def test_the_module_says_in_a_dry_run_that_it_would_change_the_limit(limited, module, host):
+def test_check_mode_reports_a_changed_limit(limited, module, host):
     limits, _group = limited
     module("1", memory_limit=100)
     module(state="committed", memory_limit=100)
@@ -148,7 +148,7 @@ def test_the_module_says_in_a_dry_run_that_it_would_change_the_limit(limited, mo
     assert limits() == [100, 100]
 
 
-def test_nothing_is_left_of_the_limit_of_an_absent_app(limited, host):
+def test_absent_app_leaves_no_limit(limited, host):
     limits, group = limited
     host.deploy("1", memory_limit=100)
     group.joinpath("memory.max").unlink()  # the kernel's files go with their directory

@@ -23,7 +23,7 @@ def kept(host):
     return json.loads(Path(host.params["size"]).read_text())
 
 
-def test_the_module_deploys_and_says_which_generation_answers(module, host):
+def test_module_deploys_and_returns_the_generation(module, host):
     answer = module("1")
     assert answer["changed"]
     assert answer["generation"] == generation(host, "1")
@@ -43,7 +43,7 @@ def test_a_committed_switch_can_not_be_rolled_back(module, host):
     assert answer["generation"] == generation(host, "2")
 
 
-def test_what_a_run_that_was_killed_left_unfinished_is_removed(module, host):
+def test_unfinished_instance_of_a_killed_run_is_removed(module, host):
     module("1")
     module(state="committed")
     vassals = host.params["directory"]
@@ -80,7 +80,7 @@ def test_a_first_deploy_that_is_rolled_back_leaves_nothing(module, host):
     assert os.listdir(Path(host.params["upstream"]).parent) == []
 
 
-def test_check_mode_says_what_would_be_and_does_nothing(module, host):
+def test_check_mode_reports_a_switch_and_changes_nothing(module, host):
     answer = module("1", check=True)
     assert answer["changed"]
     assert host.runs() == {}
@@ -103,7 +103,7 @@ def test_check_mode_says_what_would_be_and_does_nothing(module, host):
     assert host.signals == []
 
 
-def test_check_mode_sees_that_a_chain_is_to_go_on(module, host, releases):
+def test_check_mode_reports_an_unfinished_chain(module, host, releases):
     link = {"reload": "chain", "link": host.params["serving"]}
     module("chain", **link, release=releases("r1"))
     assert not module("chain", **link, release=releases("r1"), check=True)["changed"]
@@ -134,7 +134,7 @@ def test_the_diff_of_a_removal_shows_what_goes_without_values(check, module, hos
     assert bool(host.runs()) is check
 
 
-def test_a_failure_names_the_app_and_no_value(impatient, module, program):
+def test_failure_names_the_app_and_shows_no_value(impatient, module, program):
     program("journalctl", "echo 'KeyError: s3cret value'")
     answer = module("broken", {"KEY": "s3cret value"})
     assert answer["failed"]
@@ -152,20 +152,20 @@ def test_a_failure_shows_no_value_of_the_release_before_either(module, host, pro
     assert answer["msg"].endswith("KeyError: ********, ********")
 
 
-def test_a_value_that_begins_like_another_one_is_hidden_whole(module, host, program):
+def test_value_with_the_prefix_of_another_is_hidden_completely(module, host, program):
     program("journalctl", "echo 'KeyError: s3cret and more'")
     module("1", {"KEY": "s3cret and more"})
     module(state="committed")
     assert module("dies", {"KEY": "s3cret"})["msg"].endswith("KeyError: ********")
 
 
-def test_what_every_app_has_is_shown(module, program):
+def test_common_values_of_all_apps_are_shown(module, program):
     program("journalctl", "echo 'in /srv/flask_apps/shop/shared'")
     answer = module("dies", {"KEY": "s3cret", "HOME": "/srv/flask_apps/shop/shared"})
     assert answer["msg"].endswith("in /srv/flask_apps/shop/shared")
 
 
-def test_a_return_that_does_not_help_says_so_and_shows_no_value(impatient, module, host):
+def test_unhealthy_rollback_is_reported_without_values(impatient, module, host):
     module("1", {"KEY": "s3cret value"})
     module(state="committed")
     module("2")
@@ -178,7 +178,7 @@ def test_a_return_that_does_not_help_says_so_and_shows_no_value(impatient, modul
     assert "s3cret" not in json.dumps(answer)
 
 
-def test_a_file_that_a_person_broke_hides_no_other_values(module, host, program):
+def test_values_are_hidden_when_the_file_is_broken_by_hand(module, host, program):
     program("journalctl", "echo 'KeyError: s3cret value'")
     Path(host.params["directory"], "shop.green.ini").write_text('[launch]\nenvironment = ["x"]\n')
     assert module("dies", {"KEY": "s3cret value"})["msg"].endswith("KeyError: ********")
@@ -192,7 +192,7 @@ def test_the_module_removes_the_app(module, host):
 
 
 @pytest.mark.parametrize("state", vassal.STATES)
-def test_in_every_state_the_module_waits_for_other_modules(state, module, host, lock_file, monkeypatch):
+def test_module_waits_for_other_modules_in_every_state(state, module, host, lock_file, monkeypatch):
     monkeypatch.setattr(exclusive, "SECONDS", 0.1)
     with exclusive.exclusive(str(lock_file)):
         answer = module(state=state)
@@ -213,20 +213,20 @@ def test_a_release_is_measured_once_and_nothing_is_started(module, host, deeds):
     assert len(host.tried) == 1
 
 
-def test_what_was_measured_is_not_tried_again_in_the_same_run(module, host):
+def test_measured_release_gets_no_second_trial_start_in_the_same_run(module, host):
     tried = module("1", state="trial")["tried"]
     assert module("1", tried=tried)["changed"]
     assert len(host.tried) == 1
     assert host.runs() == {"blue": complete(host, "1")}
 
 
-def test_what_an_earlier_run_measured_is_tried_again(module, host):
+def test_release_measured_by_an_earlier_run_gets_a_trial_start(module, host):
     module("1", state="trial")
     module("1", tried=module("1", state="trial")["tried"])
     assert len(host.tried) == 2
 
 
-def test_what_was_not_measured_is_tried(module, host):
+def test_release_that_was_not_measured_gets_a_trial_start(module, host):
     tried = module("1", state="trial")["tried"]
     module("2", tried=tried)
     assert len(host.tried) == 2
@@ -235,7 +235,7 @@ def test_what_was_not_measured_is_tried(module, host):
     assert len(host.tried) == 3
 
 
-def test_a_second_instance_needs_what_was_measured(module, host, monkeypatch):
+def test_second_instance_needs_the_measured_memory(module, host, monkeypatch):
     module("1")
     module(state="committed")
     host.memory = Memory(950 * MIB, 10 * MIB, 945 * MIB)
@@ -247,14 +247,14 @@ def test_a_second_instance_needs_what_was_measured(module, host, monkeypatch):
     assert module("3", tried=tried)["changed"]
 
 
-def test_a_size_that_is_not_known_is_not_measured_for_again(module, host):
+def test_unknown_size_causes_no_second_measurement(module, host):
     host.memory = None
     assert module("1", state="trial")["size"] == {}
     again = module("1", state="trial")
     assert (again["changed"], again["size"]) == (False, {})
 
 
-def test_what_would_not_run_is_refused_as_before_a_switch_and_leaves_no_size(module, host, monkeypatch):
+def test_failed_trial_start_is_refused_and_leaves_no_size(module, host, monkeypatch):
     def fails(app, config):
         raise Unhealthy("it ends\nKeyError: s3cret value")
 
@@ -266,7 +266,7 @@ def test_what_would_not_run_is_refused_as_before_a_switch_and_leaves_no_size(mod
     assert host.runs() == {}
 
 
-def test_check_mode_tells_the_size_that_is_known_and_measures_nothing(module, host):
+def test_check_mode_returns_the_known_size_and_measures_nothing(module, host):
     answer = module("1", state="trial", check=True)
     assert (answer["changed"], answer["size"], answer["tried"]) == (True, {}, "")
     module("1", state="trial")
@@ -276,12 +276,12 @@ def test_check_mode_tells_the_size_that_is_known_and_measures_nothing(module, ho
     assert len(host.tried) == 1
 
 
-def test_a_size_is_measured_in_a_file(run_module, tmp_path):
+def test_trial_start_without_a_size_file_is_refused(run_module, tmp_path):
     answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path), state="trial", config=EMPTY)
     assert "size" in answer["msg"]
 
 
-def test_content_is_needed_for_an_app_to_run(run_module, tmp_path):
+def test_switch_without_a_config_is_refused(run_module, tmp_path):
     answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path))
     assert "config" in answer["msg"]
 
@@ -294,7 +294,7 @@ def test_content_is_needed_for_an_app_to_run(run_module, tmp_path):
         ({"link": "/l", "reload": "chain"}, "release"),
     ],
 )
-def test_a_chain_needs_a_link_and_a_release(given, missing, run_module, tmp_path):
+def test_chain_without_link_and_release_is_refused(given, missing, run_module, tmp_path):
     answer = run_module(vassal, name="shop", directory=str(tmp_path), run=str(tmp_path), config=EMPTY, **given)
     assert answer["failed"]
     assert missing in answer["msg"]

@@ -40,7 +40,7 @@ def test_an_app_that_runs_as_it_should_is_not_touched(host):
     assert host.signals == []
 
 
-def test_a_change_starts_beside_what_runs_and_ends_that_when_it_is_committed(host):
+def test_changed_app_starts_beside_the_old_one_which_ends_at_the_commit(host):
     host.deploy("1")
     assert host.commit() is False
     assert host.deploy("2") is True
@@ -61,14 +61,14 @@ def test_the_slots_take_turns(host):
     assert host.answers(f"{host.sockets}/app.sock") == generation(host, "3")
 
 
-def test_a_file_belongs_to_the_apps_user_and_the_memory_to_root(host, deeds):
+def test_vassal_file_belongs_to_the_apps_user_and_the_note_to_root(host, deeds):
     host.deploy("1")
     memory = f"{host.params['directory']}/shop.before.new"
     assert deeds.of("own") == [[memory, 0, 0], [host.app().slots[0].file + ".new", os.getuid(), os.getgid()]]
     assert not host.app().note.endswith(".ini")
 
 
-def test_what_ran_before_is_remembered_before_anything_is_changed(host, monkeypatch):
+def test_former_instance_is_noted_before_anything_changes(host, monkeypatch):
     host.deploy("1")
     host.commit()
     written = []
@@ -102,7 +102,7 @@ def test_a_failed_trial_start_touches_nothing(host, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["broken", "silent", "dies", "ends"])
-def test_a_failed_start_leaves_what_ran_and_nothing_of_itself(fault, impatient, host):
+def test_failed_start_keeps_the_old_instance_and_leaves_nothing(fault, impatient, host):
     host.deploy("1")
     host.commit()
     with pytest.raises(Unhealthy) as failure:
@@ -116,7 +116,7 @@ def test_a_failed_start_leaves_what_ran_and_nothing_of_itself(fault, impatient, 
     assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
-def test_workers_that_die_as_they_start_are_not_waited_for(host):
+def test_workers_that_die_at_start_are_not_awaited(host):
     host.deploy("1")
     host.commit()
     began = time.monotonic()
@@ -133,7 +133,7 @@ def test_an_app_that_never_worked_is_stopped_again(impatient, host):
     assert host.alive == set()
 
 
-def test_the_answer_is_told(impatient, host):
+def test_failure_names_the_status_of_the_response(impatient, host):
     with pytest.raises(Unhealthy, match="it answers /healthz with status 500 instead of 200: what happened"):
         host.deploy("broken")
 
@@ -142,26 +142,26 @@ def test_another_status_may_be_the_healthy_one(host):
     assert host.deploy("broken", health_status=500) is True
 
 
-def test_the_emperor_may_take_its_time_to_notice_a_file(host, monkeypatch):
+def test_switch_waits_until_the_emperor_notices_a_file(host, monkeypatch):
     monkeypatch.setattr(timing, "EMPEROR", 20)
     host.awake = False
     later(0.6, host, "awake", True)
     assert host.deploy("1", start_timeout=0.2) is True
 
 
-def test_an_answer_of_another_generation_does_not_count(host, monkeypatch):
+def test_response_of_another_generation_does_not_count(host, monkeypatch):
     host.put("blue", host.config("1"))
     with pytest.raises(Unhealthy, match="after 0 s an instance of another generation answers"):
         health.wait(host.app(), host.path("blue.sock"), "0" * 12, 0)
 
 
-def test_an_app_that_accepts_is_asked_with_more_patience_each_time(params, timeouts):
+def test_health_check_timeout_grows_while_the_app_accepts(params, timeouts):
     with pytest.raises(Unhealthy, match="it does not answer"):
         health.wait(store.App({**params, "start_timeout": 7}), "/s", "0", 0.1, lambda: True)
     assert timeouts[:5] == [2, 4, 4, 7, 7]
 
 
-def test_while_no_worker_accepts_no_request_waits_for_long(params, timeouts):
+def test_health_check_timeout_is_short_while_no_worker_accepts(params, timeouts):
     # In the queue of an instance that does not accept, a request only keeps us from seeing that it ended.
     accepting = iter([True, True, True, False])
     with pytest.raises(Unhealthy, match="it does not answer"):
@@ -170,7 +170,7 @@ def test_while_no_worker_accepts_no_request_waits_for_long(params, timeouts):
     assert set(timeouts[4:]) == {2}
 
 
-def test_an_app_that_runs_has_all_its_time_for_an_answer(params, timeouts):
+def test_health_check_of_a_running_app_has_the_full_timeout(params, timeouts):
     with pytest.raises(Unhealthy, match="it does not answer"):
         health.wait(store.App({**params, "start_timeout": 7}), "/s", "0", 0.05)
     assert set(timeouts) == {7}
@@ -179,7 +179,7 @@ def test_an_app_that_runs_has_all_its_time_for_an_answer(params, timeouts):
 # An instance that is there and not well
 
 
-def test_an_unhealthy_app_is_replaced_beside_with_the_same_content(host):
+def test_unhealthy_app_with_the_same_content_is_started_beside(host):
     ill = host.put("blue", host.config("1"), age=60)
     ill.ill = True
     assert host.deploy("1", start_timeout=0.2) is True
@@ -190,13 +190,13 @@ def test_an_unhealthy_app_is_replaced_beside_with_the_same_content(host):
 
 
 @pytest.mark.parametrize("reload", ["graceful", "zerg"])
-def test_an_unhealthy_app_is_replaced_beside_by_a_new_release(reload, host):
+def test_new_release_of_an_unhealthy_app_is_started_beside(reload, host):
     host.put("blue", host.config("broken"), age=60)
     assert host.deploy("2", reload=reload) is True
     assert host.runs() == {"blue": complete(host, "broken"), "green": complete(host, "2")}
 
 
-def test_what_an_unhealthy_app_does_is_told_when_it_would_not_start_either(impatient, host, monkeypatch):
+def test_failed_replacement_names_the_fault_of_the_running_app(impatient, host, monkeypatch):
     host.put("blue", host.config("broken"))
 
     def refuse(*_arguments):
@@ -209,7 +209,7 @@ def test_what_an_unhealthy_app_does_is_told_when_it_would_not_start_either(impat
     assert ", and was not changed, because broken:app would not start: no database" in str(failure.value)
 
 
-def test_when_going_back_does_not_help_this_is_said(impatient, host):
+def test_failed_rollback_is_reported(impatient, host):
     host.put("blue", host.config("broken"), age=60)
     with pytest.raises(Unhealthy) as failure:
         host.deploy("broken too")
@@ -219,7 +219,7 @@ def test_when_going_back_does_not_help_this_is_said(impatient, host):
     assert host.runs() == {"blue": complete(host, "broken")}
 
 
-def test_a_healthy_app_that_clients_do_not_reach_is_replaced(host, monkeypatch):
+def test_healthy_app_behind_a_wrong_socket_is_replaced(host, monkeypatch):
     # The unit of the held socket was restarted: the instance listens on one that no client reaches.
     deaf = host.put("blue", host.config("1"), age=60)
     deaf.content = deaf.content.replace("socket = ", "; it was: ")
@@ -231,7 +231,7 @@ def test_a_healthy_app_that_clients_do_not_reach_is_replaced(host, monkeypatch):
     assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
-def test_an_instance_that_clients_do_not_reach_is_no_healthy_one(host):
+def test_instance_that_clients_do_not_reach_is_unhealthy(host):
     deaf = host.put("blue", host.config("1"))
     slot = host.app().slots[0]
     assert health.healthy(host.app(), slot)
@@ -239,14 +239,14 @@ def test_an_instance_that_clients_do_not_reach_is_no_healthy_one(host):
     assert not health.healthy(host.app(start_timeout=0.1), slot)
 
 
-def test_a_file_that_a_person_broke_is_replaced(host, params):
+def test_file_broken_by_hand_is_replaced(host, params):
     Path(params["directory"], "shop.blue.ini").write_text("master\n[launch\nenvironment = 5")
     assert host.deploy("1") is True
     assert host.commit() is True
     assert host.runs() == {"green": complete(host, "1")}
 
 
-def test_two_writes_within_a_second_are_two_changes_to_the_emperor(host):
+def test_two_writes_within_a_second_have_different_times(host):
     app, ages = host.app(), []
     for version in "1234":
         app.write(app.slots[0], version)
@@ -255,7 +255,7 @@ def test_two_writes_within_a_second_are_two_changes_to_the_emperor(host):
     assert ages[-1] < time.time() + 5
 
 
-def test_the_file_written_last_is_the_newer_one_though_the_clock_was_set_back(host):
+def test_file_written_last_is_newer_after_the_clock_was_set_back(host):
     host.put("green", host.config("1"), age=-3600)  # from the future
     host.deploy("2")
     assert [slot.slot for slot in host.app().taken] == ["green", "blue"]
@@ -263,7 +263,7 @@ def test_the_file_written_last_is_the_newer_one_though_the_clock_was_set_back(ho
     assert host.runs() == {"blue": complete(host, "2")}
 
 
-def test_a_file_in_the_usual_case_is_as_old_as_it_is(host):
+def test_file_has_the_current_time_in_the_usual_case(host):
     app = host.app()
     app.write(app.slots[0], "1")
     assert abs(os.stat(app.slots[0].file).st_mtime - time.time()) < 30

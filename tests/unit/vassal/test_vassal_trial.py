@@ -14,7 +14,7 @@ from vassal_host import (
 )
 
 
-def test_a_good_app_passes_and_leaves_nothing(tried_start, tmp_path, deeds):
+def test_healthy_app_passes_the_trial_start_and_leaves_nothing(tried_start, tmp_path, deeds):
     tried_start("1")
     assert left(tmp_path) == ["child", "content"]
     assert ended(int((tmp_path / "run/shop/child").read_text()))
@@ -23,19 +23,19 @@ def test_a_good_app_passes_and_leaves_nothing(tried_start, tmp_path, deeds):
     assert (uid, gid) == (os.getuid(), os.getgid())
 
 
-def test_what_the_trial_start_uses_is_measured_while_it_runs(tried_start, tmp_path):
+def test_memory_of_the_trial_start_is_measured_while_it_runs(tried_start, tmp_path):
     used = tried_start("1")
     assert used
     assert MIB < used.private <= used.total < 200 * MIB
     assert used.private <= used.rss < 200 * MIB
 
 
-def test_what_the_kernel_does_not_tell_is_not_guessed(tried_start, program):
+def test_memory_that_the_kernel_hides_is_unknown(tried_start, program):
     program("cat", "exit 1")
     assert tried_start("1") is None
 
 
-def test_a_chain_tries_the_release_and_not_where_the_link_leads_yet(tried_start, params, tmp_path):
+def test_trial_start_of_a_chain_uses_the_new_release(tried_start, params, tmp_path):
     environment = {"EMPEROR_SERVING": params["serving"], "VIRTUAL_ENV": params["serving"] + "/venv"}
     tried_start("1", environment, link=params["serving"], release="/releases/r2")
     found = Config.parse((tmp_path / "run/shop/content").read_text()).environment
@@ -47,7 +47,7 @@ def test_without_a_chain_the_trial_start_has_the_file_as_it_is(tried_start, para
     assert Config.parse((tmp_path / "run/shop/content").read_text()).environment == {"A": params["serving"]}
 
 
-def test_an_app_that_ends_is_not_waited_for_and_its_last_words_are_told(tried_start, tmp_path):
+def test_app_that_ends_is_not_awaited_and_its_last_lines_are_shown(tried_start, tmp_path):
     began = time.monotonic()
     with pytest.raises(Unhealthy) as failure:
         tried_start("gone")
@@ -58,7 +58,7 @@ def test_an_app_that_ends_is_not_waited_for_and_its_last_words_are_told(tried_st
     assert left(tmp_path) == []
 
 
-def test_an_app_whose_workers_die_is_not_waited_for(tried_start, tmp_path):
+def test_app_whose_workers_die_is_not_awaited(tried_start, tmp_path):
     began = time.monotonic()
     with pytest.raises(Unhealthy, match=r"^its workers die as soon as they start\nTraceback"):
         tried_start("dying")
@@ -66,14 +66,14 @@ def test_an_app_whose_workers_die_is_not_waited_for(tried_start, tmp_path):
     assert left(tmp_path) == []
 
 
-def test_an_app_that_answers_badly_is_told_and_ended(tried_start, tmp_path):
+def test_app_with_a_wrong_status_is_reported_and_ended(tried_start, tmp_path):
     with pytest.raises(Unhealthy, match="after 1 s it answers /healthz with status 500"):
         tried_start("broken", start_timeout=1)
     assert left(tmp_path) == ["child", "content"]
     assert ended(int((tmp_path / "run/shop/child").read_text()))
 
 
-def test_an_app_that_does_not_obey_is_killed_with_its_children(tried_start, tmp_path, monkeypatch):
+def test_app_that_ignores_sigterm_is_killed_with_its_children(tried_start, tmp_path, monkeypatch):
     real = subprocess.Popen.wait
     monkeypatch.setattr(subprocess.Popen, "wait", lambda self, timeout=None: real(self, min(timeout or 9, 0.2)))
     tried_start("stubborn")

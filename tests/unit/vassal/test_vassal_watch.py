@@ -63,24 +63,24 @@ def test_a_worker_that_serves_keeps_waiting(dying):
         dying(stats((1, count, 0), (2, 1, 1)))
 
 
-def test_silence_before_the_socket_is_there_keeps_waiting(dying):
+def test_missing_statistics_socket_keeps_waiting(dying):
     for _look in range(20):
         dying(ABSENT)
 
 
-def test_a_master_that_is_there_and_silent_for_long_is_hopeless(dying):
+def test_long_silent_master_is_hopeless(dying):
     # It has its hands full with workers that die.
     not_yet(dying, *[SILENCE] * (timing.SILENCES - 1))
     hopeless(dying, SILENCE)
 
 
-def test_a_master_that_is_silent_now_and_then_is_not_hopeless(dying):
+def test_master_that_is_silent_now_and_then_keeps_waiting(dying):
     for _time in range(3):
         not_yet(dying, *[SILENCE] * (timing.SILENCES - 1))
         dying(stats((1, 1, 1)))
 
 
-def test_workers_that_start_with_the_first_request_are_asked(dying):
+def test_lazy_workers_get_a_request(dying):
     cheap = stats((1, 1, 0), (2, 1, 0))
     for worker in cheap["workers"]:
         worker.update(status="cheap", pid=0)
@@ -101,7 +101,7 @@ def test_invalid_statistics_keep_waiting(dying, monkeypatch):
         dying(ABSENT)
 
 
-def test_workers_that_end_their_requests_tell_nothing_of_those_that_come(host, monkeypatch):
+def test_ending_workers_of_a_reload_keep_waiting(host, monkeypatch):
     """A master that reloads is silent while they do, or says that they accept."""
     former = host.put("blue", host.config("1")).workers[0].process
     hopeless = watch.watch(host.app().slots[0])
@@ -125,7 +125,7 @@ def test_workers_that_end_their_requests_tell_nothing_of_those_that_come(host, m
 
 
 @pytest.mark.parametrize(("fault", "killed"), [("dies", True), ("broken", False)])
-def test_a_master_whose_workers_die_would_not_read_its_former_file_and_is_killed(fault, killed, host, impatient):
+def test_master_whose_workers_die_is_killed_before_the_rollback(fault, killed, host, impatient):
     host.deploy("1")
     host.commit()
     master = host.instance("blue").master
@@ -146,13 +146,13 @@ def test_no_request_is_sent_before_a_worker_accepts(host):
     assert len(host.asked) == 1
 
 
-def test_a_cheap_worker_is_none():
+def test_cheap_worker_does_not_count():
     one, other = stats((1, 1, 1), (2, 1, 1))["workers"]
     assert watch.workers({"workers": [one, {**other, "status": "cheap"}]}) == [one]
     assert watch.workers({"workers": [{**one, "pid": 0}, other]}) == [other]
 
 
-def test_a_master_that_is_another_one_at_every_look_is_hopeless(host, monkeypatch):
+def test_master_that_restarts_at_every_look_is_hopeless(host, monkeypatch):
     looks: list[None] = []
     monkeypatch.setattr(Slot, "instance", lambda _slot: [Process(len(looks), 7), Process(99, 7)])
     hopeless = watch.watch(host.app().slots[0])
@@ -164,7 +164,7 @@ def test_a_master_that_is_another_one_at_every_look_is_hopeless(host, monkeypatc
         hopeless()
 
 
-def test_a_master_that_takes_its_time_is_waited_for(host, monkeypatch):
+def test_slow_master_is_awaited(host, monkeypatch):
     monkeypatch.setattr(Slot, "instance", lambda _slot: [Process(1, 7)])
     hopeless = watch.watch(host.app().slots[0])
     for _look in range(20):
@@ -181,6 +181,6 @@ def test_a_master_that_ended_is_hopeless(host):
             hopeless()
 
 
-def test_before_a_master_is_there_its_end_is_not_noticed(host):
+def test_missing_master_keeps_waiting(host):
     hopeless = watch.watch(host.app().slots[0])
     hopeless()

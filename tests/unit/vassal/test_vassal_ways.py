@@ -22,7 +22,7 @@ from vassal_host import Instance, complete, config, generation, loaded
 RELOADS = ["zerg", "graceful", "upstream", "chain"]
 
 
-def test_in_place_the_running_instance_reloads_itself(host):
+def test_graceful_reload_happens_in_the_running_instance(host):
     host.deploy("1")
     host.commit()
     master = host.instance("blue").master
@@ -34,7 +34,7 @@ def test_in_place_the_running_instance_reloads_itself(host):
 
 
 @pytest.mark.parametrize("fault", ["broken", "silent", "dies", "ends"])
-def test_after_a_failed_reload_in_place_the_former_file_is_back(fault, impatient, host):
+def test_failed_graceful_reload_restores_the_former_file(fault, impatient, host):
     host.deploy("1")
     host.commit()
     with pytest.raises(Unhealthy, match=r"^did not start: (.|\n)*The earlier release serves again\.\n"):
@@ -44,7 +44,7 @@ def test_after_a_failed_reload_in_place_the_former_file_is_back(fault, impatient
     assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
 
 
-def test_in_place_the_time_for_running_requests_is_not_the_apps(host, monkeypatch):
+def test_graceful_reload_waits_for_running_requests_besides_the_start(host, monkeypatch):
     host.deploy("1")
     host.commit()
     waited = []
@@ -59,7 +59,7 @@ def test_the_first_deploy_of_a_chain_makes_the_link_and_starts_the_app(go, host,
     assert loaded(host.instance("blue")) == ["r1", "r1"]
 
 
-def test_in_a_chain_the_workers_take_the_new_release_one_at_a_time(go, host, releases):
+def test_chain_moves_one_worker_at_a_time_to_the_new_release(go, host, releases):
     go("r1")
     host.commit()
     instance, begin = host.instance("blue"), os.stat(host.app().slots[0].file)
@@ -73,7 +73,7 @@ def test_in_a_chain_the_workers_take_the_new_release_one_at_a_time(go, host, rel
     assert host.commit() is False
 
 
-def test_a_chain_that_was_gone_through_is_not_gone_through_again(go, host):
+def test_finished_chain_is_not_repeated(go, host):
     go("r1")
     go("r2")
     host.commit()
@@ -90,9 +90,7 @@ def test_a_chain_that_was_gone_through_is_not_gone_through_again(go, host):
         ("silent", "it answers /healthz with status none instead of 200"),
     ],
 )
-def test_a_chain_ends_at_the_first_worker_that_is_not_well_and_goes_back(
-    release, reason, go, host, releases, monkeypatch
-):
+def test_chain_stops_at_the_first_unhealthy_worker_and_rolls_back(release, reason, go, host, releases, monkeypatch):
     go("r1")
     host.commit()
     second = host.instance("blue").workers[1]
@@ -115,7 +113,7 @@ def test_a_chain_ends_at_the_first_worker_that_is_not_well_and_goes_back(
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
 
 
-def test_every_worker_that_may_have_the_other_release_goes_back(go, host, monkeypatch):
+def test_rollback_of_a_chain_renews_every_worker_with_the_new_release(go, host, monkeypatch):
     go("r1")
     host.commit()
     real, looks = health.check, []
@@ -163,7 +161,7 @@ def test_a_worker_that_does_not_come_back_is_named(go, host, monkeypatch):
         switch.renew(host.app(start_timeout=0.1), host.app().slots[0], host.instance("blue").statistics()["workers"][0])
 
 
-def test_a_chain_whose_statistics_cannot_be_read_is_given_up(go, host, monkeypatch, releases):
+def test_chain_without_statistics_is_given_up(go, host, monkeypatch, releases):
     go("r1")
     host.commit()
     monkeypatch.setattr(uwsgi_client, "statistics", lambda *_a, **_m: json.loads("no"))
@@ -172,7 +170,7 @@ def test_a_chain_whose_statistics_cannot_be_read_is_given_up(go, host, monkeypat
     assert host.leads_to == releases("r1")
 
 
-def test_a_chain_that_cannot_go_on_starts_beside_and_goes_back_from_there(impatient, go, host, releases):
+def test_chain_that_cannot_continue_starts_beside_and_rolls_back(impatient, go, host, releases):
     go("r1")
     host.commit()
     releases("broken", python="3.14.0")
@@ -206,22 +204,22 @@ def test_the_link_is_moved_in_one_step(host, releases, monkeypatch):
 
 
 @pytest.mark.parametrize("reload", RELOADS)
-def test_a_healthy_instance_goes_the_way_that_is_wanted(reload, way, running, host):
+def test_healthy_instance_switches_by_its_own_mode(reload, way, running, host):
     assert way(reload, host.config("chain")) == MODES[reload].way
 
 
 @pytest.mark.parametrize("reload", RELOADS)
-def test_where_nothing_runs_the_app_starts_beside_nothing(reload, way, host):
+def test_app_that_does_not_run_is_started_in_every_mode(reload, way, host):
     assert way(reload, host.config("chain")) == "beside"
 
 
 @pytest.mark.parametrize("reload", RELOADS)
-def test_an_unhealthy_instance_goes_no_other_way(reload, way, running, host):
+def test_unhealthy_instance_is_started_beside_in_every_mode(reload, way, running, host):
     running.ill = True
     assert way(reload, host.config("chain")) == "beside"
 
 
-def test_in_place_no_instance_changes_its_listening_socket(way, running, host):
+def test_change_of_the_listening_socket_is_started_beside(way, running, host):
     assert way("graceful", host.config("2")) == "in_place"
     assert way("graceful", config("2")) == "beside"
     assert way("graceful", config("2", held="/elsewhere")) == "beside"
