@@ -2,7 +2,7 @@
 """demo_release.py good|broken: another release of the demo's app, while clients send requests all the time.
 
 Tells how many requests each release answered and draws it. Ends with 1 when a request failed, or the run did not end as
-it should: a good release goes live, a broken one reaches nobody.
+it should: a good release goes live, a broken one reaches no client.
 """
 
 import json

@@ -127,7 +127,7 @@ class ActionModule(ActionBase):
             if ended and not answer["busy"]:
                 continue
             if holder is None or ended:
-                why, sentence = "has a module at work", answer["busy"]
+                why, sentence = "has a running module", answer["busy"]
             else:
                 why = f"is locked {described(holder)}"
                 sentence = (

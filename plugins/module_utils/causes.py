@@ -38,7 +38,7 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
      "a package needs pkg-config: add it to `build_packages`"),
     (r"(?:cargo|rustc)\S* (?:not found|is not installed)", "a package needs Rust: add cargo to `build_packages`"),
     (r"Git executable not found|error: `?git`? ", "git is needed, and not on this host: add git to `build_packages`"),
-    (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} is not what its hash says: lock the requirements anew"),
+    (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} does not match its hash: lock the requirements again"),
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
     (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),

@@ -1,6 +1,6 @@
 """One module at a time: whatever changes a host holds a lock while it does.
 
-A killed run leaves its last module at work on the host, out of sight of the machine that started it. So the modules of
+A killed run leaves its last module running on the host, out of sight of the machine that started it. So the modules of
 the next run wait here until that one has ended.
 """
 
@@ -35,7 +35,7 @@ def wait(descriptor: int, path: str, seconds: float) -> None:
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
                 raise Busy(
-                    "Another module of a run is still at work on this host: wait until it has ended, `lslocks` shows "
+                    "Another module of a run is still running on this host: wait until it has ended, `lslocks` shows "
                     f"which process holds {path}."
                 ) from error
         time.sleep(PAUSE)

@@ -167,7 +167,7 @@ def available_memory() -> int:
     with open("/proc/meminfo", encoding="ascii") as file:
         found = re.search(r"^MemAvailable: +(\d+) kB", file.read(), re.MULTILINE)
     if not found:
-        raise OSError("/proc/meminfo does not tell MemAvailable")
+        raise OSError("/proc/meminfo has no MemAvailable")
     return int(found.group(1)) * 1024
 
 

@@ -101,7 +101,7 @@ def wrong(params: dict[str, Any], files: list[dict[str, str]]) -> bool:
 
 
 def main() -> None:
-    """Do it while no other module is at work."""
+    """Do it while no other module runs."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

@@ -149,8 +149,8 @@ def sentence(app: dict[str, Any], why: str, keeps: bool) -> str:
     serves = "keeps the certificate it has" if keeps else "gets a self-signed certificate and no redirect"
     names = ", ".join(app["names"])
     return (
-        f"The CA signed no certificate for {app['name']}, which {serves}: {why}. See that {names} leads to this host's "
-        "port 80 and that this host reaches the CA, then run again."
+        f"The CA signed no certificate for {app['name']}, which {serves}: {why}. Check that {names} leads to this "
+        "host's port 80 and that this host reaches the CA, then run again."
     )
 
 

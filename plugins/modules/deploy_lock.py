@@ -19,7 +19,7 @@ version_added: 1.0.0
 description:
   - A second run waits until the first one has ended, and fails with a sentence when that takes too long.
   - A run that was killed blocks no other run on the machine it was started on, where its process is seen to be gone.
-    For runs of other machines its lock lapses after 15 minutes in which no module was at work on the host.
+    For runs of other machines its lock lapses after 15 minutes in which no module ran on the host.
   - The lock is a file that says who holds it. That is no change of the host, so nothing is ever reported as changed.
 options:
   state:
@@ -77,7 +77,7 @@ holder:
   type: dict
   returned: when another run holds it
 busy:
-  description: Why nothing was decided, because another module is at work on the host; empty when it was.
+  description: Why nothing was decided, because another module runs on the host; empty when it was.
   type: str
   returned: always
 """
@@ -130,7 +130,7 @@ def take(path: str, owner: dict[str, Any], replace: str) -> dict[str, Any] | Non
 
 
 def main() -> None:
-    """Take the lock, or give it back, while no other module is at work."""
+    """Take the lock, or give it back, while no other module runs."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["held", "free"], "required": True},

@@ -142,7 +142,7 @@ def carry_out(module: AnsibleModule, changes: configuration.Texts) -> list[str]:
             log = system.output(["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=10", f"--unit={UNIT}"])
             put(before)
             again = act(module, step) if changes else reason
-            said = "What was there before is back" + (f", but {again}" if again else " and runs")
+            said = "The former configuration is back" + (f", but {again}" if again else " and runs")
             module.fail_json(msg=f"HAProxy does not run the new configuration: {reason}. {said}.\n{log.strip()}")
     return steps
 

@@ -231,7 +231,7 @@ def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tu
 
 
 def main() -> None:
-    """Check what was asked, and do it while no other module is at work."""
+    """Check what was asked, and do it while no other module runs."""
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},

@@ -57,7 +57,7 @@ options:
     type: int
     default: 600
   beside:
-    description: Whether other modules may be at work on the host meanwhile, as for a command that only reads.
+    description: Whether other modules may run on the host meanwhile, as for a command that only reads.
     type: bool
     default: false
 attributes:
@@ -144,7 +144,7 @@ def run(
 
 
 def main() -> None:
-    """Run the command while no other module is at work."""
+    """Run the command while no other module runs."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -176,7 +176,7 @@ def main() -> None:
 
     directory = os.path.join(module.params["home"], "releases", release, "src")
     if not os.path.isdir(directory):
-        module.fail_json(msg=f"Release {release} is not on this host: stage it first.")
+        module.fail_json(msg=f"Release {release} is not on this host: build it first.")
     hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
         with contextlib.nullcontext() if module.params["beside"] else exclusive():

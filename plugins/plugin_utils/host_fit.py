@@ -23,7 +23,7 @@ def check_system(machine: Mapping[str, Any], tested: Mapping[str, Sequence[str]]
     known = " or ".join(f"{name} {' or '.join(versions)}" for name, versions in tested.items())
     raise Refused(
         f"The role flask_apps is not tested on {machine['distribution']} {machine['version']}. Use {known}, or set "
-        "flask_apps_allow_unproven_os to true to try it all the same."
+        "flask_apps_allow_unproven_os to true to try it anyway."
     )
 
 

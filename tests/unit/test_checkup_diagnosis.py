@@ -135,7 +135,7 @@ def test_briefly_busy_threads_are_no_problem():
 
 def test_busy_app_explains_its_health_and_says_which_requests():
     problem = one(app(facts(SLOW), planned(health="get no answer (timed out)")))
-    assert "GET /slow: 4 at work, the oldest for 9 s" in problem.evidence
+    assert "GET /slow: 4 running, the oldest for 9 s" in problem.evidence
     assert "workers: {processes: 2, threads: 4}" in problem.before
 
 

@@ -143,7 +143,7 @@ def test_a_lock_of_pipenv_is_its_default_and_what_was_asked_for():
 @pytest.mark.parametrize(
     ("kind", "text", "sentence"),
     [
-        ("poetry.lock", "[[package]]\nname = 'a'\nversion = '1'\n", "lock it anew with Poetry 2"),
+        ("poetry.lock", "[[package]]\nname = 'a'\nversion = '1'\n", "lock it again with Poetry 2"),
         ("poetry.lock", "[[package]\n", "poetry.lock cannot be read"),
         ("Pipfile.lock", "{", "Pipfile.lock cannot be read"),
         ("Pipfile.lock", "{}", "Pipfile.lock has no packages for default"),

@@ -1,4 +1,4 @@
-"""One module at a time: the next one waits for what a killed run left at work, and what that started does not count."""
+"""One module at a time: the next one waits for what a killed run left running, and what that started does not count."""
 
 import os
 import stat
@@ -46,7 +46,7 @@ def test_second_module_gives_up_with_a_sentence(another, lock_file):
         pytest.fail("two at once")
     assert 0.3 <= time.monotonic() - begin < 5
     assert str(refused.value) == (
-        "Another module of a run is still at work on this host: wait until it has ended, `lslocks` shows which process "
+        "Another module of a run is still running on this host: wait until it has ended, `lslocks` shows which process "
         f"holds {lock_file}."
     )
     assert other.poll() is None
@@ -113,7 +113,7 @@ def test_a_release_changes_nothing_while_another_module_is_at_work(state, anothe
     another(60)
     before = sorted(tmp_path.rglob("*"))
     answer = run_module(release, home=str(tmp_path), state=state, id="aaa", user="shop")
-    assert answer["msg"].startswith("Another module of a run is still at work on this host")
+    assert answer["msg"].startswith("Another module of a run is still running on this host")
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -163,7 +163,7 @@ def test_module_waits_for_another_module(run, source, monkeypatch):
     monkeypatch.setattr(exclusive, "SECONDS", 0)
     with exclusive.exclusive():
         answer = run(sh("touch told"))
-    assert answer["msg"].startswith("Another module of a run is still at work on this host")
+    assert answer["msg"].startswith("Another module of a run is still running on this host")
     assert not (source / "told").exists()
 
 
@@ -289,7 +289,7 @@ def test_common_values_of_all_apps_stay_readable(run, home):
     ("arguments", "sentence"),
     [
         ({"id": "../etc"}, "id is '../etc', but must be letters, digits, '.', '_' and '-'."),
-        ({"id": "bbb"}, "Release bbb is not on this host: stage it first."),
+        ({"id": "bbb"}, "Release bbb is not on this host: build it first."),
         ({"text": "flask 'db"}, 'command is "flask \'db", which cannot be split into words (No closing quotation)'),
         ({"text": " "}, "command is empty: name a program."),
     ],

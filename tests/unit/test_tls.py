@@ -298,7 +298,7 @@ def test_failed_request_gives_a_self_signed_certificate_once_and_a_sentence(plac
     assert answer["changed"]
     assert answer["told"] == [
         "The CA signed no certificate for shop, which gets a self-signed certificate and no redirect: DNS problem: "
-        "NXDOMAIN. See that shop.test leads to this host's port 80 and that this host reaches the CA, then run again."
+        "NXDOMAIN. Check that shop.test leads to this host's port 80 and that this host reaches the CA, then run again."
     ]
     again = run_module(certificates, **arguments(place))
     assert (again["changed"], again["told"]) == (False, answer["told"])

@@ -81,7 +81,7 @@ FAULTS = {
     ),
     "all threads busy with slow requests": (
         f"nohup python3 -c '{SEND}' '/slow?ms=28000&token=secret' desk.test 4 >/dev/null 2>&1 & sleep 2",
-        "All 4 threads of desk are busy", "GET /slow: 4 at work",
+        "All 4 threads of desk are busy", "GET /slow: 4 running",
     ),
     "bodies larger than the limit": (
         f"python3 -c '{SEND}' /note shelf.test 1 3000000", "larger bodies than max_body_size (1m)", "3000000 bytes",

@@ -85,7 +85,7 @@ def test_configuration_that_haproxy_does_not_run_is_taken_back(fetch, playbook, 
     finally:
         host.check_output("systemctl stop taken")
     assert run.failed
-    assert "What was there before is back and runs" in run.error
+    assert "The former configuration is back and runs" in run.error
     assert host.check_output("cat /etc/haproxy/haproxy.cfg") == before
     assert fetch("http")[0] == 200
     run = balance(playbook)

@@ -22,7 +22,7 @@ HOUR = 3600
 
 
 def requests(stats: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
-    """The requests at work, the oldest first: ``seconds``, ``method``, ``path`` (without its query) and ``worker``."""
+    """The running requests, the oldest first: ``seconds``, ``method``, ``path`` (without its query) and ``worker``."""
     found = []
     for worker in stats["workers"]:
         for core in worker["cores"]:

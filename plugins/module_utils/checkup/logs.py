@@ -148,7 +148,7 @@ def nginx_error(line: str) -> dict[str, Any] | None:
                 "kind": kind,
                 "bytes": int(found[1]) if found.groups() else 0,
                 "server": server[1] if server else "",
-                # Without the query, which may hold what is nobody's business.
+                # Without the query, which may hold personal data and secrets.
                 "request": f"{request[1]} {request[2]}" if request else "",
             }
     return None

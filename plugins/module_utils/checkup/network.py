@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-LISTEN, WAITS = "0A", "02"  # states in /proc/net/tcp, and in /proc/net/unix of a connection that nobody accepted yet
+LISTEN, WAITS = "0A", "02"  # states in /proc/net/tcp, and in /proc/net/unix of a connection that is not accepted yet
 
 
 def sockets(port: int, proc: str = "/proc") -> set[str]:

@@ -35,7 +35,7 @@ def poetry(lock: Mapping[str, Any], extras: Collection[str], groups: Collection[
     for package in lock.get("package", []):
         if "groups" not in package:
             raise Unusable(
-                "poetry.lock does not say which packages are for development only: lock it anew with Poetry 2"
+                "poetry.lock does not say which packages are for development only: lock it again with Poetry 2"
             )
         mine = wanted & set(package["groups"])
         if not mine:
@@ -90,5 +90,5 @@ def as_requirements(kind: str, text: str, extras: Collection[str], groups: Colle
     except Unusable:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unusable(f"{kind} cannot be read ({error}): lock it anew") from error
+        raise Unusable(f"{kind} cannot be read ({error}): lock it again") from error
     return "".join(one + "\n" for one in lines)

@@ -14,7 +14,7 @@ BUSY = 1  # seconds that the oldest request must have taken before busy threads 
 
 
 def busy(case: Case) -> Iterator[Problem]:
-    """An app all of whose threads are at work on slow requests."""
+    """An app all of whose threads run slow requests."""
     workers, planned = case.facts["workers"], case.planned["workers"]
     at_work = workers["requests"]
     if not workers["threads"] or workers["busy"] < workers["threads"] or not at_work or at_work[0]["seconds"] < BUSY:
@@ -22,7 +22,7 @@ def busy(case: Case) -> Iterator[Problem]:
     paths: dict[str, list[int]] = {}
     for one in at_work:
         paths.setdefault(f"{one['method']} {one['path']}", []).append(one["seconds"])
-    said = [f"{path}: {len(seconds)} at work, the oldest for {max(seconds)} s" for path, seconds in paths.items()]
+    said = [f"{path}: {len(seconds)} running, the oldest for {max(seconds)} s" for path, seconds in paths.items()]
     more = f"{{processes: {planned['processes']}, threads: {planned['threads'] * 2}}}"
     yield case.problem(
         "busy",

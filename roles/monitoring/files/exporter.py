@@ -29,7 +29,7 @@ GAUGES = {
     "threads": "Requests that these can work on at a time.",
     "threads_busy": "Requests that they work on.",
     "queue": "Connections that wait for a worker.",
-    "oldest_request_seconds": "How long the oldest request has been at work.",
+    "oldest_request_seconds": "Seconds that the oldest running request has taken so far.",
     "memory_bytes": "Memory that the app uses.",
     "memory_limit_bytes": "Memory at which the kernel ends processes of the app.",
     "switching": "Whether a switch to another release is under way, or was when a run was killed.",

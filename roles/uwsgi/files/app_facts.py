@@ -16,7 +16,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry
 
 TIMEOUT = 2  # seconds for the statistics of an instance, and for a handshake
 HOUR = 3600
-WAITS = "02"  # the state of a connection that nobody accepted yet, in /proc/net/unix
+WAITS = "02"  # the state of a connection that is not accepted yet, in /proc/net/unix
 GROUP = "/sys/fs/cgroup/system.slice/emperor.service/app-"
 FIELDS = ("Uid", "PPid", "RssAnon", "VmSwap")
 

@@ -119,7 +119,7 @@ def watch_worker():
 
 
 def watched(release):
-    """What says what slow requests do; None when nobody asked for it."""
+    """What logs slow requests; None when that is not wanted."""
     seconds = int(setting("slow-seconds") or 0)
     return emperor_slow.Watch(seconds, lambda environ: emperor_wsgi.named(environ, release)) if seconds else None
 

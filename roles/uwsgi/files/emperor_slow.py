@@ -8,7 +8,7 @@ import traceback
 
 
 class Watch:
-    """The requests at work in this process.
+    """The running requests of this process.
 
     :param seconds: after which one is slow.
     :param describe: names a request, from its WSGI environment.

@@ -52,7 +52,7 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if name.startswith(HANDED_THROUGH)}
     environment.update(json.loads(launch["environment"]))
     if launch.get("tasks", "").isdigit():
-        # The kernel counts those of the user, which is one app's: whoever forks without end harms itself alone.
+        # The kernel counts those of the user, which is one app's: an app that forks endlessly harms only itself.
         most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         limit = int(launch["tasks"]) if most == resource.RLIM_INFINITY else min(int(launch["tasks"]), most)
         resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))

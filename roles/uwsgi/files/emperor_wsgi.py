@@ -18,7 +18,7 @@ PIECE = 65536  # bytes
 
 
 def unread(environ, body):
-    """How many bytes of the request's body nobody has read yet.
+    """How many bytes of the request's body have not been read yet.
 
     :param body: uWSGI's own `wsgi.input`.
     """

@@ -74,7 +74,7 @@ class Host:
     :param vassals: directory of the vassal files, and of the notes NAME.before which the module `vassal` keeps
         during a switch.
     :param run: directory of the apps' directories with sockets.
-    :param lock: the file that a deploy's modules lock while they are at work.
+    :param lock: the file that a deploy's modules lock while they run.
     :param proc: where /proc is.
     """
 
@@ -100,14 +100,14 @@ class Host:
         """
         sizes = _sizes(self.read("meminfo"))
         if "MemAvailable" not in sizes:
-            raise OSError("/proc/meminfo does not tell MemAvailable")
+            raise OSError("/proc/meminfo has no MemAvailable")
         stalled = None
         with contextlib.suppress(OSError):  # a kernel without it
             stalled = re.search(r"^full avg10=([\d.]+)", self.read("pressure/memory"), re.MULTILINE)
         return Memory(sizes["MemTotal"], sizes["MemAvailable"], float(stalled[1]) if stalled else 0.0)
 
     def deploying(self) -> bool:
-        """Whether a module of a deploy is at work. Only looked up: a lock of ours would be in its way."""
+        """Whether a module of a deploy runs. Only looked up: a lock of ours would be in its way."""
         try:
             found = os.stat(self.lock)
         except FileNotFoundError:

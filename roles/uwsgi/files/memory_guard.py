@@ -62,7 +62,7 @@ class Fresh(NamedTuple):
 
 
 class Guard:
-    """Decides who is asked.
+    """Decides which worker is replaced.
 
     :param host: the host.
     :param floor: the available memory to keep, as for `limit`.
@@ -161,7 +161,7 @@ class Guard:
         if self.host.alive(asked.worker.process):
             return False
         number, instance = asked.worker.number, self.host.instance(asked.instance.name)
-        if instance is None:  # its master is ending, or starting anew, or has its hands full
+        if instance is None:  # its master is ending, or restarting, or is too busy
             return self.host.now() - asked.at > PATIENCE
         if instance.master != asked.instance.master or number in instance.cheap:
             return True

@@ -37,7 +37,7 @@ def library():
 
 
 def at_work(stats):
-    """The requests that the instance's workers are at work on, and whether every worker has begun to take some.
+    """The requests that the instance's workers are processing, and whether every worker has begun to take some.
 
     A request is the second in which it began, 0 when that is not known, its worker's process and its thread's number.
 
@@ -56,7 +56,7 @@ def at_work(stats):
 
 
 class Requests:
-    """How long requests have been at work.
+    """How long the running requests have taken so far.
 
     :ivar turn: whether this process must end because one of its own takes too long. One worker after the other does:
         when all have one that hangs, none would accept requests.
@@ -69,7 +69,7 @@ class Requests:
         self.turn = self.done = False
 
     def look(self):
-        """See what is at work now."""
+        """Read which requests run now."""
         now = time.monotonic()
         self.turn = self.done = False
         try:

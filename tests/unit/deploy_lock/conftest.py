@@ -11,7 +11,7 @@ from other_run import SINCE
 
 @pytest.fixture
 def path(tmp_path, lock_file):
-    """The file, on a host where no module was at work for long."""
+    """The file, on a host where no module ran for long."""
     lock_file.touch()
     os.utime(lock_file, (1, 1))
     return tmp_path / "flask_apps.json"

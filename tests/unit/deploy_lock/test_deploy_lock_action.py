@@ -179,7 +179,7 @@ def test_dead_run_whose_module_still_runs_is_waited_for(play, held_by, child, ho
     child.process.wait()
     held_by(child.run)
     with exclusive.exclusive():
-        assert play("held", wait=0)["msg"].startswith("Another module of a run is still at work on this host")
+        assert play("held", wait=0)["msg"].startswith("Another module of a run is still running on this host")
     assert play("held", wait=0)["held"]
 
 

@@ -138,7 +138,7 @@ def test_lock_stays_as_it_is_while_another_module_runs(state, ask, me, held_by, 
         answer = ask(state, me)
     assert not answer["held"]
     assert answer["holder"].items() >= OTHER.items()
-    assert answer["busy"].startswith("Another module of a run is still at work on this host")
+    assert answer["busy"].startswith("Another module of a run is still running on this host")
     assert path.read_text() == before
 
 

@@ -80,7 +80,7 @@ class World:
         assert victim.state == "accepting", victim.state
         assert self.clock - victim.started >= memory_guard.YOUNG, "too young"
         assert urgent or not victim.requests, "busy, and it is not urgent"
-        assert urgent or not self.locked, "a deploy is at work, and it is not urgent"
+        assert urgent or not self.locked, "a deploy runs, and it is not urgent"
         assert name.rpartition(".")[0] not in self.switches, "amid a switch"
         others = [one for one in place if one is not victim and one.state != "cheap"]
         assert others, "the last one"

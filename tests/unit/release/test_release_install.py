@@ -50,7 +50,7 @@ def test_each_kind_of_lock_file_is_installed_by_its_own_command(files, options, 
 
 def test_unusable_lock_file_is_refused_by_name(built, bundle):
     answer = built("aaa", bundle=bundle(**{"poetry.lock": "[[package]]\nname = 'a'\n"}), requirements="poetry.lock")
-    assert "touched: poetry.lock does not say which packages are for development only: lock it anew" in answer["msg"]
+    assert "touched: poetry.lock does not say which packages are for development only: lock it again" in answer["msg"]
 
 
 def test_password_of_an_index_is_in_no_command_line_and_no_message(built, home, deeds):

@@ -197,7 +197,7 @@ def test_module_waits_for_other_modules_in_every_state(state, module, host, lock
     with exclusive.exclusive(str(lock_file)):
         answer = module(state=state)
     assert answer["failed"]
-    assert answer["msg"].startswith("Another module of a run is still at work on this host")
+    assert answer["msg"].startswith("Another module of a run is still running on this host")
     assert host.runs() == {}
 
 
