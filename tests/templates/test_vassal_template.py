@@ -1,0 +1,286 @@
+"""The vassal file of an app: what the settings and the plan make of it."""
+
+import itertools
+import os
+import re
+import runpy
+import signal
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import MANAGED_OPTIONS
+from rendering import (
+    FULL,
+    MACHINE,
+    MODES,
+    OTHER,
+    RELEASE,
+    ROLES,
+    SHOP,
+    hooks,
+    ini,
+    options,
+    placeholders,
+    render,
+    unit,
+    value,
+)
+
+
+def test_the_vassal_has_its_sections_in_the_order_in_which_they_are_added_to():
+    sections = re.findall(r"^\[(.*)\]$", render("vassal.ini", FULL), re.MULTILINE)
+    assert sections == ["launch", "uwsgi"]
+    config = Config.of(value("__flask_apps_config", FULL))
+    assert options(config.render())[-1] == ("uwsgi", "add-header", f"X-Vassal: {config.generation}")
+
+
+def test_the_apps_own_options_come_after_the_roles_and_repeat():
+    names = [name for section, name, _value in options(render("vassal.ini", FULL)) if section == "uwsgi"][:-1]
+    assert names[-3:] == ["mime-file", "mime-file", "offload-threads"]
+    without = [name for section, name, _value in options(render("vassal.ini")) if section == "uwsgi"][:-1]
+    assert names[:-3] == without
+
+
+def test_the_vassal_runs_the_release_at_work():
+    found = ini(render("vassal.ini"), "uwsgi")
+    release = "/srv/flask_apps/shop/releases/3f2a9c01d4e5"
+    assert found["chdir"] == f"{release}/src"
+    assert found["py-sys-executable"] == f"{release}/venv/bin/python"
+    assert found["module"] == "emperor_loader:load()"
+    assert (found["processes"], found["threads"]) == ("4", "8")
+    assert ini(render("vassal.ini"), "launch")["binary"] == f"{release}/venv/bin/uwsgi"
+    assert ini(render("vassal.ini"), "launch")["app"] == "shop:create_app()"
+
+
+# With a path that stays the same a reload would keep the old code: the vassal has to name the release.
+@pytest.mark.parametrize("mode", ["zerg", "graceful", "upstream"])
+def test_except_in_a_chain_every_path_names_the_release_itself(mode):
+    text = render("vassal.ini", {"reload": mode})
+    assert text.count(f"/releases/{RELEASE}/") == 5
+    assert "/current" not in text
+    assert "/serving" not in text
+    assert "lazy-apps" not in ini(text, "uwsgi")
+
+
+def test_in_a_chain_nothing_names_the_release_so_that_the_file_stays_the_same():
+    text = render("vassal.ini", {"reload": "chain"})
+    assert RELEASE not in text
+    assert text == render(
+        "vassal.ini",
+        {"reload": "chain"},
+        __flask_apps_plan={"apps": {"shop": {"release": "0" * 12}}, "machine": MACHINE},
+    )
+    own, serving = ini(text, "uwsgi"), "/srv/flask_apps/shop/serving"
+    assert own["module"] == "emperor_loader:load()"
+    assert own["pythonpath"] == value("__uwsgi_modules")
+    assert own["lazy-apps"] == "true"
+    assert "chdir" not in own
+    assert own["py-sys-executable"] == f"{serving}/venv/bin/python"
+    assert ini(text, "launch")["binary"] == f"{serving}/venv/bin/uwsgi"
+    assert ini(text, "launch")["app"] == "shop:create_app()"
+
+
+def test_the_loader_is_installed_where_the_vassal_looks_for_it():
+    module = ini(render("vassal.ini"), "uwsgi")["module"].partition(":")[0]
+    places = {one["src"]: one["path"] for one in value("__uwsgi_files") if "src" in one}
+    assert places[f"{module}.py"] == value("__uwsgi_modules") + f"/{module}.py"
+
+
+def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
+    def tasks(file):
+        text = (ROLES / "flask_apps/tasks" / file).read_text()
+        return re.findall(r"include_tasks:\s+(?:file: \"{{ ')?([\w.]+)", text)
+
+    assert tasks("change.yml") == [
+        "target.yml",
+        "tools.yml",
+        "certificates.yml",
+        "build.yml",
+        "absent.yml",
+        "batch.yml",
+    ]
+    assert tasks("batch.yml") == ["switch.yml"]
+    assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()
+    assert "switch.yml" not in (ROLES / "flask_apps/tasks/build.yml").read_text()
+    assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()
+
+
+@pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
+def test_clients_come_to_the_socket_that_systemd_holds(mode):
+    text = render("vassal.ini", {"reload": mode})
+    held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
+    assert {ini(text, "launch")["socket"], ini(text, "launch")["holder"]} < set(held)
+    assert ini(text, "launch")["socket"] == "/run/emperor-sockets/shop/app.sock"
+
+
+def test_systemd_holds_all_that_the_holder_hands_out():
+    held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
+    handed_out = runpy.run_path(str(ROLES / "uwsgi/files/socket_holder.py"))["HANDED_OUT"]
+    assert {os.path.basename(one) for one in held} == {*handed_out, *itertools.chain(*handed_out.values())}
+    assert {os.path.dirname(one) for one in held} == {"/run/emperor-sockets/shop"}
+
+
+def test_in_the_mode_upstream_clients_come_to_the_socket_of_the_slot():
+    text = render("vassal.ini", {"reload": "upstream"})
+    assert ini(text, "launch") == ini(render("vassal.ini"), "launch") | {"clients": "slot"}
+    own, other = ini(text, "uwsgi"), ini(render("vassal.ini"), "uwsgi")
+    assert own.pop("add-header") != other.pop("add-header")
+    assert own == other
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_instances_side_by_side_have_different_sockets(mode):
+    # %n is the name of the file, with the place in it.
+    found = options(render("vassal.ini", {"reload": mode}))
+    assert [value for section, name, value in found if (section, name) == ("uwsgi", "socket")] == [
+        "/run/emperor/shop/%n.sock"
+    ]
+    assert ini(render("vassal.ini", {"reload": mode}), "uwsgi")["stats"] == "/run/emperor/shop/%n.stats"
+
+
+def test_going_over_to_another_mode_with_the_same_sockets_changes_no_file():
+    assert render("vassal.ini", {"reload": "graceful"}) == render("vassal.ini", {"reload": "zerg"})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_workers_load_the_app_themselves_where_it_is_wanted(mode):
+    text = render("vassal.ini", {"reload": mode, "workers": {"lazy_apps": True}})
+    assert ini(text, "uwsgi")["lazy-apps"] == "true"
+
+
+def test_what_was_loaded_before_the_fork_stays_shared_and_only_that():
+    assert placeholders(render("vassal.ini"))["freeze"] == "true"
+    for app in ({"reload": "chain"}, {"workers": {"lazy_apps": True}}):
+        assert "freeze" not in placeholders(render("vassal.ini", app))
+
+
+def test_threads_of_the_import_are_accepted_when_the_app_says_so():
+    assert "import-threads" not in placeholders(render("vassal.ini"))
+    assert placeholders(render("vassal.ini", {"workers": {"import_threads": True}}))["import-threads"] == "true"
+
+
+def test_the_vassal_follows_the_plan():
+    workers = {"processes": 6, "threads": 3, "minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
+    found = ini(render("vassal.ini", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")
+    expected = {
+        "processes": 6, "threads": 3, "cheaper": 2, "cheaper-algo": "busyness", "cheaper-overload": 1,
+        "cheaper-step": 2, "cheaper-busyness-multiplier": 30, "max-requests": 700, "max-requests-delta": 100,
+        "max-worker-lifetime": 350, "max-worker-lifetime-delta": 50, "min-worker-lifetime": 10,
+    }  # fmt: skip
+    assert {name: found.get(name) for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
+ENDS = {"minimum": {"minimum": 1}, "lifetime": {"max_lifetime_seconds": 600}}
+
+
+@pytest.mark.parametrize("workers", ENDS.values(), ids=ENDS)
+def test_a_worker_that_is_to_end_ends_all_its_threads(workers):
+    text = render("vassal.ini", {"workers": workers})
+    hook = f"unix_signal:{signal.SIGWINCH:d} gracefully_kill"
+    assert hook in hooks(text)
+    assert "RTLD_GLOBAL" in ini(text, "uwsgi")["hook-asap"]
+    # The distribution's program shows its functions to everybody.
+    distro = render("vassal.ini", {"workers": workers}, flask_apps_uwsgi_install="distro")
+    assert "hook-asap" not in ini(distro, "uwsgi")
+    assert hook in hooks(distro)
+
+
+@pytest.mark.parametrize("workers", ["auto", {"max_requests": 9000}, {"threads": 1, "max_lifetime_seconds": 600}])
+def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
+    text = render("vassal.ini", {"workers": workers})
+    assert "hook-asap" not in ini(text, "uwsgi")
+    assert not [hook for hook in hooks(text) if hook.startswith("unix_signal")]
+
+
+# A fresh worker has 35 MiB: (200 - 35) / 6 is 27, the power of two below it 16.
+@pytest.mark.parametrize(("processes", "delta"), [(1, "0"), (3, "16")])
+def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, delta):
+    app = {"workers": {"processes": processes}, "memory": {"worker_recycle": 200}, "max_request_seconds": 50}
+    found = placeholders(render("vassal.ini", app))
+    assert {name: found[f"recycle-{name}"] for name in ("megabytes", "delta", "seconds")} == {
+        "megabytes": "200", "delta": delta, "seconds": "50"}  # fmt: skip
+
+
+def test_trial_start_has_the_same_loader_without_the_watch():
+    text = render("vassal.ini")
+    kept = {name: value for name, value in placeholders(text).items() if not name.startswith("recycle-")}
+    assert placeholders(Config.parse(text).trial("/run/emperor/shop").render()) == kept
+    assert kept == {"switch-interval": "0.002", "freeze": "true"}
+
+
+def test_what_is_not_wanted_is_no_option():
+    found = ini(render("vassal.ini"), "uwsgi")
+    assert not [name for name in found if name.startswith(("cheaper", "max-"))]
+    # Fixed in number when the least is all there are.
+    assert "cheaper" not in ini(render("vassal.ini", {"workers": {"processes": 3, "minimum": 3}}), "uwsgi")
+
+
+def test_whatever_the_role_sets_about_workers_is_an_option_of_its_own():
+    workers = {"minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
+    names = ini(render("vassal.ini", {"workers": workers}), "uwsgi")
+    owned = [name for name in names if name.startswith(("cheaper", "max-", "min-", "reload-on"))]
+    assert set(owned) <= set(MANAGED_OPTIONS)
+
+
+def test_the_shortest_lifetime_is_longer_than_the_least():
+    app = {"workers": {"processes": 30, "max_lifetime_seconds": 60}, "max_request_seconds": 1}
+    found = ini(render("vassal.ini", app), "uwsgi")
+    # Else uWSGI refuses to start.
+    assert int(found["min-worker-lifetime"]) < int(found["max-worker-lifetime"])
+
+
+def test_the_plan_follows_the_size_of_the_release_at_work():
+    assert "a fresh worker of 35 MiB" in value("__flask_apps_workers.why")
+    assert "until it is measured" in value("__flask_apps_workers.why", __flask_apps_size={})
+
+
+def test_the_trial_start_of_any_plan_is_the_same():
+    planned = [
+        Config.of(value("__flask_apps_config", {"workers": workers})).trial_digest()
+        for workers in (
+            "auto",
+            {"processes": 3, "max_requests": 1000},
+        )
+    ]
+    assert planned[0] == planned[1]
+
+
+def test_a_broken_app_an_unknown_option_and_an_orphan_are_no_running_vassal():
+    found = ini(render("vassal.ini"), "uwsgi")
+    for name in ("strict", "master", "need-app", "no-orphans", "die-on-term"):
+        assert found[name] == "true"
+
+
+def test_the_uwsgi_of_the_distribution_gets_its_plugin_and_the_virtualenv():
+    text = render("vassal.ini", flask_apps_uwsgi_install="distro")
+    assert ini(text, "launch")["binary"] == "/usr/bin/uwsgi-core"
+    found = options(text)
+    names = [name for section, name, _value in found if section == "uwsgi"]
+    # Options of the plugin exist once it is loaded.
+    assert names.index("need-plugin") < min(names.index(name) for name in ("virtualenv", "module", "py-sys-executable"))
+    assert ini(text, "uwsgi")["virtualenv"] == "/srv/flask_apps/shop/releases/3f2a9c01d4e5/venv"
+    assert "virtualenv" not in ini(render("vassal.ini"), "uwsgi")
+    assert "need-plugin" not in ini(render("vassal.ini"), "uwsgi")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_trial_start_of_a_vassal_touches_no_socket_of_the_real_one(mode):
+    config = Config.of(value("__flask_apps_config", {**FULL, "reload": mode}))
+    text = config.trial("/run/emperor/shop").render()
+    for name in ("app.sock", "holder.sock", "%n"):
+        assert name not in re.sub("^;.*", "", text, flags=re.MULTILINE)
+    found = ini(text, "uwsgi")
+    assert (found["socket"], found["processes"]) == ("/run/emperor/shop/trial.sock", "1")
+    assert "identifier" not in ini(text, "launch")
+
+
+def test_what_only_nginx_needs_does_not_reload_the_app():
+    # Any change of the vassal file restarts its processes.
+    more = {"domains": ["a.example.com"], "max_body_size": "1g", "static": {"/s": "s"}, "health": {"path": "/h"}}
+    assert render("vassal.ini", more, flask_apps_http_port=8080) == render("vassal.ini")
+
+
+def test_another_app_does_not_reload_this_one():
+    # On a host with plenty of memory; on another one it takes some of the memory into which this one may grow.
+    assert render("vassal.ini", flask_apps=[SHOP]) == render("vassal.ini")
+    assert render("vassal.ini", flask_apps=[SHOP, {**OTHER, "environment": {"A": "x"}}]) == render("vassal.ini")
