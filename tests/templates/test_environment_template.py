@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rendering import RELEASE, ROLES, ini, render, value
 
 
-def test_the_roles_own_variables_win_and_the_apps_win_over_the_rest():
+def test_variables_of_the_role_win_and_variables_of_the_app_win_over_defaults():
     environment = json.loads(
         ini(render("vassal.ini", {"environment": {"LANG": "de_DE.UTF-8", "N": 1}}), "launch")["environment"]
     )
@@ -32,7 +32,7 @@ def test_the_roles_own_variables_win_and_the_apps_win_over_the_rest():
     }
 
 
-def test_in_a_chain_the_environment_leads_through_the_link_and_tells_the_loader_what_to_load():
+def test_environment_of_a_chain_uses_the_link_and_names_the_app():
     text = render("vassal.ini", {"reload": "chain", "environment": {"PATH": "/opt", "A": "b"}})
     environment = json.loads(ini(text, "launch")["environment"])
     serving = "/srv/flask_apps/shop/serving"
@@ -52,7 +52,7 @@ def test_in_a_chain_the_environment_leads_through_the_link_and_tells_the_loader_
 
 
 @pytest.mark.parametrize("mode", ["zerg", "graceful", "upstream"])
-def test_except_in_a_chain_there_is_no_link(mode):
+def test_environment_without_a_chain_names_the_release_and_no_link(mode):
     environment = json.loads(ini(render("vassal.ini", {"reload": mode}), "launch")["environment"])
     assert environment["RELEASE_ID"] == RELEASE
     assert [name for name in environment if name.startswith("EMPEROR")] == ["EMPEROR_APP"]
@@ -87,7 +87,7 @@ def through_the_chain(root, environment):
 
 @settings(max_examples=20)  # each with many values, two processes and all of the Templar
 @given(values=st.lists(VALUES, min_size=1, max_size=30))
-def test_every_value_goes_from_the_list_into_the_process_byte_for_byte(root, values):
+def test_every_value_arrives_in_the_process_byte_for_byte(root, values):
     wanted = {f"V{number}": value for number, value in enumerate(values)}
     found = through_the_chain(root, wanted)
     assert {name: found[os.fsencode(name)] for name in wanted} == {
@@ -95,7 +95,7 @@ def test_every_value_goes_from_the_list_into_the_process_byte_for_byte(root, val
     }
 
 
-def test_values_that_look_like_templates_are_left_alone(root):
+def test_values_that_look_like_templates_stay_unchanged(root):
     wanted = {"A": "{{ 7 * 7 }}", "B": "{% raw %}", "C": "%(a)s $(id) @(f)", "D": "line\nline", "E": "'\"\\"}
     found = through_the_chain(root, wanted)
     assert {name: found[name.encode()].decode() for name in wanted} == wanted
@@ -110,7 +110,7 @@ def password():
     VaultSecretsContext._current = None
 
 
-def test_values_from_a_vault_arrive_in_the_clear(tmp_path, password):
+def test_values_from_a_vault_arrive_decrypted(tmp_path, password):
     encrypted = VaultLib().encrypt("s3cret %(x)s", password).decode()
     lines = ["vault_key: !vault |", *(f"  {line}" for line in encrypted.splitlines())]
     lines += [

@@ -6,7 +6,7 @@ import pytest
 from rendering import FULL, MACHINE, MODES, PLAN, directives, ini, nginx, render
 
 
-def test_the_default_server_is_exactly_the_app_without_domains():
+def test_only_an_app_without_domains_is_the_default_server():
     listens = directives(nginx(render("site.conf.j2")), "server", "listen")
     assert listens == [["80", "default_server"], ["[::]:80", "default_server"]]
     assert directives(nginx(render("site.conf.j2")), "server", "server_name") == [["_"]]
@@ -24,7 +24,7 @@ def test_a_host_without_ipv6_listens_without_it():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nginx_asks_whatever_the_link_leads_to_and_once_more_the_held_socket(mode):
+def test_upstream_is_the_linked_socket_with_the_held_socket_as_backup(mode):
     site = nginx(render("site.conf.j2", {"reload": mode}))
     # With the default of max_fails one failure would turn the clients of ten seconds away.
     held = ini(render("vassal.ini", {"reload": mode}), "launch")["socket"]
@@ -38,11 +38,11 @@ def test_nginx_asks_whatever_the_link_leads_to_and_once_more_the_held_socket(mod
     assert directives(site, "server", "location /", "include") == []
 
 
-def test_no_change_of_the_mode_changes_the_site():
+def test_site_is_the_same_in_every_mode():
     assert len({render("site.conf.j2", {"reload": mode}) for mode in MODES}) == 1
 
 
-def test_a_request_is_asked_again_only_when_no_answer_came():
+def test_request_is_retried_only_after_a_connection_error():
     # Not after a timeout, which the worker may still be busy with, and nothing that may have had an effect.
     site = nginx(render("site.conf.j2"))
     assert directives(site, "server", "uwsgi_next_upstream") == [["error"]]
@@ -66,7 +66,7 @@ def test_request_that_no_instance_took_gets_retry_after():
     assert again[3] == [["default", '""'], ['""', "2"]]
 
 
-def test_a_host_name_that_no_app_has_is_misdirected_by_the_first_server():
+def test_unknown_host_name_gets_421():
     shared = nginx(render("flask_apps.conf.j2"))
     assert directives(shared, "server", "location /", "return") == [["421"]]
     assert directives(shared, "server", "listen") == [["80"], ["[::]:80"]]  # not default_server: another one may be it
@@ -93,7 +93,7 @@ def servers(text):
     ("version", "parameters", "directive"),
     [((1, 22), ["ssl", "http2"], []), ((1, 26), ["ssl"], [["on"]]), ((), ["ssl"], [["on"]])],
 )
-def test_http_2_is_written_as_each_nginx_reads_it(version, parameters, directive):
+def test_http_2_is_enabled_in_the_syntax_of_each_nginx(version, parameters, directive):
     for template in ("site.conf.j2", "flask_apps.conf.j2"):
         (server, *_redirect) = servers(render(template, TLS, __flask_apps_plan=planned(version)))
         listen = [one for one in directives(server, "listen") if "ssl" in one]
@@ -114,19 +114,19 @@ def test_site_with_a_certificate_is_served_by_https_and_http_is_redirected_excep
         assert directives(redirect, name) == directives(server, name) != []
 
 
-def test_redirect_names_a_port_that_is_not_the_usual_one():
+def test_redirect_names_an_unusual_port():
     _server, redirect = servers(render("site.conf.j2", TLS, __flask_apps_plan=planned(), flask_apps_https_port=8443))
     assert directives(redirect, "location /", "return") == [["308", "https://$host:8443$request_uri"]]
 
 
-def test_site_without_a_certificate_of_the_ca_yet_is_served_both_ways_and_promises_nothing():
+def test_site_without_its_acme_certificate_serves_http_and_https_without_hsts():
     (server,) = servers(render("site.conf.j2", TLS, __flask_apps_plan=planned(redirected=())))
     assert [one[0] for one in directives(server, "listen")] == ["80", "[::]:80", "443", "[::]:443"]
     assert directives(server, "include") == [["certificates/*.location"]]
     assert "Strict-Transport-Security" not in str(server)
 
 
-def test_site_by_http_has_no_word_of_tls():
+def test_site_without_tls_has_no_tls_directive():
     (server,) = servers(render("site.conf.j2"))
     assert [one[0] for one in directives(server, "listen")] == ["80", "[::]:80"]
     assert not re.search("ssl|443|Strict-Transport", render("site.conf.j2"))
@@ -144,12 +144,12 @@ def test_hsts_is_sent_wherever_a_location_has_headers_of_its_own_and_not_by_the_
     assert "Strict-Transport-Security" not in str(redirect)
 
 
-def test_handshake_for_a_name_that_no_app_has_is_refused_by_the_first_server():
+def test_handshake_for_an_unknown_name_is_rejected():
     (server,) = servers(render("flask_apps.conf.j2", TLS, __flask_apps_plan=planned()))
     assert directives(server, "ssl_reject_handshake") == [["on"]]
 
 
-def test_tls_is_mozillas_intermediate():
+def test_tls_settings_are_mozillas_intermediate():
     (http,) = [block[-1] for block in nginx(render("nginx.conf.j2")) if block[0] == "http"]
     assert directives(http, "ssl_protocols") == [["TLSv1.2", "TLSv1.3"]]
     assert directives(http, "ssl_session_tickets") == directives(http, "ssl_prefer_server_ciphers") == [["off"]]
@@ -159,7 +159,7 @@ def test_tls_is_mozillas_intermediate():
 
 
 @pytest.mark.parametrize("trusted", [[], ["192.0.2.1", "10.0.0.0/8"]])
-def test_only_trusted_proxies_are_believed(trusted):
+def test_only_trusted_proxies_set_the_clients_address(trusted):
     shared = nginx(render("flask_apps.conf.j2", flask_apps_trusted_proxies=trusted))
     (known,) = [found[-1] for found in shared if found[:2] == ["geo", "$realip_remote_addr"]]
     assert known == [["default", "0"], *([address, "1"] for address in trusted)]
@@ -167,14 +167,14 @@ def test_only_trusted_proxies_are_believed(trusted):
     assert bool(directives(shared, "real_ip_header")) is bool(trusted)
 
 
-def test_the_size_of_a_body_is_the_apps():
+def test_body_size_limit_is_that_of_the_app():
     assert directives(nginx(render("site.conf.j2", {"max_body_size": "1g"})), "server", "client_max_body_size") == [
         ["1g"]
     ]
 
 
 @pytest.mark.parametrize("keep", [1, 5])
-def test_a_static_file_is_looked_for_in_every_release_that_may_be_there(keep):
+def test_static_file_is_searched_in_every_kept_release(keep):
     # Two more than are kept: the new release is there before an old one goes, and one link to move the others by.
     site = nginx(render("site.conf.j2", FULL, flask_apps_keep_releases=keep))
     for prefix in ("/static/", "/media/v1/"):
@@ -183,7 +183,7 @@ def test_a_static_file_is_looked_for_in_every_release_that_may_be_there(keep):
         assert tried == [*(f"/{slot}$uri" for slot in range(keep + 2)), "=404"]
 
 
-def test_clients_are_not_told_which_instance_answers():
+def test_only_the_host_itself_sees_which_instance_answers():
     site = nginx(render("site.conf.j2"))
     assert ["X-Vassal"] in directives(site, "server", "uwsgi_hide_header")
     ((_name, told, always),) = [found for found in directives(site, "server", "add_header") if found[0] == "X-Vassal"]
@@ -195,7 +195,7 @@ def test_clients_are_not_told_which_instance_answers():
     assert directives(shared, f"map $remote_addr {told}", "127.0.0.1") == [["$upstream_http_x_vassal"]]
 
 
-def test_what_the_site_refers_to_is_there():
+def test_every_variable_zone_and_page_of_the_site_is_defined():
     features = {
         "limits": {"requests_per_second": 5, "connections": 3},
         "domains": ["a.test"],
@@ -210,7 +210,7 @@ def test_what_the_site_refers_to_is_there():
         assert f"zone={zone}:" in text + shared
 
 
-def test_limits_that_are_not_set_are_not_there():
+def test_unset_limits_give_no_directive():
     site, shared = render("site.conf.j2"), render("flask_apps.conf.j2", flask_apps_requests_per_client=0)
     assert "limit_" not in site
     assert not re.search("^limit_conn ", shared, re.MULTILINE)
@@ -219,7 +219,7 @@ def test_limits_that_are_not_set_are_not_there():
     assert render("site.conf.j2", {"limits": {"connections": 3}}).count("limit_conn ") == 2
 
 
-def test_only_streams_are_sent_piece_by_piece():
+def test_only_streaming_paths_are_unbuffered():
     site = nginx(render("site.conf.j2", {"streaming": ["/events"]}))
     for path, buffering in (("/", []), ("= /events", [["off"]]), ("/events/", [["off"]])):
         assert directives(site, "server", f"location {path}", "uwsgi_buffering") == buffering

@@ -14,13 +14,13 @@ ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", 
 ELSEWHERE = ["emperor-exporter.service.j2", "haproxy.cfg.j2", "prometheus.yml.j2"]
 
 
-def test_every_template_is_looked_at():
+def test_every_template_is_tested():
     assert sorted(path.name for path in ROLES.glob("*/templates/*")) == sorted([*ALL, *ELSEWHERE])
 
 
 @pytest.mark.parametrize("template", ALL)
 @pytest.mark.parametrize("app", [{}, FULL, *({"reload": mode} for mode in MODES)])
-def test_nothing_of_jinja_is_left_and_nothing_undefined(template, app):
+def test_rendered_template_has_no_jinja_and_nothing_undefined(template, app):
     text = render(template, app)
     assert not re.search(r"\{\{|\}\}|\{%|%\}|\{#|None|True|False|Undefined", text)
     assert text.endswith("\n")
@@ -28,7 +28,7 @@ def test_nothing_of_jinja_is_left_and_nothing_undefined(template, app):
 
 
 @pytest.mark.parametrize("template", ALL)
-def test_a_person_is_told_who_writes_the_file_but_not_when(template):
+def test_rendered_template_names_ansible_and_no_date(template):
     text = render(template)
     assert "Ansible managed" in "\n".join(text.split("\n")[:3])
     assert text == render(template)
@@ -36,7 +36,7 @@ def test_a_person_is_told_who_writes_the_file_but_not_when(template):
 
 
 @pytest.mark.parametrize("template", ["vassal.ini", "emperor.ini.j2"])
-def test_every_comment_of_an_ini_file_is_one_to_uwsgi_and_to_the_wrapper(template):
+def test_comments_of_ini_files_start_with_a_semicolon(template):
     assert not [line for line in render(template).split("\n") if line.startswith("#")]
 
 
@@ -46,7 +46,7 @@ def test_every_comment_of_an_ini_file_is_one_to_uwsgi_and_to_the_wrapper(templat
 @example(seconds=60, other=1)
 @example(seconds=61, other=1)
 @example(seconds=3600, other=3600)
-def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds, other):
+def test_each_time_limit_is_longer_than_the_one_before_it(seconds, other):
     # By the defaults: the roles uwsgi and flask_apps read the same list of apps.
     app = {"max_request_seconds": seconds}
     apps = {"flask_apps": [{**OTHER, "max_request_seconds": other}, {**SHOP, **app}]}
@@ -64,7 +64,7 @@ def test_each_time_limit_ends_what_the_one_before_it_could_not(seconds, other):
     assert mercy < int(emperor["reload-mercy"]) < stop
 
 
-def test_a_limit_set_by_hand_that_passes_the_roles_check_keeps_the_order_too():
+def test_shortest_accepted_stop_timeout_keeps_the_order_of_limits():
     stop = 60 + MARGIN  # the least
     emperor = ini(render("emperor.ini.j2", uwsgi_stop_timeout_seconds=stop), "uwsgi")
     assert int(ini(render("vassal.ini"), "uwsgi")["worker-reload-mercy"]) < int(emperor["emperor-curse-tolerance"])
@@ -73,16 +73,16 @@ def test_a_limit_set_by_hand_that_passes_the_roles_check_keeps_the_order_too():
     )
 
 
-def test_without_apps_the_emperor_has_time_limits_too():
+def test_emperor_without_apps_has_the_default_stop_timeout():
     assert value("uwsgi_stop_timeout_seconds", flask_apps=[]) == 90
     assert value("uwsgi_stop_timeout_seconds", flask_apps=[{"name": "old", "state": "absent"}]) == 90
 
 
-def test_the_defaults_pass_the_roles_own_check():
+def test_default_time_limits_pass_the_roles_own_check():
     assert value("__flask_apps_app.max_request_seconds") + MARGIN <= value("uwsgi_stop_timeout_seconds")
 
 
-def test_nginx_includes_by_relative_paths_so_that_a_copy_can_be_tested():
+def test_nginx_includes_files_by_relative_paths():
     main = nginx(render("nginx.conf.j2"))
     includes = [*directives(main, "include"), *directives(main, "http", "include")]
     assert includes == [["modules-enabled/*.conf"], ["mime.types"], ["conf.d/*.conf"], ["sites-enabled/*"]]

@@ -13,13 +13,13 @@ def test_the_emperor_finds_vassals_by_a_pattern_and_runs_each_as_its_owner():
         assert found[name] == "true"
 
 
-def test_the_emperor_looks_where_the_apps_are_written():
+def test_emperor_scans_the_directory_where_the_vassals_are_written():
     assert value("__flask_apps_vassals ~ '/*.ini'") == ini(render("emperor.ini.j2"), "uwsgi")["emperor"]
     assert value("__flask_apps_run == __uwsgi_run") is True
 
 
 @pytest.mark.parametrize("backlog", [128, 1024, 8192])
-def test_the_queue_is_as_long_as_the_kernel_lets_it_be(backlog):
+def test_backlog_of_socket_vassal_and_kernel_is_the_same(backlog):
     unit_ = unit(render("emperor@.socket.j2", uwsgi_listen_backlog=backlog))
     own = ini(render("vassal.ini", uwsgi_listen_backlog=backlog), "uwsgi")
     assert int(unit_["[Socket]", "Backlog"]) == int(own["listen"]) == backlog
@@ -29,7 +29,7 @@ def test_the_queue_is_as_long_as_the_kernel_lets_it_be(backlog):
     assert text.splitlines()[1:] == [f"net.core.somaxconn = {max(backlog, 4096)}"]
 
 
-def test_the_held_sockets_are_the_apps_and_open_to_nginx():
+def test_held_sockets_belong_to_the_app_and_are_open_to_nginx():
     held = unit(render("emperor@.socket.j2", uwsgi_web_group="web"))
     assert held["[Socket]", "SocketUser"] == "%i"
     assert held["[Socket]", "SocketGroup"] == "web"
@@ -40,7 +40,7 @@ def test_the_held_sockets_are_the_apps_and_open_to_nginx():
     assert ("[Socket]", "Accept") not in held
 
 
-def test_the_memory_guard_gets_its_settings_and_may_do_next_to_nothing():
+def test_memory_guard_gets_its_settings_and_runs_in_a_sandbox():
     service = unit(render("emperor-memory-guard.service.j2", uwsgi_web_group="web"))
     # systemd reads %% as %.
     assert service["[Service]", "ExecStart"] == (
@@ -59,7 +59,7 @@ def test_the_memory_guard_gets_its_settings_and_may_do_next_to_nothing():
     assert {name: service["[Service]", name] for name in wanted} == wanted
 
 
-def test_the_holder_is_started_again_for_ever_and_may_do_next_to_nothing():
+def test_holder_is_always_restarted_and_runs_in_a_sandbox():
     service = unit(render("emperor@.service.j2"))
     assert service["[Service]", "ExecStart"] == value("__uwsgi_holder")
     assert service["[Service]", "Restart"] == "always"
@@ -102,7 +102,7 @@ SANDBOX = {
 }
 
 
-def test_the_unit_is_a_sandbox():
+def test_emperor_unit_is_a_sandbox():
     service = unit(render("emperor.service.j2"))
     assert {name: service.get(("[Service]", name)) for name in SANDBOX} == SANDBOX
     assert set(service["[Service]", "RestrictAddressFamilies"].split()) == {
@@ -113,7 +113,7 @@ def test_the_unit_is_a_sandbox():
     }
 
 
-def test_the_unit_may_limit_the_memory_of_apps_and_goes_on_when_one_is_killed():
+def test_emperor_unit_delegates_memory_and_survives_an_oom_kill():
     service = unit(render("emperor.service.j2"))
     assert service["[Service]", "Delegate"] == "memory"
     assert service["[Service]", "OOMPolicy"] == "continue"
@@ -121,12 +121,12 @@ def test_the_unit_may_limit_the_memory_of_apps_and_goes_on_when_one_is_killed():
     assert ini(render("emperor.ini.j2"), "uwsgi")["exec-as-emperor"] == value("__uwsgi_memory_limit")
 
 
-def test_the_unit_keeps_apps_from_the_keys_of_the_host():
+def test_emperor_unit_denies_the_metadata_addresses():
     assert unit(render("emperor.service.j2"))["[Service]", "IPAddressDeny"] == "169.254.169.254 fd00:ec2::254"
     assert ("[Service]", "IPAddressDeny") not in unit(render("emperor.service.j2", uwsgi_denied_addresses=[]))
 
 
-def test_the_unit_lets_apps_write_where_they_live_and_nowhere_else():
+def test_emperor_unit_allows_writes_only_below_writable_paths():
     service = unit(render("emperor.service.j2", uwsgi_writable_paths=["/srv/flask_apps", "/var/lib/shop"]))
     assert service["[Service]", "ReadWritePaths"] == "/run/emperor /srv/flask_apps /var/lib/shop"
     assert value("flask_apps_root in uwsgi_writable_paths") is True
@@ -135,13 +135,13 @@ def test_the_unit_lets_apps_write_where_they_live_and_nowhere_else():
 @pytest.mark.parametrize(
     ("install", "binary"), [("pyuwsgi", "/opt/emperor/bin/uwsgi"), ("distro", "/usr/bin/uwsgi-core")]
 )
-def test_the_unit_starts_the_uwsgi_that_is_installed(install, binary):
+def test_emperor_unit_starts_the_installed_uwsgi(install, binary):
     service = unit(render("emperor.service.j2", uwsgi_install=install))
     # uWSGI executes its binary path at a reload.
     assert service["[Service]", "ExecStart"] == f"{binary} --ini /etc/emperor/emperor.ini --binary-path {binary}"
 
 
-def test_a_stop_reaches_the_emperor_alone_as_a_stop():
+def test_stop_signals_only_the_emperor():
     service = unit(render("emperor.service.j2"))
     assert service["[Service]", "KillSignal"] == "SIGQUIT"
     assert service["[Service]", "KillMode"] == "mixed"

@@ -27,7 +27,7 @@ from rendering import (
 )
 
 
-def test_the_vassal_has_its_sections_in_the_order_in_which_they_are_added_to():
+def test_vassal_has_its_sections_in_order_and_its_generation_last():
     sections = re.findall(r"^\[(.*)\]$", render("vassal.ini", FULL), re.MULTILINE)
     assert sections == ["launch", "uwsgi"]
     config = Config.of(value("__flask_apps_config", FULL))
@@ -41,7 +41,7 @@ def test_the_apps_own_options_come_after_the_roles_and_repeat():
     assert names[:-3] == without
 
 
-def test_the_vassal_runs_the_release_at_work():
+def test_vassal_runs_the_planned_release():
     found = ini(render("vassal.ini"), "uwsgi")
     release = "/srv/flask_apps/shop/releases/3f2a9c01d4e5"
     assert found["chdir"] == f"{release}/src"
@@ -62,7 +62,7 @@ def test_except_in_a_chain_every_path_names_the_release_itself(mode):
     assert "lazy-apps" not in ini(text, "uwsgi")
 
 
-def test_in_a_chain_nothing_names_the_release_so_that_the_file_stays_the_same():
+def test_vassal_of_a_chain_is_the_same_for_every_release():
     text = render("vassal.ini", {"reload": "chain"})
     assert RELEASE not in text
     assert text == render(
@@ -86,7 +86,7 @@ def test_the_loader_is_installed_where_the_vassal_looks_for_it():
     assert places[f"{module}.py"] == value("__uwsgi_modules") + f"/{module}.py"
 
 
-def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
+def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
     def tasks(file):
         text = (ROLES / "flask_apps/tasks" / file).read_text()
         return re.findall(r"include_tasks:\s+(?:file: \"{{ ')?([\w.]+)", text)
@@ -106,21 +106,21 @@ def test_every_release_of_a_run_is_tried_before_the_first_app_is_switched():
 
 
 @pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
-def test_clients_come_to_the_socket_that_systemd_holds(mode):
+def test_clients_use_the_socket_that_systemd_holds(mode):
     text = render("vassal.ini", {"reload": mode})
     held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
     assert {ini(text, "launch")["socket"], ini(text, "launch")["holder"]} < set(held)
     assert ini(text, "launch")["socket"] == "/run/emperor-sockets/shop/app.sock"
 
 
-def test_systemd_holds_all_that_the_holder_hands_out():
+def test_systemd_holds_every_socket_that_the_holder_hands_out():
     held = unit(render("emperor@.socket.j2"))["[Socket]", "ListenStream"].replace("%i", "shop").split("\n")
     handed_out = runpy.run_path(str(ROLES / "uwsgi/files/socket_holder.py"))["HANDED_OUT"]
     assert {os.path.basename(one) for one in held} == {*handed_out, *itertools.chain(*handed_out.values())}
     assert {os.path.dirname(one) for one in held} == {"/run/emperor-sockets/shop"}
 
 
-def test_in_the_mode_upstream_clients_come_to_the_socket_of_the_slot():
+def test_clients_use_the_socket_of_the_slot_in_mode_upstream():
     text = render("vassal.ini", {"reload": "upstream"})
     assert ini(text, "launch") == ini(render("vassal.ini"), "launch") | {"clients": "slot"}
     own, other = ini(text, "uwsgi"), ini(render("vassal.ini"), "uwsgi")
@@ -138,23 +138,23 @@ def test_two_instances_side_by_side_have_different_sockets(mode):
     assert ini(render("vassal.ini", {"reload": mode}), "uwsgi")["stats"] == "/run/emperor/shop/%n.stats"
 
 
-def test_going_over_to_another_mode_with_the_same_sockets_changes_no_file():
+def test_change_of_mode_with_the_same_sockets_changes_no_file():
     assert render("vassal.ini", {"reload": "graceful"}) == render("vassal.ini", {"reload": "zerg"})
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_workers_load_the_app_themselves_where_it_is_wanted(mode):
+def test_lazy_apps_reaches_uwsgi_in_every_mode(mode):
     text = render("vassal.ini", {"reload": mode, "workers": {"lazy_apps": True}})
     assert ini(text, "uwsgi")["lazy-apps"] == "true"
 
 
-def test_what_was_loaded_before_the_fork_stays_shared_and_only_that():
+def test_objects_loaded_before_the_fork_are_frozen_unless_apps_are_lazy():
     assert placeholders(render("vassal.ini"))["freeze"] == "true"
     for app in ({"reload": "chain"}, {"workers": {"lazy_apps": True}}):
         assert "freeze" not in placeholders(render("vassal.ini", app))
 
 
-def test_threads_of_the_import_are_accepted_when_the_app_says_so():
+def test_import_threads_reaches_the_loader_only_when_it_is_set():
     assert "import-threads" not in placeholders(render("vassal.ini"))
     assert placeholders(render("vassal.ini", {"workers": {"import_threads": True}}))["import-threads"] == "true"
 
@@ -174,7 +174,7 @@ ENDS = {"minimum": {"minimum": 1}, "lifetime": {"max_lifetime_seconds": 600}}
 
 
 @pytest.mark.parametrize("workers", ENDS.values(), ids=ENDS)
-def test_a_worker_that_is_to_end_ends_all_its_threads(workers):
+def test_worker_that_uwsgi_ends_gets_a_handler_for_all_its_threads(workers):
     text = render("vassal.ini", {"workers": workers})
     hook = f"unix_signal:{signal.SIGWINCH:d} gracefully_kill"
     assert hook in hooks(text)
@@ -186,7 +186,7 @@ def test_a_worker_that_is_to_end_ends_all_its_threads(workers):
 
 
 @pytest.mark.parametrize("workers", ["auto", {"max_requests": 9000}, {"threads": 1, "max_lifetime_seconds": 600}])
-def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
+def test_no_signal_handler_is_changed_when_uwsgi_ends_no_workers(workers):
     text = render("vassal.ini", {"workers": workers})
     assert "hook-asap" not in ini(text, "uwsgi")
     assert not [hook for hook in hooks(text) if hook.startswith("unix_signal")]
@@ -194,7 +194,7 @@ def test_where_no_thread_has_to_be_woken_no_handler_is_changed(workers):
 
 # A fresh worker has 35 MiB: (200 - 35) / 6 is 27, the power of two below it 16.
 @pytest.mark.parametrize(("processes", "delta"), [(1, "0"), (3, "16")])
-def test_each_worker_watches_its_memory_with_a_limit_of_its_own(processes, delta):
+def test_memory_limits_of_workers_are_staggered(processes, delta):
     app = {"workers": {"processes": processes}, "memory": {"worker_recycle": 200}, "max_request_seconds": 50}
     found = placeholders(render("vassal.ini", app))
     assert {name: found[f"recycle-{name}"] for name in ("megabytes", "delta", "seconds")} == {
@@ -208,33 +208,33 @@ def test_trial_start_has_the_same_loader_without_the_watch():
     assert kept == {"switch-interval": "0.002", "freeze": "true"}
 
 
-def test_what_is_not_wanted_is_no_option():
+def test_settings_that_are_not_set_give_no_option():
     found = ini(render("vassal.ini"), "uwsgi")
     assert not [name for name in found if name.startswith(("cheaper", "max-"))]
     # Fixed in number when the least is all there are.
     assert "cheaper" not in ini(render("vassal.ini", {"workers": {"processes": 3, "minimum": 3}}), "uwsgi")
 
 
-def test_whatever_the_role_sets_about_workers_is_an_option_of_its_own():
+def test_every_worker_option_of_the_role_is_a_managed_option():
     workers = {"minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
     names = ini(render("vassal.ini", {"workers": workers}), "uwsgi")
     owned = [name for name in names if name.startswith(("cheaper", "max-", "min-", "reload-on"))]
     assert set(owned) <= set(MANAGED_OPTIONS)
 
 
-def test_the_shortest_lifetime_is_longer_than_the_least():
+def test_shortest_worker_lifetime_is_longer_than_its_minimum():
     app = {"workers": {"processes": 30, "max_lifetime_seconds": 60}, "max_request_seconds": 1}
     found = ini(render("vassal.ini", app), "uwsgi")
     # Else uWSGI refuses to start.
     assert int(found["min-worker-lifetime"]) < int(found["max-worker-lifetime"])
 
 
-def test_the_plan_follows_the_size_of_the_release_at_work():
+def test_plan_follows_the_measured_size_of_the_release():
     assert "a fresh worker of 35 MiB" in value("__flask_apps_workers.why")
     assert "until it is measured" in value("__flask_apps_workers.why", __flask_apps_size={})
 
 
-def test_the_trial_start_of_any_plan_is_the_same():
+def test_trial_start_is_the_same_for_every_plan():
     planned = [
         Config.of(value("__flask_apps_config", {"workers": workers})).trial_digest()
         for workers in (
@@ -245,7 +245,7 @@ def test_the_trial_start_of_any_plan_is_the_same():
     assert planned[0] == planned[1]
 
 
-def test_a_broken_app_an_unknown_option_and_an_orphan_are_no_running_vassal():
+def test_vassal_is_strict_and_needs_its_app_and_its_master():
     found = ini(render("vassal.ini"), "uwsgi")
     for name in ("strict", "master", "need-app", "no-orphans", "die-on-term"):
         assert found[name] == "true"
@@ -274,13 +274,13 @@ def test_the_trial_start_of_a_vassal_touches_no_socket_of_the_real_one(mode):
     assert "identifier" not in ini(text, "launch")
 
 
-def test_what_only_nginx_needs_does_not_reload_the_app():
+def test_settings_for_nginx_alone_leave_the_vassal_unchanged():
     # Any change of the vassal file restarts its processes.
     more = {"domains": ["a.example.com"], "max_body_size": "1g", "static": {"/s": "s"}, "health": {"path": "/h"}}
     assert render("vassal.ini", more, flask_apps_http_port=8080) == render("vassal.ini")
 
 
-def test_another_app_does_not_reload_this_one():
+def test_another_app_leaves_the_vassal_unchanged():
     # On a host with plenty of memory; on another one it takes some of the memory into which this one may grow.
     assert render("vassal.ini", flask_apps=[SHOP]) == render("vassal.ini")
     assert render("vassal.ini", flask_apps=[SHOP, {**OTHER, "environment": {"A": "x"}}]) == render("vassal.ini")

@@ -68,7 +68,7 @@ def test_a_short_entry_gets_every_default():
     }
 
 
-def test_options_that_are_null_are_as_good_as_not_given():
+def test_null_options_count_as_not_given():
     # Ansible's argument specification adds every option that is not given as null.
     assert one() == one(
         state=None,
@@ -97,7 +97,7 @@ def test_options_that_are_null_are_as_good_as_not_given():
     )
 
 
-def test_what_is_given_is_kept():
+def test_given_options_are_kept():
     given_app = app(
         source={"git": GIT, "exclude": ["*.psd"], "directory": "backend"},
         python={"interpreter": "/opt/python3.14/bin/python3", "requirements": "deploy/requirements.txt"},
@@ -137,7 +137,7 @@ def test_what_is_given_is_kept():
         assert found[key] == given_app[key]
 
 
-def test_auto_is_as_good_as_nothing():
+def test_workers_auto_equals_no_workers_option():
     assert one(workers="auto") == one(workers={}) == one()
 
 
@@ -150,7 +150,7 @@ def test_threads_follow_from_the_profile(profile, threads):
 @pytest.mark.parametrize(
     ("value", "mib"), [(512, 512), ("512", 512), ("512M", 512), ("512m", 512), ("2G", 2048), ("2g", 2048)]
 )
-def test_memory_is_told_in_mib(value, mib):
+def test_memory_sizes_become_mib(value, mib):
     found = one(memory={"limit": value, "worker_recycle": value})
     assert found["memory"] == {"limit": mib, "worker_recycle": mib}
 
@@ -168,17 +168,17 @@ def test_without_a_chain_an_app_may_have_one_process(reload):
     assert one(reload=reload, workers={"processes": 1, "lazy_apps": False})["workers"]["processes"] == 1
 
 
-def test_a_chain_has_two_processes_at_least():
+def test_chain_accepts_two_processes():
     assert one(reload="chain", workers={"processes": 2})["workers"]["processes"] == 2
 
 
-def test_paths_follow_from_the_directories_whether_they_end_in_a_slash_or_not():
+def test_trailing_slash_of_directories_makes_no_difference():
     with_slash = apps.complete_apps([app()], root="/data/", run="/run/e/")
     assert with_slash == apps.complete_apps([app()], root="/data", run="/run/e")
     assert with_slash[0]["paths"]["current"] == "/data/shop/current"
 
 
-def test_an_absent_app_needs_nothing_but_its_name():
+def test_absent_app_needs_only_its_name():
     assert apps.complete_apps([{"name": "shop", "state": "absent"}])[0].keys() == {"name", "state", "paths"}
 
 
@@ -192,14 +192,14 @@ def test_the_order_of_the_list_is_kept():
     assert [found["name"] for found in listed] == names
 
 
-def test_the_list_of_the_user_is_not_touched():
+def test_list_of_the_user_is_not_modified():
     mine = [app(environment={"A": 1}, uwsgi={"offload-threads": 2}, domains=["a.example.com"])]
     before = copy.deepcopy(mine)
     apps.complete_apps(mine)
     assert mine == before
 
 
-def test_an_option_that_nobody_looked_at_is_passed_when_it_is_named():
+def test_unchecked_option_is_passed_when_it_is_listed():
     assert one(uwsgi={"mule": 1}, uwsgi_unchecked=["mule"])["uwsgi"] == {"mule": ["1"]}
 
 
@@ -244,12 +244,12 @@ def test_every_environment_value_that_a_host_can_hold_passes_unchanged(value):
 
 
 @given(st.integers() | st.floats())
-def test_numbers_become_the_text_a_person_would_write(number):
+def test_numbers_in_the_environment_become_plain_text(number):
     assert one(environment={"VALUE": number})["environment"] == {"VALUE": str(number)}
 
 
 @given(st.text())
-def test_whatever_an_option_holds_it_stays_on_its_line_or_is_refused(value):
+def test_option_value_stays_on_one_line_or_is_refused(value):
     try:
         found = one(uwsgi={"mime-file": value})["uwsgi"]["mime-file"]
     except Refused:

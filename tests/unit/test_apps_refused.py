@@ -235,7 +235,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED)
-def test_a_contradiction_is_refused_with_a_sentence(changes, sentence):
+def test_invalid_setting_is_refused_with_a_sentence(changes, sentence):
     with pytest.raises(Refused) as refusal:
         one(**changes)
     assert sentence in str(refusal.value)
@@ -286,7 +286,7 @@ NAMES = st.text(st.sampled_from("abz019-_/.A \n"), max_size=33)
 
 
 @given(NAMES)
-def test_a_name_that_passes_is_safe_as_a_user_a_file_and_a_unit(name):
+def test_accepted_name_is_safe_as_user_file_and_unit(name):
     try:
         apps.complete_apps([app(name=name)])
     except Refused:

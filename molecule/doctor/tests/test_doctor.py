@@ -237,7 +237,7 @@ def test_drift_lists_every_file_that_differs(machines, playbook):
     assert not playbook("validate", "-e", "drift=1").failed
 
 
-def test_unknown_name_is_told(doctor):
+def test_unknown_host_name_is_named(doctor):
     found = doctor(domain="nobody.test")
     assert found
     assert all("No app has the name nobody.test: clients get 421." in problem["what"] for _host, problem in found)

@@ -38,7 +38,7 @@ def order(fleet, in_order):
 
 
 @pytest.mark.parametrize("victim", KILLED)
-def test_kill(victim, clients, fleet, process, in_order):
+def test_killed_process_costs_at_most_its_own_requests(victim, clients, fleet, process, in_order):
     what, number = KILLED[victim]
     with clients() as load:
         time.sleep(1)
@@ -57,7 +57,7 @@ def test_kill(victim, clients, fleet, process, in_order):
     assert all("502" in failure.reason for failure in report.failures), report
 
 
-def test_kill_of_a_worker_of_nginx(clients, fleet, process, in_order):
+def test_killed_worker_of_nginx_costs_only_its_connections(clients, fleet, process, in_order):
     """Its connections are lost, and nothing in front of nginx retries. Other requests succeed."""
     with clients() as load:
         time.sleep(1)
@@ -75,7 +75,7 @@ def test_kill_of_a_worker_of_nginx(clients, fleet, process, in_order):
 
 
 @pytest.mark.parametrize("deed", DONE)
-def test_deed(deed, clients, fleet, in_order):
+def test_maintenance_of_services_loses_no_request(deed, clients, fleet, in_order):
     with clients() as load:
         time.sleep(1)
         for host in fleet:
@@ -105,7 +105,7 @@ print(json.dumps(seen))
 """
 
 
-def test_full_queue_asks_to_come_again(fleet, in_order):
+def test_full_queue_gives_503_with_retry_after(fleet, in_order):
     """24 are served and 64 wait; of 200 at once the others are told when to come again, at once, with status 503."""
     for host in fleet:
         seen = json.loads(host.check_output("python3 -c %s", QUEUE))

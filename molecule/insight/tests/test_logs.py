@@ -16,7 +16,7 @@ def test_each_request_under_load_is_logged_once_with_its_release(host, visited, 
     assert len({one["id"] for one in lines}) == len(lines)
 
 
-def test_log_was_rotated_meanwhile_and_what_rotates_it_runs(host, visited):
+def test_log_was_rotated_under_load_and_the_timer_runs(host, visited):
     assert visited
     files = host.check_output("ls /var/log/flask_apps/shop").split()
     assert {"access.log", "access.log.1", "access.log.2.gz", "access.log.3.gz"} <= set(files)

@@ -75,7 +75,7 @@ def test_killed_worker_is_an_event_and_a_start(host, metrics):
     assert starts[1] == starts[0] + 1
 
 
-def test_exporter_begins_anew_after_its_end(host, ask, metrics):
+def test_exporter_starts_again_after_it_ends(host, ask, metrics):
     host.check_output("systemctl kill --signal=KILL emperor-exporter.service")
     until(lambda: host.run("python3 -c %s 9745 localhost /metrics", GET).rc == 0)
     assert sum(requests_of(metrics(host), "shop").values()) == 0, "what was counted already is counted again"
@@ -100,7 +100,7 @@ def test_number_of_series_is_bounded(host, visited, metrics):
     assert count < 2 * (11 + 32 + 8 + 60) + 10, count
 
 
-def test_asking_costs_little(host, ask):
+def test_scrape_needs_little_cpu_time(host, ask):
     def cpu():
         """Seconds of the exporter and of the programs it ran."""
         pid = host.check_output("systemctl show --property=MainPID --value emperor-exporter.service")

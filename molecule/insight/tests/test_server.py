@@ -46,7 +46,7 @@ def expressions():
     return [one.replace("$app", ".*").replace("$instance", ".*") for one in found]
 
 
-def test_all_hosts_and_exporters_are_asked_and_answer(query):
+def test_all_hosts_and_exporters_are_scraped(query):
     wanted = {(job, f"emperor-debian{number}") for job in ("emperor", "nginx", "node") for number in (12, 13)}
     end = time.monotonic() + PATIENCE
     while True:

@@ -64,7 +64,7 @@ def test_new_code_with_the_same_lock_installs_nothing_and_runs(changed, deploy, 
     assert inodes(host, "notes") == before
 
 
-def test_a_build_reaches_its_release_alone(deploy, browser):
+def test_build_cannot_write_outside_its_release(deploy, browser):
     build = [f"sh -c '{FACTS}'"]
     secret = {"environment": {"POLL_SECRET": "not for the build"}}
     run = deploy("poll", {"build": build, "static": {"/facts": "facts"}, **secret})
@@ -120,7 +120,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_wrong_is_said_first_and_what_served_serves_on(case, changed, deploy, state, host_of):
+def test_failed_build_names_its_cause_and_the_old_release_keeps_serving(case, changed, deploy, state, host_of):
     name, settings, files, sentence = BROKEN[case]
     before = state(name)
     known = host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split()
@@ -132,7 +132,7 @@ def test_what_is_wrong_is_said_first_and_what_served_serves_on(case, changed, de
         assert host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split() == known
 
 
-def test_a_run_that_is_killed_in_a_build_leaves_nothing_to_the_next(start_playbook, deploy, entries, state, host_of):
+def test_run_killed_in_a_build_leaves_nothing_behind(start_playbook, deploy, entries, state, host_of):
     place, app = entries["site"]
     host, before = host_of("site"), state("site")
     stuck = {"flask_apps": [app | {"build": ["sleep 300"]}]}

@@ -217,7 +217,7 @@ def test_dry_run_succeeds_on_bare_hosts_and_shows_what_would_come(playbook):
     assert "correct horse" not in run.output
 
 
-def test_unproven_system_is_refused_and_can_be_tried_all_the_same(fleet, playbook):
+def test_untested_system_is_refused_unless_allowed(fleet, playbook):
     host = fleet[0]
     with OtherSystem(host):
         run = playbook("site", "--limit=webservers[0]", "--flush-cache", variables=apps(shop()))

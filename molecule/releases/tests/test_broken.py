@@ -56,7 +56,7 @@ def test_site_that_nginx_refuses_is_never_on_disk(playbook, fleet):
         host.check_output("nginx -t")
 
 
-def test_nothing_is_left_of_all_that(playbook, fleet):
+def test_broken_releases_leave_nothing_behind(playbook, fleet):
     """A run with what served all the time has nothing to change; that it restarts nothing, `served_on` sees."""
     run = playbook("site")
     assert not run.failed, run.error

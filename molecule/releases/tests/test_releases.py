@@ -33,7 +33,7 @@ def test_new_release_and_rollback_lose_no_request(app, variant, playbook, releas
         assert host.file("/srv/flask_apps/shop/current").linked_to.endswith(first[host.backend.name])
 
 
-def test_rollback_never_returns_to_what_it_left(playbook, release_of):
+def test_second_rollback_skips_the_release_that_was_left(playbook, release_of):
     before = release_of()
     run = playbook("rollback", "-e", "app=shop")
     assert run.failed
@@ -98,7 +98,7 @@ def test_old_releases_are_removed_and_their_assets_with_them(app, variant, playb
     assert fleet[0].run("find /srv/flask_apps/shop/static -xtype l").stdout == "", "links that lead nowhere"
 
 
-def test_whatever_changed_on_disk_is_served_after_the_next_run(playbook, fleet):
+def test_next_run_serves_what_changed_on_disk(playbook, fleet):
     """As after a run that was killed between writing a file and reloading: no handler would ever come again."""
     host = fleet[0]
     host.check_output("printf 'map $uri $unused { default 1; }\\n' > /etc/nginx/conf.d/by_hand.conf")

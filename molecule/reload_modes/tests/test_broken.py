@@ -87,7 +87,7 @@ def test_broken_release_reaches_no_client(number, kind, apps, variant, playbooks
     assert running(TOUCHED.get(kind, ())) == before
 
 
-def test_a_host_without_room_for_two_instances_is_told_before_anything_changes(apps, variant, playbook, running):
+def test_host_without_memory_for_two_instances_is_refused_before_anything_changes(apps, variant, playbook, running):
     before = running()
     new = variant(apps["zerg"], {"note.txt": "another release"})
     run = playbook("deploy", "-e", "app=zerg", variables={"flask_apps": [new], "flask_apps_memory_reserve": 10**7})
@@ -97,7 +97,7 @@ def test_a_host_without_room_for_two_instances_is_told_before_anything_changes(a
     assert running() == before
 
 
-def test_nothing_is_left_of_all_that(playbook, fleet, instances, running):
+def test_broken_releases_leave_nothing_behind(playbook, fleet, instances, running):
     """A run with what served all the time has nothing to change. Good deploys after it: test_deploys.py."""
     processes = running()
     run = playbook("site")

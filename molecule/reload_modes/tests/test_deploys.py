@@ -75,7 +75,7 @@ def test_the_mode_changes_without_a_lost_request(apps, playbook, clients, fleet,
     assert [nginx_workers(host) for host in fleet] == workers, "nginx was reloaded"
 
 
-def test_a_changed_environment_goes_the_safe_way(apps, playbook, clients, fleet):
+def test_changed_environment_loses_no_request(apps, playbook, clients, fleet):
     """In the modes that change a running instance, too."""
     modes = ["graceful", "chain"]
     changed = [apps[mode] | {"environment": {"SHOP_COLOUR": "red"}} for mode in modes]

@@ -348,7 +348,7 @@ def test_client_that_leaves_during_an_upload_leaves_no_file(host, addresses):
     assert kept() == "0"
 
 
-def test_journal_of_the_app_has_no_words_of_our_own_hooks(host):
+def test_journal_of_the_app_shows_nothing_of_the_roles_hooks(host):
     words = host.check_output("journalctl --identifier=echo --output=cat")
     assert "spawned uWSGI worker 1" in words
     assert "callret" not in words

@@ -7,7 +7,7 @@ from echo import application
 """
 
 
-def test_thread_that_starts_with_the_import_is_told_unless_it_is_intended(playbook, apps, variant):
+def test_thread_started_by_the_import_is_named_unless_intended(playbook, apps, variant):
     app = variant(apps["limited"] | {"app": "threaded:application"}, {"threaded.py": THREAD})
     run = playbook("deploy", "-e", "app=limited", variables={"flask_apps": [app]})
     assert not run.failed, run.error

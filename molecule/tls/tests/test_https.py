@@ -53,7 +53,7 @@ def test_upload_by_http_is_redirected_too(address):
     assert (answer.status, answer.headers["Location"]) == (308, "https://shop.test/up")
 
 
-def test_question_of_the_ca_is_not_redirected(host, address):
+def test_acme_challenge_is_not_redirected(host, address):
     host.check_output("mkdir -p /var/lib/flask_apps_acme/.well-known/acme-challenge")
     host.check_output("echo answer > /var/lib/flask_apps_acme/.well-known/acme-challenge/of-the-test")
     for name in (*NAMES, "new.test"):
@@ -86,7 +86,7 @@ def test_handshake_for_an_unknown_name_is_refused(address, name):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_current_versions_of_tls_are_spoken_without_session_tickets(address, version):
+def test_current_tls_versions_work_without_session_tickets(address, version):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = context.maximum_version = version

@@ -44,7 +44,7 @@ def test_what_an_app_loads_counts_in_its_group(host):
     assert emperor < mine
 
 
-def test_an_app_that_runs_away_ends_and_no_other_notices(host, clients):
+def test_app_beyond_its_memory_limit_is_killed_and_other_apps_keep_serving(host, clients):
     emperor = host.check_output("systemctl show --property MainPID --property NRestarts emperor")
     before = ends_at_limit(host)
     time.sleep(10)

@@ -106,7 +106,7 @@ def test_with_enough_memory_no_worker_is_replaced(host, set_floor, told):
     assert workers(host) == before
 
 
-def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, set_floor, told, clients):
+def test_leaking_apps_leave_memory_above_the_floor_without_a_failed_request(host, set_floor, told, clients):
     """They leak 900 MiB in a minute, and would go to 800 MiB below where the guard begins.
 
     Workers in their first 10 s are left alone, and what a replacement gives back is what others have more than those.
@@ -132,7 +132,7 @@ def test_leaking_apps_are_kept_above_the_floor_without_a_failed_request(host, se
     assert len(workers(host)) == 12
 
 
-def test_when_it_is_urgent_a_busy_worker_is_asked_and_ends_its_requests(host, set_floor, told):
+def test_when_it_is_urgent_a_busy_worker_is_replaced_after_its_requests(host, set_floor, told):
     assert ask(host, "/leak?kb=1024", 150, apps=["one"]) == {"200": 150}
     slow, lines = [], []
     asking = threading.Thread(target=lambda: slow.append(ask(host, "/slow?ms=10000", 1, threads=12, apps=["one"])))

@@ -101,7 +101,7 @@ def rushed(apps, playbook, addresses, fleet):
         yield everywhere(fleet, rush), load
 
 
-def test_workers_come_with_the_load(rushed):
+def test_workers_are_added_under_load(rushed):
     seen, _load = rushed
     print(*seen, sep="\n")
     for running in seen:
@@ -133,7 +133,7 @@ def test_workers_that_leak_alike_end_at_different_sizes(apps, playbook, clients,
 
 
 @pytest.mark.parametrize("hanging", [1, 6])
-def test_requests_that_take_too_long_cost_no_other_ones(hanging, apps, playbook, clients, fleet):
+def test_late_requests_fail_no_other_requests(hanging, apps, playbook, clients, fleet):
     """Others end all the time, with each of which uWSGI's own harakiri forgets them. And none is asked again.
 
     Six hang in all three workers, which so are replaced one after the other.
@@ -173,7 +173,7 @@ def test_workers_share_a_model(apps, playbook, fleet):
         assert total < 1.3 * largest
 
 
-def test_workers_go_after_the_load_without_a_failed_request(rushed, fleet):
+def test_workers_are_removed_after_the_load_without_a_failed_request(rushed, fleet):
     """The last test here: they go one by one, in two minutes, which the others have taken meanwhile."""
     _seen, load = rushed
 
