@@ -26,7 +26,7 @@ BUILD = [
     ("x.c:1:10: fatal error: odd.h: No such file", "needs odd.h: add the Debian package that has it"),
     ("Error: pg_config executable not found.\n", "add libpq-dev"),
     ("  \u2570\u2500\u25b6 Git executable not found. Ensure that Git is installed and available.", "add git to"),
-    ("error: Hash mismatch for `flask==3.1`\n", "flask==3.1 is not what its hash says"),
+    ("error: Hash mismatch for `flask==3.1`\n", "flask==3.1 does not match its hash"),
     ("OSError: [Errno 28] No space left on device", "the disk is full"),
     ("error: Failed to fetch: `https://x.test/`\n", "Failed to fetch: `https://x.test/`"),
 ]
