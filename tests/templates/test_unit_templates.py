@@ -8,8 +8,9 @@ from rendering import ini, render, unit, value
 def test_the_emperor_finds_vassals_by_a_pattern_and_runs_each_as_its_owner():
     found = ini(render("emperor.ini.j2"), "uwsgi")
     assert found["emperor"] == "/etc/emperor/vassals/*.ini"
-    assert found["emperor-wrapper"] == "/usr/local/libexec/emperor-wrapper"
-    for name in ("strict", "emperor-tyrant", "emperor-graceful-shutdown", "die-on-term"):
+    # It becomes the user whom the file belongs to.
+    assert found["emperor-wrapper"] == "/usr/local/libexec/emperor-enclose"
+    for name in ("strict", "emperor-graceful-shutdown", "die-on-term"):
         assert found[name] == "true"
 
 
@@ -79,11 +80,12 @@ def test_holder_is_always_restarted_and_runs_in_a_sandbox():
 
 
 SANDBOX = {
-    "CapabilityBoundingSet": "CAP_SETUID CAP_SETGID CAP_KILL",
+    "CapabilityBoundingSet": "CAP_SETUID CAP_SETGID CAP_KILL CAP_SYS_ADMIN",
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
     "ProtectHome": "yes",
     "PrivateTmp": "yes",
+    "TemporaryFileSystem": "/dev/shm:mode=1777,size=50%,nosuid",
     "PrivateDevices": "yes",
     "ProtectClock": "yes",
     "ProtectHostname": "yes",
@@ -91,13 +93,13 @@ SANDBOX = {
     "ProtectKernelModules": "yes",
     "ProtectKernelTunables": "yes",
     "ProtectProc": "invisible",
-    "RestrictNamespaces": "yes",
+    "RestrictNamespaces": "mnt",
     "RestrictRealtime": "yes",
     "RestrictSUIDSGID": "yes",
     "LockPersonality": "yes",
     "RemoveIPC": "yes",
     "SystemCallArchitectures": "native",
-    "SystemCallFilter": "@system-service",
+    "SystemCallFilter": "@system-service mount",
     "UMask": "0027",
 }
 

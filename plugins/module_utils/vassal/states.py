@@ -7,7 +7,7 @@ import json
 import pwd
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes, temporary
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
     health,
@@ -170,6 +170,7 @@ def absent(app: App) -> bool:
     if group := control_group.of_app(app.name):
         with contextlib.suppress(OSError):  # it is the Emperor's, and goes with it
             group.rmdir()
+    temporary.remove(app.name)
     return existed or killed
 
 
