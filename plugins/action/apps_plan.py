@@ -34,6 +34,7 @@ ROTATION = "flask_apps-logs.timer"
 OPTIONS: dict[str, dict[str, Any]] = {
     "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
     "tls": {"type": "dict", "default": {}, "no_log": True},
+    "headers": {"type": "dict", "default": {}},
     "acme": {"type": "dict", "default": {}, "no_log": True},
     "hook": {"type": "str", "default": ""},
     "only": {"type": "list", "elements": "str", "default": []},
@@ -157,7 +158,9 @@ class ActionModule(ActionBase):
 
         :raises Refused: with one sentence that names the variable and the cure.
         """
-        apps = complete_apps(options["apps"], root=options["root"], run=options["run"], tls=options["tls"])
+        apps = complete_apps(
+            options["apps"], root=options["root"], run=options["run"], tls=options["tls"], headers=options["headers"]
+        )
         check_only(options["only"], apps)
         check_root(options["root"], options["writable_paths"])
         host = Host(

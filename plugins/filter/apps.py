@@ -32,6 +32,9 @@ options:
     description: Directory under which every app gets a directory for its sockets.
     type: str
     default: /run/emperor
+  headers:
+    description: The value of C(flask_apps_security_headers).
+    type: dict
   tls:
     description: The value of C(flask_apps_tls).
     type: dict

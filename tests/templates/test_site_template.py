@@ -52,7 +52,7 @@ def test_request_is_retried_only_after_a_connection_error():
 def test_request_that_no_instance_took_gets_retry_after():
     site = nginx(render("site.conf.j2"))
     assert ["502", "=", "@unanswered"] in directives(site, "server", "error_page")
-    (unanswered,) = [found[-1] for found in site[1][-1] if found[:2] == ["location", "@unanswered"]]
+    (unanswered,) = [found[-1] for found in site[-1][-1] if found[:2] == ["location", "@unanswered"]]
     assert ["add_header", "Retry-After", "$flask_apps_retry_after", "always"] in unanswered
     assert unanswered[-2:] == [
         ["if", "($flask_apps_taken)", [["return", "502", "$flask_apps_error_502"]]],
@@ -205,7 +205,7 @@ def test_every_variable_zone_and_page_of_the_site_is_defined():
     pages = set(re.findall(r"error_page \d+ (?:=\d* )?(@\w+)", text))
     assert pages == set(re.findall(r"location (@\w+)", text))
     for name in set(re.findall(r"\$flask_apps_\w+", text)):
-        assert re.search(rf"^map \S+ \{name} |^geo \S+ \{name} ", shared, re.MULTILINE), name
+        assert re.search(rf"^map \S+ \{name} |^geo \S+ \{name} ", shared + text, re.MULTILINE), name
     for zone in set(re.findall(r"limit_(?:conn|req) (?:zone=)?(\w+)", text)):
         assert f"zone={zone}:" in text + shared
 

@@ -43,6 +43,7 @@ def test_a_short_entry_gets_every_default():
         "protected": {},
         "streaming": [],
         "limits": {"requests_per_second": 0, "burst": 0, "connections": 0},
+        "security_headers": {},
         "profile": "web",
         "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": False, "import_threads": False},
         "memory": {"limit": None, "worker_recycle": None},

@@ -93,13 +93,18 @@ def link(_environ, start_response, _query):
     return text(start_response)
 
 
+def headers(_environ, start_response, query):
+    """Answer with headers as the query has them."""
+    return text(start_response, "200 OK", b"", *(tuple(pair.split(":", 1)) for pair in query["set"]))
+
+
 def worker(_environ, start_response, query):
     """Tell which process answers, after a while."""
     time.sleep(float(query.get("seconds", ["0"])[0]))
     return text(start_response, "200 OK", str(os.getpid()).encode())
 
 
-HANDLERS = (early, empty, unsized, file, leave, leave_late, crash, fail, events, private, upload, link, worker)
+HANDLERS = (early, empty, unsized, file, leave, leave_late, crash, fail, events, private, upload, link, headers, worker)
 ROUTES = {f"/{handler.__name__}": handler for handler in HANDLERS}
 
 

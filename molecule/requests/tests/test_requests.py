@@ -26,7 +26,8 @@ class Answer:
         head, _separator, body = raw.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         self.status = int(first.split()[1]) if first.startswith("HTTP/") else 0
-        self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines if ": " in line)}
+        self.pairs = [tuple(line.split(": ", 1)) for line in lines if ": " in line]
+        self.headers = {name.lower(): value for name, value in self.pairs}
         if self.headers.get("transfer-encoding") == "chunked":
             body = b"".join(pieces(body))
         self.body = body

@@ -205,7 +205,9 @@ def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     return {"path": health["path"], "status": status}
 
 
-def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | None) -> dict[str, Any]:
+def _one(
+    app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | None, headers: Mapping[str, Any] | None
+) -> dict[str, Any]:
     name = app.get("name")
     require(
         NAME,
@@ -233,7 +235,7 @@ def _one(app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | N
         fail(f"{where}.profile", f"is {profile!r}, but must be one of {', '.join(PROFILES)}.")
     max_body_size = app.get("max_body_size") or "16m"
     require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
-    site = site_settings(app, where)
+    site = site_settings(app, where, headers or {})
     package = source["kind"] == "package"
     module = app["app"].partition(":")[0]
     persistent = data.persistent(app.get("persistent") or [], module, package, site["static"], where)
@@ -293,6 +295,7 @@ def complete_apps(
     root: str = "/srv/flask_apps",
     run: str = "/run/emperor",
     tls: Mapping[str, Any] | None = None,
+    headers: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Fill in and check every app of the list.
 
@@ -300,8 +303,9 @@ def complete_apps(
     :param root: directory that holds one directory per app.
     :param run: directory that holds one directory of sockets per app.
     :param tls: the value of ``flask_apps_tls``: HTTPS of all apps, as far as they do not set their own.
+    :param headers: the value of ``flask_apps_security_headers``.
     :raises Refused: with one sentence naming the variable and the cure.
     """
-    result = [_one(app, root.rstrip("/"), run.rstrip("/"), tls) for app in apps]
+    result = [_one(app, root.rstrip("/"), run.rstrip("/"), tls, headers) for app in apps]
     _unique(result)
     return result

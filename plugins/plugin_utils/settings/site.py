@@ -17,6 +17,14 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 DOMAIN = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 LIMITS = {"requests_per_second": "requests per second", "burst": "requests", "connections": "connections"}
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,60}\Z")
+# What nginx can say as it is: printable, and no variable of nginx's.
+HEADER_VALUE = re.compile(r"[ -#%-~]*\Z")
+# Headers that are nginx's own, or are not the same for every response.
+NO_HEADERS = frozenset((
+    "content-type", "content-length", "transfer-encoding", "connection", "date", "server", "set-cookie", "location",
+    "x-request-id", "x-vassal", "x-emperor-release", "x-emperor-queue", "retry-after", "cache-control",
+))  # fmt: skip
 YEAR = 365 * 24 * 3600
 # Settings that give URL prefixes to something else than the app as usual.
 PREFIXES = ("static", "media", "protected", "streaming")
@@ -65,6 +73,27 @@ def _names(values: Iterable[Any], where: str) -> list[str]:
     return result
 
 
+def security_headers(common: Mapping[str, Any], own: Mapping[str, Any], where: str) -> dict[str, str]:
+    """The headers of every response that the app does not set itself.
+
+    :param common: ``flask_apps_security_headers``.
+    :param own: ``security_headers`` of the app; an empty value takes one away.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for values, place in ((common, "flask_apps_security_headers"), (own, f"{where}.security_headers")):
+        for name, value in values.items():
+            here = f"{place}[{name!r}]"
+            require(HEADER, name, here, "the name of a header has letters, digits and '-' only")
+            if name.lower() in NO_HEADERS:
+                fail(here, "is set by nginx or the app for each response: remove it.")
+            if name.lower() == "strict-transport-security":
+                fail(here, "belongs to HTTPS: remove it, and set tls.hsts_seconds.")
+            text = "" if value is None else value
+            require(HEADER_VALUE, text, here, "must be a text of printable ASCII characters without '$'")
+            found[name.lower()] = (name, text)
+    return {name: value for name, value in found.values() if value}
+
+
 def _limits(values: Mapping[str, Any], where: str) -> dict[str, int]:
     """Limits for one client address; 0 for none."""
     chosen = given(values)
@@ -76,11 +105,12 @@ def _limits(values: Mapping[str, Any], where: str) -> dict[str, int]:
     return found
 
 
-def site_settings(app: Mapping[str, Any], where: str) -> dict[str, Any]:
+def site_settings(app: Mapping[str, Any], where: str, headers: Mapping[str, Any]) -> dict[str, Any]:
     """Complete and check what concerns the site of an app.
 
     :param app: as the user wrote it.
     :param where: the app in messages.
+    :param headers: ``flask_apps_security_headers``.
     :raises Refused: with one sentence naming the variable and the cure.
     """
     static, lifetimes = _static(app.get("static") or {}, where)
@@ -93,6 +123,7 @@ def site_settings(app: Mapping[str, Any], where: str) -> dict[str, Any]:
         "protected": _of_data(app.get("protected") or {}, where, "protected"),
         "streaming": [_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
         "limits": _limits(app.get("limits") or {}, where),
+        "security_headers": security_headers(headers, app.get("security_headers") or {}, where),
     }
     if found["redirect_domains"]:
         if not found["domains"]:
