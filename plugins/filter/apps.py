@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import apps as settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
@@ -68,20 +67,8 @@ def apps(entries: Iterable[Mapping[str, Any]], **options: Any) -> list[dict[str,
         raise AnsibleFilterError(str(refusal)) from refusal
 
 
-def pip_variables(arguments: Iterable[str]) -> dict[str, str]:
-    """The arguments of pip that name an index as variables, which no other user of the host can read."""
-    found = install.split_arguments(list(arguments))[1]
-    names = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INDEX": "PIP_EXTRA_INDEX_URL"}
-    return {names[name]: value for name, value in found.items()}
-
-
-def pip_options(arguments: Iterable[str]) -> list[str]:
-    """The other arguments of pip."""
-    return install.split_arguments(list(arguments))[0]
-
-
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"apps": apps, "pip_variables": pip_variables, "pip_options": pip_options}
+        return {"apps": apps}
