@@ -17,6 +17,20 @@ connection.request("GET", sys.argv[2], headers={"Host": sys.argv[1]})
 answer = connection.getresponse()
 print(json.dumps([answer.status, answer.read().decode("utf-8", "replace")]))
 """
+# Looks at the arguments of all processes until it is told to stop, and prints those that have its own joined.
+WATCH = """
+import glob, os, sys, time
+while not os.path.exists("/run/watch.stop"):
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, "rb") as file:
+                arguments = file.read()
+        except OSError:
+            continue
+        if "".join(sys.argv[1:]).encode() in arguments:
+            print(arguments, flush=True)
+    time.sleep(0.05)
+"""
 WRAPPER = "/usr/local/libexec/emperor-wrapper"
 OTHERS = ("shop", "blog", "wiki")
 
@@ -156,18 +170,54 @@ def test_nginx_runs_in_its_sandbox(host):
     assert host.file("/var/log/flask_apps/shop/access.log").size > before
 
 
-def test_changing_one_app_leaves_the_others_alone(fleet, playbook, changed):
+@pytest.fixture
+def watched(fleet):
+    """Watch the arguments of all processes; return a function that ends that, and tells which ones had a secret."""
+    for host in fleet:
+        host.check_output("rm -f /run/watch.stop")
+        host.check_output("nohup python3 -c %s planted- secret > /run/watched 2>&1 &", WATCH)
+
+    def seen():
+        for host in fleet:
+            host.check_output("touch /run/watch.stop")
+        return [host.check_output("cat /run/watched") for host in fleet]
+
+    return seen
+
+
+def planted(place):
+    return f"planted-secret-{place}"
+
+
+SECRETS = {
+    "environment": {"NEW": "1", "KEY": planted("environment")},
+    "files": [{"path": "~/.config/info.toml", "content": f"key = '{planted('file')}'"}],
+}
+INDEX = ["--extra-index-url", f"https://robot:{planted('index')}@index.test/simple"]
+
+
+def check_that_nobody_reads_the_secrets(host, run):
+    assert "planted-secret" not in run.output
+    assert "tool_virtualenv" in run.output, "the output does not say what was done"
+    places = "/etc /srv /run /var /opt /tmp /usr/local /dev/shm"
+    assert len(host.check_output(f"grep -rlsI planted-secret {places}").splitlines()) >= 2, "the search itself is wrong"
+    nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    assert host.run(f"{nobody} grep -rlsI planted-secret {places}").stdout == ""
+    assert "planted-secret" not in host.check_output("journalctl --no-pager --since=-1h")
+
+
+def test_changing_one_app_leaves_the_others_alone_and_shows_no_secret(fleet, playbook, changed, watched):
     before = processes(fleet, *OTHERS)
     files = " ".join(f"{one}/kept" for one in SHARED)
     for host in fleet:
         host.check_output(f"{inside(host, 'info')} touch {files}")
-    run = playbook(
-        "site",
-        variables={"flask_apps": changed("info", environment={"NEW": "1"}, workers={"processes": 2, "threads": 2})},
-    )
+    apps = changed("info", **SECRETS, workers={"processes": 2, "threads": 2})
+    run = playbook("site", "-vvv", "--diff", variables={"flask_apps": apps, "uwsgi_pip_arguments": INDEX})
     assert not run.failed, run.error
+    assert set(watched()) == {""}, "a secret in the list of processes"
     assert processes(fleet, *OTHERS) == before
     for host in fleet:
+        check_that_nobody_reads_the_secrets(host, run)
         assert host.check_output("ls /etc/emperor/vassals/info.*.ini").endswith("green.ini"), "no new instance"
         host.check_output(f"{inside(host, 'info')} ls {files}")
 
