@@ -112,3 +112,11 @@ def test_user_other_than_root_is_refused_with_the_cure(host, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(host.Refused, match="use sudo"):
         host.outside("shop", "", ["true"])
+
+
+def test_what_the_emperor_may_to_enclose_apps_no_command_may(host):
+    template = Path(__file__).parents[2] / "roles/uwsgi/templates/emperor.service.j2"
+    lines = host.sandbox(template.read_text())
+    assert "RestrictNamespaces=yes" in lines
+    assert "SystemCallFilter=@system-service" in lines
+    assert not [line for line in lines if "mnt" in line or "mount" in line]
