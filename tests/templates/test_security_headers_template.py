@@ -3,9 +3,13 @@
 import re
 
 import pytest
-from test_templates import render, servers
+from rendering import nginx, render
 
 FULL = {"media": {"/m": "m"}, "protected": {"/p": "p"}, "static": {"/s": {"directory": "s", "max_age": 5}}}
+
+
+def servers(text):
+    return [block[-1] for block in nginx(text) if block[0] == "server"]
 
 
 @pytest.mark.parametrize("domains", [[], ["a.test"]])
