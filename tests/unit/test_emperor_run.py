@@ -4,10 +4,13 @@ import importlib.util
 import json
 import os
 import pwd
+import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_library
 
+sys.modules["emperor_host"] = host_library
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_run.py"
 UNIT = """[Service]
 ExecStart=/opt/emperor/bin/uwsgi
@@ -112,3 +115,17 @@ def test_user_other_than_root_is_refused_with_the_cure(host, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(host.Refused, match="use sudo"):
         host.outside("shop", "", ["true"])
+
+
+@pytest.mark.parametrize(("instance", "file"), [("1a2b-2", "worker@1a2b.json"), ("", "worker.json")])
+def test_side_process_is_what_its_file_says(instance, file, host, tmp_path, monkeypatch):
+    (tmp_path / "sides/shop").mkdir(parents=True)
+    job = {"command": ["rq", "worker"], "directory": str(host.home), "environment": {"KEY": "hunter2"}}
+    (tmp_path / "sides/shop" / file).write_text(json.dumps(job))
+    monkeypatch.setattr(host, "SIDES", str(tmp_path / "sides"))
+    monkeypatch.chdir("/")
+    became = []
+    monkeypatch.setattr(os, "execvpe", lambda *arguments: became.append((os.getcwd(), *arguments)))
+    host.side("shop", "worker", *([instance] if instance else []))
+    own = {b"EMPEROR_INSTANCE": instance.encode()} if instance else {}
+    assert became == [(str(host.home), "rq", ["rq", "worker"], {b"KEY": b"hunter2", **own})]
