@@ -63,6 +63,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "port": {"type": "int", "required": True},
     "https_port": {"type": "int", "required": True},
     "writable_paths": {"type": "list", "elements": "str", "required": True},
+    "once": {"type": "bool", "default": True},
     "stop_timeout": {"type": "int"},
 }
 
@@ -167,6 +168,7 @@ class ActionModule(ActionBase):
             apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],
             backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"], sites=options["sites"],
             port=options["port"], https_port=options["https_port"], pip_arguments=options["pip_arguments"],
+            once=options["once"],
         )  # fmt: skip
         for app in apps:
             if app["state"] == "present":
@@ -241,6 +243,8 @@ class ActionModule(ActionBase):
             )
         if target not in known:
             raise Refused(f"The app {one.name} has no release {target} on this host: choose from {', '.join(known)}.")
+        if target in releases["broken"]:
+            raise Refused(f"Release {target} of {one.name} cannot start, as its Python is gone: deploy it instead.")
         label = next(release["label"] for release in releases["releases"] if release["id"] == target)
         return Wanted(one.app, release=target, label=label)
 
@@ -310,7 +314,8 @@ class ActionModule(ActionBase):
             "bundle": one.bundle,
             "requirements": one.requirements,
             "packages": list(one.packages),
-            "built": one.release in known,
+            "built": one.release in known and "python" not in one.differs,
+            "broken": releases["broken"],
             "current": releases["current"],
             "known": known,
             "releases": releases["releases"],
@@ -326,6 +331,9 @@ class ActionModule(ActionBase):
             "tls": one.tls,
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
             "health": found["health"],
+            "sides": bool(one.app["background"] or one.app["schedule"] or found["sides"]["parts"]),
+            "sides_told": [part["told"] for part in found["sides"]["parts"].values()],
+            "sides_unsound": [name for name, part in found["sides"]["parts"].items() if not part["sound"]],
             "said": dict(one.differs),
             "home": one.home,
             "run": one.app["paths"]["run"],

@@ -30,7 +30,7 @@ def text(kind: str, hosts: Mapping[str, Mapping[str, Any]], mixed: list[dict[str
         marked = [(host, app) for host, one in hosts.items() if one for app in one["apps"]
                   if any(problem["app"] in ("", app) for problem in one["problems"])]  # fmt: skip
         marked += [(host, problem["app"]) for problem in mixed for host in hosts]
-        found += [*status.table(rows, marked), "", *status.reasons(rows), ""]
+        found += [*status.table(rows, marked), "", *status.reasons(rows), *status.side_processes(rows), ""]
     for host in sorted(hosts):
         if not hosts[host]:
             found += [f"{host}: could not be looked at, see above.", ""]

@@ -1,10 +1,11 @@
-"""Filters: the vassal of an app as data, and the environment of a command in one of its releases."""
+"""Filters: the vassal of an app as data, the environment of a command in one of its releases, its side processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.side_processes import sides
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import app_environment, vassal_config
 
 DOCUMENTATION = r"""
@@ -61,4 +62,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"vassal_config": vassal_config, "app_environment": app_environment}
+        return {"vassal_config": vassal_config, "app_environment": app_environment, "app_sides": sides}

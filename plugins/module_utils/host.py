@@ -16,6 +16,15 @@ import time
 from typing import Any, NamedTuple
 
 STATISTICS = 4 * 1024 * 1024  # bytes that the statistics of an instance may have
+# What of the Emperor's unit makes its sandbox. For a process that is not root's: so nothing of capabilities.
+SANDBOX = re.compile(
+    r"NoNewPrivileges|Protect\w+|Private\w+|Restrict\w+|LockPersonality|MemoryDenyWriteExecute|SystemCall\w+|ProcSubset"
+    r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec)Paths|UMask|LimitNOFILE|BindPaths|BindReadOnlyPaths|TemporaryFileSystem"
+    r"|IPAddress(Allow|Deny)"
+)
+# What the Emperor needs to give apps their temporary directories, and no process of an app.
+CLOSED = {"RestrictNamespaces=mnt": "RestrictNamespaces=yes",
+          "SystemCallFilter=@system-service mount": "SystemCallFilter=@system-service"}  # fmt: skip
 
 
 class Process(NamedTuple):
@@ -146,3 +155,12 @@ def remove(path: str) -> None:
             shutil.rmtree(path)
         else:
             os.unlink(path)
+
+
+def sandbox(unit: str) -> list[str]:
+    """What the Emperor's unit says of its sandbox, line by line.
+
+    :param unit: the text of its file.
+    """
+    lines = [line.strip() for line in unit.splitlines()]
+    return [CLOSED.get(line, line) for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]

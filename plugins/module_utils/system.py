@@ -73,6 +73,12 @@ def output(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
+def calendar_fault(calendar: str) -> str:
+    """What systemd has against a calendar, see systemd.time(7); empty when it has nothing."""
+    done = subprocess.run(["systemd-analyze", "calendar", "--", calendar], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason"])[0]
+
+
 def parse_time(text: str) -> float:
     """Seconds since 1970 of a systemd timestamp like ``Sun 2026-11-22 11:56:50.123456 UTC``; 0 for none."""
     words = text.split()

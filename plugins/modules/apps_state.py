@@ -17,6 +17,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.observe import observe
 
 DOCUMENTATION = r"""
@@ -31,8 +32,8 @@ options:
     description:
       - The apps. Each has C(name), C(home), C(static), C(data), C(keep), the ID of the wanted C(release), what the
         module M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
-        C(health_status), C(health_host)), C(patience), seconds to wait for its answers, and the C(port) of nginx to
-        which its health check goes, by HTTPS if C(tls).
+        C(health_status), C(health_host)), C(patience), seconds to wait for its answers, the C(port) of nginx to which
+        its health check goes, by HTTPS if C(tls), and the C(calendars) of its scheduled jobs.
     type: list
     elements: dict
     required: true
@@ -85,7 +86,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 apps:
-  description: For every app its C(account), C(releases), C(vassal) and C(health).
+  description:
+    - For every app its C(account), C(releases), C(vassal), C(sides), C(health), and what systemd has against its
+      C(calendars).
   type: dict
   returned: always
 files:
@@ -200,6 +203,8 @@ def look(app: dict[str, Any], directory: str) -> dict[str, Any]:
             app["home"], app.get("release", ""), app.get("static") or {}, app.get("keep", 5), app.get("data")
         ),
         "vassal": observe(app),
+        "sides": observe_sides(app["name"]),
+        "calendars": {one: reason for one in app.get("calendars", []) if (reason := system.calendar_fault(one))},
         "health": health,
     }
 

@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.build import BuildFailed, build
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.static_links import publish
 
 DOCUMENTATION = r"""
@@ -197,7 +197,8 @@ def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tu
     changed, removed = False, []
 
     if state == "built":
-        changed = known is None
+        # Its Python may be gone since.
+        changed = known is None or not python_runs(releases.path(release, "venv"))
         if changed and not module.check_mode:
             try:
                 bring_archive(module)

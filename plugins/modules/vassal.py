@@ -86,6 +86,10 @@ options:
       - What V(trial) returned in the same run. When it is O(config) that was tried, V(switched) does not try it again.
     type: str
     default: ""
+  anew:
+    description: Whether to start it anew though it runs as O(config) says, as when its virtualenv was made anew.
+    type: bool
+    default: false
   wrapper:
     description: The program by which the Emperor starts vassals.
     type: path
@@ -275,6 +279,7 @@ def main() -> None:
             "upstream": {"type": "path"},
             "size": {"type": "path"},
             "tried": {"type": "str", "default": ""},
+            "anew": {"type": "bool", "default": False},
             "wrapper": {"type": "path", "default": "/usr/local/libexec/emperor-wrapper"},
             "health_path": {"type": "str", "default": "/"},
             "health_status": {"type": "int", "default": 200},

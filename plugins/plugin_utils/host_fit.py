@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks, check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
@@ -46,6 +47,7 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
             )
         if one.app["state"] == "absent":
             continue
+        side_processes.check_calendars(one.app, state["apps"][one.name]["calendars"])
         interpreter = one.app["python"]["interpreter"]
         found = state["files"][interpreter]
         if not found or not found["executable"]:

@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import digest_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
@@ -42,6 +43,7 @@ class Host:
     :ivar sites: directory of nginx's sites.
     :ivar port: of nginx, for HTTP.
     :ivar https_port: of nginx, for HTTPS.
+    :ivar once: whether scheduled jobs that run once per fleet run on this host.
     :ivar cpus: processors, known once the host was looked at.
     :ivar memory: MiB, like that.
     """
@@ -57,6 +59,7 @@ class Host:
     port: int = 80
     https_port: int = 443
     pip_arguments: Sequence[str] = ()
+    once: bool = True
     cpus: int = 0
     memory: int = 0
 
@@ -203,6 +206,7 @@ def question(wanted: Wanted, host: Host, rollback: bool = False, patience: int =
         },
         "link": f"{wanted.home}/serving",
         "upstream": f"{wanted.home}/upstream.sock",
+        "calendars": sorted({one["calendar"] for one in app["schedule"].values()}),
         "health_path": app["health"]["path"],
         "health_status": app["health"]["status"],
         "health_host": wanted.health_host,
@@ -332,6 +336,8 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
     for kind, phrase in (("persistent", "persistent directories"), ("files", "configuration files")):
         if not found["releases"][f"{kind}_right"]:
             differs["configuration" if kind == "files" else kind] = "" if "release" in differs else phrase
+    if wanted.release in found["releases"]["broken"]:
+        differs["python"] = f"the Python of release {wanted.release} is gone: it is built anew"
     account = {"home": wanted.app["paths"]["shared"], "shell": "/usr/sbin/nologin", "group": name}
     if found["account"] != account:
         differs["account"] = "account"
@@ -344,6 +350,9 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
     if not as_wanted(site, state["files"][site["path"]]):
         differs["site"] = "site changed"
     differs |= vassal_differs(wanted, host, found)
+    if wanted.release:
+        other = "release" in differs
+        differs |= side_processes.differ(wanted.app, wanted.release, host.once, found["sides"], other)
     if found["health"] and not differs:
         differs["health"] = f"clients {found['health']}"
     return {key: text if key == "release" or not new else "" for key, text in differs.items()}

@@ -54,6 +54,8 @@ def test_a_short_entry_gets_every_default():
         "max_body_size": "16m",
         "health": {"path": "/", "status": 200},
         "hooks": NO_HOOKS,
+        "background": {},
+        "schedule": {},
         "uwsgi": {},
         "max_tasks": 0,
         "paths": {

@@ -56,6 +56,22 @@ def test_owner_group_and_others_have_their_own_rights(uid, gids, allowed):
     assert access.may(found, uid, gids, access.READ | access.WRITE) is allowed
 
 
+def test_links_to_configuration_files_are_no_change_and_no_harm(tmp_path):
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/config").write_text("root's")
+    (tmp_path / "files/config").chmod(0o400)
+    for place in ("shared", "release/src"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config").symlink_to(tmp_path / "files/config")
+    os.utime(tmp_path / "release/src", (1, 1))
+    user = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", ""))
+    assert access.out_of_reach(str(tmp_path / "shared"), user) == []
+    assert instance.changed(str(tmp_path / "release"), 1) == []
+    (tmp_path / "release/src/by_hand").write_text("")
+    os.utime(tmp_path / "release/src", (1, 1))
+    assert instance.changed(str(tmp_path / "release"), 1) == [str(tmp_path / "release/src/by_hand")]
+
+
 def test_data_of_another_user_is_named_as_out_of_reach(tmp_path):
     (tmp_path / "note").touch(mode=0o600)
     (tmp_path / "open").touch()

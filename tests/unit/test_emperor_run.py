@@ -4,10 +4,13 @@ import importlib.util
 import json
 import os
 import pwd
+import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_library
 
+sys.modules["emperor_host"] = host_library
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_run.py"
 UNIT = """[Service]
 ExecStart=/opt/emperor/bin/uwsgi
@@ -114,9 +117,23 @@ def test_user_other_than_root_is_refused_with_the_cure(host, monkeypatch):
         host.outside("shop", "", ["true"])
 
 
-def test_what_the_emperor_may_to_enclose_apps_no_command_may(host):
+def test_rights_to_enclose_apps_are_given_to_no_command():
     template = Path(__file__).parents[2] / "roles/uwsgi/templates/emperor.service.j2"
-    lines = host.sandbox(template.read_text())
+    lines = host_library.sandbox(template.read_text())
     assert "RestrictNamespaces=yes" in lines
     assert "SystemCallFilter=@system-service" in lines
     assert not [line for line in lines if "mnt" in line or "mount" in line]
+
+
+@pytest.mark.parametrize(("instance", "file"), [("1a2b-2", "worker@1a2b.json"), ("", "worker.json")])
+def test_side_process_is_what_its_file_says(instance, file, host, tmp_path, monkeypatch):
+    (tmp_path / "sides/shop").mkdir(parents=True)
+    job = {"command": ["rq", "worker"], "directory": str(host.home), "environment": {"KEY": "hunter2"}}
+    (tmp_path / "sides/shop" / file).write_text(json.dumps(job))
+    monkeypatch.setattr(host, "SIDES", str(tmp_path / "sides"))
+    monkeypatch.chdir("/")
+    became = []
+    monkeypatch.setattr(os, "execvpe", lambda *arguments: became.append((os.getcwd(), *arguments)))
+    host.side("shop", "worker", *([instance] if instance else []))
+    own = {b"EMPEROR_INSTANCE": instance.encode()} if instance else {}
+    assert became == [(str(host.home), "rq", ["rq", "worker"], {b"KEY": b"hunter2", **own})]

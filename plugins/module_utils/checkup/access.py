@@ -78,6 +78,8 @@ def out_of_reach(directory: str, user: pwd.struct_passwd) -> list[dict[str, str]
             folders.clear()
         for name in [*folders, *files]:
             path, seen = os.path.join(folder, name), seen + 1
+            if os.path.islink(path):  # such as to a configuration file, which is root's
+                continue
             try:
                 status = os.stat(path)
             except OSError:

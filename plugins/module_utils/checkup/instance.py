@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, logs, network
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
@@ -70,9 +70,12 @@ def changed(release: str, built: float) -> list[str]:
             found.append(folder)
         for name in files:
             seen += 1
+            path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
-                if os.lstat(os.path.join(folder, name)).st_ctime > built + 1:
-                    found.append(os.path.join(folder, name))
+                # Links to configuration files come and go with the settings.
+                outside = os.path.islink(path) and not os.path.realpath(path).startswith(release + "/")
+                if os.lstat(path).st_ctime > built + 1 and not outside:
+                    found.append(path)
         if seen > FILES or len(found) > 3:
             break
     # The file says more than its directory.
@@ -95,7 +98,7 @@ def release(app: Mapping[str, Any], serving: str) -> dict[str, Any]:
         "previous_label": (releases.describe(previous) or {}).get("label", "") if previous else "",
         "python": python,
         "python_leads_to": os.path.realpath(python),
-        "python_runs": os.access(python, os.X_OK),
+        "python_runs": os.access(python, os.X_OK) and python_runs(releases.path(serving, "venv")),
         "changed": changed(releases.path(serving), known["created"]) if known else [],
     }
 

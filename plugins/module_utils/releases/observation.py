@@ -40,6 +40,7 @@ def observe(
     :param keep: how many releases stay.
     :param data: its ``persistent`` directories, its ``files`` and the ``digest`` of these.
     :returns: ``releases`` (complete ones, newest first, each with its ``size``), ``current``, ``previous``,
+        ``broken`` (IDs of those whose Python is gone),
         ``superfluous`` (IDs to remove), and of the static files, persistent directories and
         configuration files whether they are right (``static_right``, ``persistent_right``, ``files_right``).
     """
@@ -49,6 +50,7 @@ def observe(
         "releases": releases.all(),
         "current": current,
         "previous": releases.previous(),
+        "broken": releases.broken(),
         "superfluous": releases.superfluous(current, keep) if current else releases.incomplete(),
         "static_right": static_right(releases, static, wanted),
         "persistent_right": persistent.right(releases, wanted, data.get("persistent", [])),

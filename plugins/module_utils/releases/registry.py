@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pwd
+import re
+from collections.abc import Iterator
 from typing import Any
 
 DESCRIPTION = "release.json"
 SIZE = "size.json"  # written by the module `vassal`, which measures it
+PYTHON = re.compile(r"python3\.[0-9]+")
+STARTED = re.compile(rb"(?:^|\0)RELEASE_ID=([0-9a-z._-]+)")
+
+
+def python_runs(venv: str) -> bool:
+    """Whether the Python of a virtualenv is there, and finds what was installed for it.
+
+    A virtualenv has a link to a Python of the host. After an upgrade of the host it may lead nowhere, or to a newer
+    Python, which looks for its packages in another directory.
+    """
+    python = os.path.join(venv, "bin", "python")
+    if not os.path.lexists(python):
+        return True  # there is none yet
+    name = os.path.basename(os.path.realpath(python))
+    found = not PYTHON.fullmatch(name) or os.path.isdir(os.path.join(venv, "lib", name))
+    return os.access(python, os.X_OK) and found
+
+
+def at_work(user: str) -> Iterator[str]:
+    """Releases from which a process of an app was started, such as a worker that still ends its work.
+
+    :param user: the app's.
+    """
+    with contextlib.suppress(KeyError):
+        uid = pwd.getpwnam(user).pw_uid
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{process}").st_uid == uid:
+                    with open(f"/proc/{process}/environ", "rb") as file:
+                        yield from (one.decode() for one in STARTED.findall(file.read()))
 
 
 class Releases:
@@ -62,6 +96,10 @@ class Releases:
         names = os.listdir(self.root) if os.path.isdir(self.root) else []
         return sorted(name for name in names if os.path.isdir(self.path(name)) and not self.describe(name))
 
+    def broken(self) -> list[str]:
+        """Complete releases that cannot start any more, because the host has another Python now."""
+        return [one["id"] for one in self.all() if not python_runs(self.path(one["id"], "venv"))]
+
     def current(self) -> str:
         """ID of the release that runs, as far as the last complete run knows; empty when there is none."""
         try:
@@ -71,7 +109,8 @@ class Releases:
 
     def previous(self) -> str:
         """The release that was last active before the current one and did not fail; empty when there is none."""
-        others = [one for one in self.all() if one["id"] != self.current()]
+        broken = self.broken()
+        others = [one for one in self.all() if one["id"] != self.current() and one["id"] not in broken]
         good = [one for one in others if one.get("activated") and not one.get("failed")]
         return max(good, key=lambda one: float(one["activated"]))["id"] if good else ""
 
@@ -85,10 +124,15 @@ class Releases:
         return [name for name in dict.fromkeys([current, coming, *(one["id"] for one in others)]) if name]
 
     def superfluous(self, current: str, keep: int) -> list[str]:
-        """Releases to remove. ``keep`` stay: the current one, the one to return to, those live last."""
+        """Releases to remove. ``keep`` stay: the current one, the one to return to, those live last.
+
+        Besides, those from which a process still runs, as a worker that ends its work does.
+        """
         order = [current, self.previous()] if self.current() == current else [current, self.current()]
         # What was only built, as when another host of the fleet failed, is no release to return to.
         by_use = sorted(self.all(), key=lambda one: (bool(one.get("failed")), -float(one.get("activated") or 0)))
         order += [one["id"] for one in by_use]
         kept = [name for name in dict.fromkeys(order) if name][: max(keep, 1)]  # never the one that runs
-        return [one["id"] for one in self.all() if one["id"] not in kept] + self.incomplete()
+        old = [one["id"] for one in self.all() if one["id"] not in kept]
+        busy = set(at_work(os.path.basename(self.home))) if old else set()
+        return [release for release in old if release not in busy] + self.incomplete()

@@ -54,7 +54,8 @@ def switched(app: App, config: Config) -> bool:
     began, complaint = time.time(), ""
     try:
         # In a chain that was broken off some workers have the old release, though everything looks new.
-        if not (app.before and app.params["reload"] == "chain") and serves(app, config):
+        kept = not app.params.get("anew") and not (app.before and app.params["reload"] == "chain")
+        if kept and serves(app, config):
             return app.receive(app.clients)
     except Unhealthy as reason:
         complaint = f"runs as configured, but {reason}, and "

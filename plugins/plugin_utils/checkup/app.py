@@ -13,7 +13,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem i
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.requests import busy, killed, late, refused
 
 # What the plan compares and no check here explains better, in words.
-DIFFERS = ("release", "static", "account", "serving", "upstream", "limit", "socket", "unfinished")
+DIFFERS = ("release", "static", "account", "serving", "upstream", "limit", "socket", "unfinished", "sides")
 
 
 def down(case: Case) -> Iterator[Problem]:

@@ -32,7 +32,12 @@ def row(app: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     :param app: what the plan says of it.
     :param facts: what the module `checkup` says.
     """
-    found = {"reload": app["reload"], "share": app["workers"]["share"] * MIB, "why": app["workers"]["why"]}
+    found = {
+        "side_processes": app.get("sides_told", []),
+        "reload": app["reload"],
+        "share": app["workers"]["share"] * MIB,
+        "why": app["workers"]["why"],
+    }
     if facts["missing"]:
         return {**found, "running": False, "missing": facts["missing"]}
     release, workers = facts["release"], facts["workers"]
@@ -92,6 +97,16 @@ def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], marked: Iterable[
         lines += [cells(host, name, found, (host, name) in marks) for name, found in rows[host].items()]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+
+
+def side_processes(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """How the side processes of the apps do."""
+    return [
+        f"side processes of {name}{f' on {host}' if len(rows) > 1 else ''}: {', '.join(found['side_processes'])}"
+        for host in sorted(rows)
+        for name, found in rows[host].items()
+        if found["side_processes"]
+    ]
 
 
 def reasons(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

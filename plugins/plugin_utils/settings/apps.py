@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data, side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
@@ -49,7 +49,7 @@ RESERVED_NAMES = frozenset((
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
 OWN_VARIABLES = frozenset((
     "RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP", "EMPEROR_FILES",
-    "EMPEROR_BACKUP",
+    "EMPEROR_BACKUP", "EMPEROR_INSTANCE",
 ))  # fmt: skip
 
 SOURCES = ("path", "git", "archive", "package")
@@ -239,6 +239,7 @@ def _one(
     package = source["kind"] == "package"
     module = app["app"].partition(":")[0]
     persistent = data.persistent(app.get("persistent") or [], module, package, site["static"], where)
+    background = side_processes.background(app.get("background"), where)
     complete.update(
         app=app["app"],
         source=source,
@@ -257,6 +258,8 @@ def _one(
         max_body_size=max_body_size,
         health=_health(app.get("health"), where),
         hooks=_hooks(app.get("hooks") or {}, where),
+        background=background,
+        schedule=side_processes.schedule(app.get("schedule"), background, where),
         uwsgi=uwsgi_options(app.get("uwsgi") or {}, where, app.get("uwsgi_unchecked") or ()),
         max_tasks=bounded(app["max_tasks"], 64, 10**6, f"{where}.max_tasks", "processes and threads")
         if app.get("max_tasks")
@@ -308,4 +311,5 @@ def complete_apps(
     """
     result = [_one(app, root.rstrip("/"), run.rstrip("/"), tls, headers) for app in apps]
     _unique(result)
+    side_processes.check_identifiers(result)
     return result

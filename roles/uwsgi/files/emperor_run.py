@@ -7,6 +7,9 @@ memory of the app. With a terminal it is interactive: emperor-run shop flask she
 The environment is in the app's vassal file, which the app's user alone can read. So the command is started twice: root
 starts this program again in the sandbox, as that user, and there it becomes the command. In the arguments of the unit,
 which every user can see, are no secrets.
+
+The units of side processes run it as the app's user: emperor-run --side APP PART [INSTANCE]. What to run, in which
+directory and environment, is in a file that the app alone can read.
 """
 
 import argparse
@@ -15,21 +18,17 @@ import glob
 import json
 import os
 import pwd
-import re
 import sys
 from pathlib import Path
 
+sys.path.insert(0, "/usr/local/lib/emperor")  # root's alone
+
+import emperor_host
+
 UNIT = "/etc/systemd/system/emperor.service"
 VASSALS = "/etc/emperor/vassals"
-INSIDE = "--inside"
-# What of the Emperor's unit makes its sandbox. Root it is not, so no capabilities.
-SANDBOX = re.compile(
-    r"NoNewPrivileges|Protect\w+|Private\w+|Restrict\w+|LockPersonality|MemoryDenyWriteExecute|SystemCall\w+|ProcSubset"
-    r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec)Paths|UMask|LimitNOFILE|BindPaths|BindReadOnlyPaths|TemporaryFileSystem"
-)
-# What the Emperor needs to give apps their temporary directories, and no app.
-CLOSED = {"RestrictNamespaces=mnt": "RestrictNamespaces=yes",
-          "SystemCallFilter=@system-service mount": "SystemCallFilter=@system-service"}  # fmt: skip
+SIDES = "/etc/emperor/sides"
+INSIDE, SIDE = "--inside", "--side"
 
 
 class Refused(Exception):
@@ -65,12 +64,6 @@ def of_release(found: dict[str, str], home: str, release: str) -> dict[str, str]
     return {name: value for name, value in found.items() if name not in ("EMPEROR_APP", "EMPEROR_SERVING")} | own
 
 
-def sandbox(unit: str) -> list[str]:
-    """What the Emperor's unit says of its sandbox."""
-    lines = [line.strip() for line in unit.splitlines()]
-    return [CLOSED.get(line, line) for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]
-
-
 def release_of(home: str, release: str) -> str:
     """The release to use, the current one if none is named."""
     root = Path(home, "releases")
@@ -93,7 +86,10 @@ def outside(name: str, release: str, command: list[str]) -> list[str]:
     user = pwd.getpwnam(name)
     home = os.path.dirname(user.pw_dir)
     release = release_of(home, release)
-    properties = [*sandbox(Path(UNIT).read_text(encoding="utf-8")), f"WorkingDirectory={home}/releases/{release}/src"]
+    properties = [
+        *emperor_host.sandbox(Path(UNIT).read_text(encoding="utf-8")),
+        f"WorkingDirectory={home}/releases/{release}/src",
+    ]
     limit = Path(VASSALS, f"{name}.limit")
     if limit.exists():
         properties.append(f"MemoryMax={limit.read_text(encoding='ascii').strip()}")
@@ -112,9 +108,23 @@ def inside(file: str, release: str, command: list[str]) -> None:
     home = os.path.dirname(os.path.expanduser("~"))
     found = of_release(environment(file), home, release)
     terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
-    encoded = {
-        os.fsencode(name): value.encode("utf-8", "surrogateescape") for name, value in (terminal | found).items()
-    }
+    become(command, terminal | found)
+
+
+def side(app: str, part: str, instance: str = "") -> None:
+    """Become a side process of an app, as the app's user.
+
+    :param instance: which one, GENERATION-NUMBER; empty for one that runs on a schedule.
+    """
+    generation = instance.rpartition("-")[0]
+    job = json.loads(Path(SIDES, app, f"{part}@{generation}.json" if generation else f"{part}.json").read_text("utf-8"))
+    os.chdir(job["directory"])
+    become(job["command"], job["environment"] | ({"EMPEROR_INSTANCE": instance} if instance else {}))
+
+
+def become(command: list[str], found: dict[str, str]) -> None:
+    """Replace this process by a command in this environment."""
+    encoded = {os.fsencode(name): value.encode("utf-8", "surrogateescape") for name, value in found.items()}
     try:
         os.execvpe(command[0], command, encoded)
     except OSError as error:
@@ -126,6 +136,8 @@ def main() -> None:
     """Replace this process by the one that starts the sandbox, or by the command in it."""
     if sys.argv[1:2] == [INSIDE]:
         inside(sys.argv[2], sys.argv[3], sys.argv[4:])
+    if sys.argv[1:2] == [SIDE]:
+        side(*sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="emperor-run", description="Run a command in a release of an app, as the app.",
         epilog="Example: emperor-run shop flask shell",

@@ -175,7 +175,7 @@ ALL_RIGHT = {"static_right": True, "persistent_right": True, "files_right": True
 
 def test_missing_home_has_no_releases_and_nothing_wrong(tmp_path):
     found = observe(tmp_path / "nowhere", "aaa", static={})
-    assert found == {"releases": [], "current": "", "previous": "", "superfluous": [], **ALL_RIGHT}
+    assert found == {"releases": [], "current": "", "previous": "", "broken": [], "superfluous": [], **ALL_RIGHT}
 
 
 def test_active_release_has_its_static_links(built, current, home):

@@ -1,0 +1,164 @@
+"""Side processes follow the releases: no job is lost or done twice; a worker that does not start changes nothing."""
+
+import threading
+import time
+
+import pytest
+
+HOME = "/srv/flask_apps/jobs"
+WORKERS = "systemctl list-units --plain --no-legend --state=%s 'emperor-side-jobs.*@*' | cut -d ' ' -f 1"
+
+
+class Giver:
+    """A client who gives jobs to the app without a pause, and knows which of them were taken."""
+
+    def __init__(self, client):
+        self.client, self.taken, self.failures, self.stop = client, [], [], threading.Event()
+        self.thread = threading.Thread(target=self.give)
+
+    def give(self):
+        number = 0
+        while not self.stop.wait(0.7):
+            number += 1
+            try:
+                status, text = self.client.ask("GET", f"/?job={number}")
+                assert status == 200, text
+                self.taken.append(number)
+            except Exception as error:
+                self.failures.append(repr(error))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_exception):
+        self.stop.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def workers(fleet):
+    """The units of the workers that are in a state, on the first host."""
+    return lambda state="running": sorted(fleet[0].check_output(WORKERS, state).split())
+
+
+@pytest.fixture
+def deploy(playbook, apps):
+    """Deploy the app with other settings, on the first host alone."""
+
+    def run(changes, *arguments):
+        changed = {"flask_apps": [apps["jobs"] | changes]}
+        return playbook("deploy", "-e", "app=jobs", "--limit=webservers[0]", *arguments, variables=changed)
+
+    return run
+
+
+def until(condition, seconds=60):
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.2)
+
+
+def lines(host, path):
+    """The lines of a file of the app."""
+    return host.check_output(f"cat {HOME}/shared/{path} 2>/dev/null || true").splitlines()
+
+
+def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
+    for host in fleet:
+        name = host.check_output(WORKERS, "running").split()[0]
+        pid = host.check_output(f"systemctl show --value --property=MainPID {name}")
+        assert host.check_output(f"stat --format=%U /proc/{pid}") == "jobs"
+        emperor = host.check_output("systemctl show --value --property=MainPID emperor.service")
+        for key in ("NoNewPrivs", "Seccomp", "Umask"):
+            values = [host.check_output(f"grep ^{key}: /proc/{one}/status") for one in (pid, emperor)]
+            assert values[0] == values[1]
+        assert "the key of the jobs" in host.check_output(f"tr '\\0' '\\n' < /proc/{pid}/environ")
+        assert host.check_output(f"readlink /proc/{pid}/cwd").startswith(f"{HOME}/releases/")
+        assert host.run(f"nsenter --target={pid} --mount touch /etc/x").rc == 1
+        assert host.run("grep -r 'the key of the jobs' /etc/systemd /run/systemd").rc == 1
+        jobs = host.check_output("find /etc/emperor/sides/jobs -type f -printf '%u:%g %m\\n' | sort -u")
+        assert jobs == "root:jobs 440"
+        limit = host.check_output("cat /etc/emperor/vassals/jobs.limit")
+        assert host.check_output("systemctl show --value --property=MemoryMax emperor-side-jobs.slice") == limit
+        assert "started with PID" in host.check_output("journalctl --no-pager --quiet -t jobs-worker")
+
+
+def test_status_tells_how_they_do(playbook):
+    run = playbook("status", "-e", "app=jobs")
+    assert not run.failed, run.error
+    assert "side processes of jobs on emperor-debian12: worker 2 of 2 run, tick " in run.output
+    assert "side processes of jobs on emperor-debian13: worker 2 of 2 run\n" in run.output
+
+
+def test_scheduled_job_runs_on_one_host_of_the_fleet(fleet):
+    until(lambda: lines(fleet[0], "ticks"))
+    release = fleet[0].check_output(f"basename $(readlink {HOME}/current)")
+    assert set(lines(fleet[0], "ticks")) == {"JOBS_KEY=the key of the jobs", f"RELEASE_ID={release}"}
+    assert not lines(fleet[1], "ticks")
+    assert fleet[1].run("systemctl is-active emperor-side-jobs.tick.timer").rc != 0
+
+
+def test_no_job_is_lost_or_done_twice_through_deploys(apps, client, variant, playbook, fleet, workers):
+    with Giver(client("jobs")) as giver:
+        old = workers()
+        first, second = (variant(apps["jobs"], {"note.txt": f"release {number}"}) for number in range(2))
+        for step, settings in (("deploy", first), ("rollback", first), ("deploy", second)):
+            # The release whose workers still end their work stays until they have.
+            variables = {"flask_apps": [settings], "flask_apps_keep_releases": 1 if settings is second else 5}
+            run = playbook(step, "-e", "app=jobs", "--limit=webservers[0]", variables=variables)
+            assert not run.failed, run.error
+            assert not set(old) & set(workers())
+            assert len(workers()) == 2
+            old = workers()
+    assert not giver.failures, giver.failures[:3]
+    wanted = sorted([f"{what} {number}" for number in giver.taken for what in ("began", "ended")])
+    until(lambda: len(lines(fleet[0], "done")) >= len(wanted))
+    until(lambda: not workers("deactivating"))
+    done = [line.rpartition(" ") for line in lines(fleet[0], "done")]
+    assert sorted(what for what, _space, _release in done) == wanted
+    assert len({release for _what, _space, release in done}) == 3
+    until(lambda: lines(fleet[0], "ticks")[-1] == f"RELEASE_ID={done[-1][2]}")
+
+
+def test_worker_that_does_not_start_fails_the_release(apps, client, variant, deploy, fleet, workers):
+    before, served = workers(), client("jobs").ask("GET", "/")
+    broken = {"worker": {"command": "python -c 'import os, nothing_like_it'", "start_seconds": 20}}
+    run = deploy(variant(apps["jobs"], {"note.txt": "broken"}) | {"background": broken})
+    assert run.failed
+    assert "its side process worker does not start: the module nothing_like_it is missing" in run.error
+    assert workers() == before
+    assert client("jobs").ask("GET", "/") == served
+    assert fleet[0].check_output("ls /etc/systemd/system/multi-user.target.wants | grep -c emperor-side-jobs") == "2"
+    run = deploy({"schedule": {"tick": {"command": "true", "calendar": "someday"}}})
+    assert "flask_apps[jobs].schedule.tick.calendar is 'someday', but systemd does not understand that" in run.error
+
+
+def test_changed_settings_restart_only_what_differs(apps, deploy, fleet, workers):
+    more = apps["jobs"]["background"] | {"other": {"command": "sleep infinity", "start_seconds": 1}}
+    run = deploy({"background": more}, "--diff")
+    assert not run.failed, run.error
+    assert "side processes: other new" in run.output
+    assert "+other.command = sleep infinity" in run.output
+    assert "the key of the jobs" not in run.output
+    before = workers()
+    less = {"background": more | {"other": {"command": "sleep 9d", "start_seconds": 1}}, "schedule": {}}
+    run = deploy(less, "--check")
+    assert "side processes: other changed, tick to be removed" in run.output
+    run = deploy(less)
+    assert not run.failed, run.error
+    workers_now = [name for name in workers() if ".worker@" in name]
+    assert workers_now == [name for name in before if ".worker@" in name]
+    assert fleet[0].check_output("pgrep -u jobs -a sleep | cut -d ' ' -f 2-") == "sleep 9d"
+    assert fleet[0].run("ls /etc/systemd/system | grep jobs.tick").rc == 1
+
+
+def test_absent_app_leaves_no_side_process(playbook, fleet, workers):
+    assert workers()
+    run = playbook("remove", "-e", "app=jobs", "-e", "confirm=yes", "--limit=webservers[0]")
+    assert not run.failed, run.error
+    assert not fleet[0].run("systemctl list-units --all --no-legend 'emperor-side-jobs*'").stdout
+    left = "find /etc/systemd /etc/emperor /run/systemd/system /srv/flask_apps -name '*jobs*'"
+    assert fleet[0].check_output(left) == ""
