@@ -205,6 +205,11 @@ def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
     return {"path": health["path"], "status": status}
 
 
+def _max_tasks(value: Any, where: str) -> int:
+    """Processes and threads of the app; 0 for what the host allows."""
+    return bounded(value, 64, 10**6, f"{where}.max_tasks", "processes and threads") if value else 0
+
+
 def _one(
     app: Mapping[str, Any], root: str, run: str, tls: Mapping[str, Any] | None, headers: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -261,9 +266,7 @@ def _one(
         background=background,
         schedule=side_processes.schedule(app.get("schedule"), background, where),
         uwsgi=uwsgi_options(app.get("uwsgi") or {}, where, app.get("uwsgi_unchecked") or ()),
-        max_tasks=bounded(app["max_tasks"], 64, 10**6, f"{where}.max_tasks", "processes and threads")
-        if app.get("max_tasks")
-        else 0,
+        max_tasks=_max_tasks(app.get("max_tasks"), where),
     )
     return complete
 
