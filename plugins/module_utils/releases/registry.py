@@ -8,6 +8,7 @@ from typing import Any
 
 DESCRIPTION = "release.json"
 SIZE = "size.json"  # written by the module `vassal`, which measures it
+SOURCE = "source.tar.gz"  # what it was made of, for hosts that lack it when the fleet goes back to it
 
 
 class Releases:
