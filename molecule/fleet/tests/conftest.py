@@ -114,7 +114,7 @@ class Machines:
     """
 
     def __init__(self, hosts):
-        self._balancer = hosts["emperor-balancer"]
+        self._hosts = hosts
         self._containers = {name: host.backend.name for name, host in hosts.items()}
 
     def _ip(self, name, *arguments):
@@ -132,10 +132,11 @@ class Machines:
 
     def start(self, name):
         """Start a host. podman gives it other addresses, of both kinds; a machine keeps them."""
-        address = self._balancer.check_output("getent hosts %s", name).split()[0]
+        address = self._hosts["emperor-balancer"].check_output("getent hosts %s", name).split()[0]
         self.podman("start", name)
         self._ip(name, "address", "add", f"{address}/16", "dev", "eth0")
         self._ip("emperor-balancer", "neighbour", "flush", "dev", "eth0")
+        self._hosts[name].run("systemctl is-system-running --wait")
 
 
 @pytest.fixture(scope="session")
