@@ -41,6 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look", "checkup"], "default": "deploy"},
     "release": {"type": "str", "default": ""},
     "targets": {"type": "dict", "default": {}},
+    "staged": {"type": "dict", "default": {}},
     "show": {"type": "bool", "default": False},
     "root": {"type": "str", "required": True},
     "run": {"type": "str", "required": True},
@@ -141,12 +142,7 @@ class ActionModule(ActionBase):
             check_system(state["machine"], options["tested"], options["allow_untested"])
             check_host(host, wanted, state)
             if options["purpose"] == "rollback":
-                wanted = [
-                    self._target(
-                        one, state["apps"][one.name]["releases"], options["targets"].get(one.name) or options["release"]
-                    )
-                    for one in wanted
-                ]
+                wanted = [self._target(one, state["apps"][one.name]["releases"], options) for one in wanted]
             if options["purpose"] == "checkup":
                 wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
@@ -229,18 +225,22 @@ class ActionModule(ActionBase):
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         return answer
 
-    def _target(self, one: Wanted, releases: Mapping[str, Any], named: str) -> Wanted:
+    def _target(self, one: Wanted, releases: Mapping[str, Any], options: Mapping[str, Any]) -> Wanted:
         """The release to which an app rolls back.
 
         :raises Refused: when there is none.
         """
         known = [release["id"] for release in releases["releases"]]
-        target = named or releases["previous"]
+        target = options["targets"].get(one.name) or options["release"] or releases["previous"]
         if not target:
             raise Refused(
                 f"The app {one.name} has no earlier release that worked: deploy a good one instead. On this host there "
                 f"are {', '.join(known) or 'none'}."
             )
+        brought = options["staged"].get(one.name)
+        if target not in known and brought and brought["id"] == target:
+            file = brought["file"]
+            return Wanted(one.app, release=target, label=brought["label"], bundle=file, recipe=brought["recipe"])
         if target not in known:
             raise Refused(f"The app {one.name} has no release {target} on this host: choose from {', '.join(known)}.")
         if target in releases["broken"]:
@@ -312,8 +312,7 @@ class ActionModule(ActionBase):
             "release": one.release,
             "label": one.label,
             "bundle": one.bundle,
-            "requirements": one.requirements,
-            "packages": list(one.packages),
+            "recipe": dict(one.recipe) or plan.recipe(one),
             "built": one.release in known and "python" not in one.differs,
             "broken": releases["broken"],
             "current": releases["current"],

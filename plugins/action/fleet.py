@@ -28,9 +28,12 @@ class ActionModule(ActionBase):
         plans = options["plans"]
         if options["what"] == "target":
             try:
+                targets = {name: fleet.target(name, plans, options["release"]) for name in options["apps"]}
+                found = {name: fleet.staged(name, plans, release) for name, release in targets.items()}
                 return {
                     "changed": False,
-                    "targets": {name: fleet.target(name, plans, options["release"]) for name in options["apps"]},
+                    "targets": targets,
+                    "staged": {name: one for name, one in found.items() if one},
                 }
             except Refused as refusal:
                 return {"failed": True, "changed": False, "msg": str(refusal)}
@@ -38,7 +41,12 @@ class ActionModule(ActionBase):
         if options["what"] == "compare":
             return {"failed": bool(mixed), "changed": False, "msg": " ".join(mixed)}
         lines = ["The run failed. Now:", *(f"  {line}" for line in fleet.told(plans))]
-        if mixed or not all(plans.values()):
+        away = [name for name, plan in plans.items() if not plan]
+        if away:
+            names = ", ".join(away)
+            lines.append(f"  Bring {names} back, or go on without with -e allow_missing=1. Then, for one release:")
+            lines.append(f"  {options['cure']}")
+        elif mixed:
             lines.append(f"  To bring all hosts to one release: {options['cure']}")
         self._display.display("\n".join(lines))
         return {"changed": False}

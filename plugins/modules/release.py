@@ -25,6 +25,7 @@ version_added: 1.0.0
 description:
   - A release is a directory C(releases/ID) with the source in C(src), a virtualenv in C(venv) and its description in
     C(release.json), which is written last. A directory without it is what a killed run left; it is made anew.
+  - The archive of its source stays beside them in C(source.tar.gz), for root alone.
   - The ID names the content, so that building the same content again changes nothing.
   - It is built by a user that is no app's (C(emperor-build)), in a sandbox. The finished release belongs to root; the
     app can read but not change it.
@@ -51,8 +52,8 @@ options:
     type: str
   bundle:
     description:
-      - Archive of the source on the machine that runs Ansible; the action plugin brings it to the host, where it is
-        removed when the release is ready. Without it, O(packages) bring the app.
+      - Archive of the source on the machine that runs Ansible; the action plugin brings it to the host, where it
+        becomes C(source.tar.gz). Without it, O(packages) bring the app.
     type: path
   archive:
     description: The same archive in base64. Set by the action plugin.

@@ -69,7 +69,7 @@ def target(name: str, plans: Plans, named: str) -> str:
     """The release to which an app goes back on all hosts.
 
     :param named: the one that a person chose; empty for the last one before the current that worked.
-    :raises Refused: when there is none, or not on all hosts.
+    :raises Refused: when there is none.
     """
     apps = {host: plan["apps"][name] for host, plan in plans.items() if name in plan.get("apps", {})}
     live: dict[str, float] = {}
@@ -83,17 +83,34 @@ def target(name: str, plans: Plans, named: str) -> str:
     wanted = named or max(earlier, key=lambda release: live[release], default="")
     known = {host: [one["id"] for one in app["releases"]] for host, app in apps.items()}
     everywhere = sorted(set.intersection(*(set(ids) for ids in known.values()))) if known else []
-    if not wanted:
+    if not wanted or not any(wanted in ids for ids in known.values()):
+        missing = f"release {named} on any host" if named else "earlier release that worked"
         raise Refused(
-            f"The app {name} has no earlier release that worked: deploy a good one instead. On all hosts there are "
-            f"{', '.join(everywhere) or 'none'}."
-        )
-    without = [host for host, ids in known.items() if wanted not in ids]
-    if without:
-        there = next((app for host, app in apps.items() if wanted in known[host]), None)
-        raise Refused(
-            f"The app {name} has no release {called(there or {}, wanted)} on {', '.join(without)}, so nothing was "
-            "changed: deploy it again, or choose one that all hosts have with -e release=ID: "
-            f"{', '.join(everywhere) or 'there is none'}."
+            f"The app {name} has no {missing}, so nothing was changed: deploy a good one instead. On all hosts there "
+            f"are {', '.join(everywhere) or 'none'}."
         )
     return wanted
+
+
+def staged(name: str, plans: Plans, release: str) -> dict[str, Any]:
+    """From which host others get the source of a release that they lack; empty when all have it.
+
+    :returns: its ``id`` and ``label``, the ``host``, the ``recipe``, and whether there is an ``archive`` to bring.
+    :raises Refused: when it was built by a version of this collection that did not keep the source.
+    """
+    apps = {host: plan["apps"][name] for host, plan in plans.items() if name in plan.get("apps", {})}
+    known = {host: {one["id"]: one for one in app["releases"]} for host, app in apps.items()}
+    without = [host for host, ids in known.items() if release not in ids]
+    if not without:
+        return {}
+    for host, ids in known.items():
+        found = ids.get(release, {})
+        if recipe := found.get("recipe"):
+            return {"id": release, "label": found["label"], "host": host, "recipe": recipe, "archive": found["source"]}
+    there = next(app for host, app in apps.items() if release in known[host])
+    everywhere = sorted(set.intersection(*(set(ids) for ids in known.values())))
+    raise Refused(
+        f"The app {name} has no release {called(there, release)} on {', '.join(without)}, and no host has kept its "
+        "source, so nothing was changed: deploy it again, or choose one that all hosts have with -e release=ID: "
+        f"{', '.join(everywhere) or 'there is none'}."
+    )

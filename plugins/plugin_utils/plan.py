@@ -81,6 +81,7 @@ class Wanted:
     :ivar bundle: archive of its source on the controller; empty for a package and for a rollback.
     :ivar requirements: the file of the source that says what to install; empty when nothing is.
     :ivar packages: what is installed besides that.
+    :ivar recipe: what another host made this release with; empty when the settings say it, see `recipe`.
     :ivar site: text of nginx's site.
     :ivar certificate: what is to be done about its certificate, as a phrase for a person.
     :ivar differs: what is not as it should be, each with a phrase for a person, which may be empty.
@@ -92,6 +93,7 @@ class Wanted:
     bundle: str = ""
     requirements: str = ""
     packages: Sequence[str] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     site: str = ""
     certificate: str = ""
     differs: dict[str, str] = field(default_factory=dict)
@@ -133,6 +135,18 @@ def release_id(app: Mapping[str, Any], digest: str, host: Host) -> str:
     """
     made_of = [digest, app["python"], packages(app, host), list(host.pip_arguments), app["static"], app["build"]]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:SHORT]
+
+
+def recipe(wanted: Wanted) -> dict[str, Any]:
+    """How a release is made, as the module `release` takes it and writes it down."""
+    python = wanted.app["python"]
+    return {
+        **{name: python[name] for name in ("interpreter", "extras", "groups", "require_hashes")},
+        "requirements": wanted.requirements,
+        "packages": list(wanted.packages),
+        "build": wanted.app["build"],
+        "static": wanted.app["static"],
+    }
 
 
 def site_path(name: str, host: Host) -> str:

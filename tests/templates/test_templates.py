@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rendering import FULL, MODES, OTHER, ROLES, SHOP, directives, ini, nginx, render, unit, value
 
 ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2",
-       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2"]  # fmt: skip
+       "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2",
+       "stop.conf.j2"]  # fmt: skip
 # The others: test_haproxy_template.py, and the programs themselves in the scenario insight.
 ELSEWHERE = ["emperor-exporter.service.j2", "haproxy.cfg.j2", "prometheus.yml.j2"]
 

@@ -48,9 +48,26 @@ def test_rollback_skips_a_release_that_never_was_live():
 
 
 @pytest.mark.parametrize("named", ["", "v2"])
-def test_rollback_to_a_release_that_one_host_lacks_is_refused(named):
-    with pytest.raises(Refused, match=r"no release v2 on b, so nothing was changed.* -e release=ID: v1, v3"):
-        fleet.target("shop", {"a": plan("v3", V1, V2, V3), "b": plan("v3", V1, V3)}, named)
+def test_release_of_a_rollback_that_one_host_lacks_comes_from_another(named):
+    recipe = {"packages": ["pyuwsgi"]}
+    made = release("v2", 2.0, label="v2.0") | {"recipe": recipe, "source": True}
+    plans = {"a": plan("v3", V1, V3), "b": plan("v3", V1, made, V3), "c": plan("v3", V1, made, V3)}
+    assert fleet.target("shop", plans, named) == "v2"
+    assert fleet.staged("shop", plans, "v2") == {
+        "id": "v2", "label": "v2.0", "host": "b", "recipe": recipe, "archive": True,
+    }  # fmt: skip
+    assert fleet.staged("shop", plans, "v1") == {}
+
+
+def test_release_of_a_rollback_whose_source_no_host_kept_is_refused():
+    plans = {"a": plan("v3", V1, V2, V3), "b": plan("v3", V1, V3)}
+    with pytest.raises(Refused, match=r"no release v2 on b, and no host has kept.* -e release=ID: v1, v3"):
+        fleet.staged("shop", plans, "v2")
+
+
+def test_rollback_to_a_release_that_no_host_has_is_refused():
+    with pytest.raises(Refused, match="no release v9 on any host, so nothing was changed"):
+        fleet.target("shop", {"a": plan("v3", V3), "b": plan("v3", V3)}, "v9")
 
 
 def test_rollback_without_an_earlier_release_is_refused():

@@ -1,8 +1,10 @@
 """The three web hosts, what each of them serves, and releases that fail where a test wants it."""
 
 import json
+import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from load_client import Load, Options, Target
@@ -38,6 +40,17 @@ def served(hosts):
         return found
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def deploy(playbook):
+    """Deploy some apps."""
+
+    def do(*apps, options=(), **variables):
+        names = ",".join(app["name"] for app in apps)
+        return playbook("deploy", "-e", f"app={names}", *options, variables={"flask_apps": apps} | variables)
+
+    return do
 
 
 @pytest.fixture
@@ -91,4 +104,41 @@ def wait_for(balancer):
 def clients(hosts):
     """Clients of the balancer, for use with `with`."""
     address = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
-    return lambda: Load([Target("shop", f"{address}:80", "shop.test")], Options(kinds=VISITORS, pause=0.05, long=6))
+    return lambda: Load([Target("shop", f"{address}:80", "shop.test")], Options(kinds=VISITORS, pause=0.1, long=6))
+
+
+class Machines:
+    """The web hosts as machines, to be stopped, killed and started.
+
+    :param hosts: by name.
+    """
+
+    def __init__(self, hosts):
+        self._hosts = hosts
+        self._containers = {name: host.backend.name for name, host in hosts.items()}
+
+    def _ip(self, name, *arguments):
+        pid = Path(f"/run/emperor-hosts/{self._containers[name]}.pid").read_text(encoding="ascii").strip()
+        subprocess.run(["nsenter", f"--target={pid}", "--net", "ip", *arguments], check=True)
+
+    def podman(self, *arguments):
+        """Let podman do something with the container of the host named last."""
+        command = ["podman", *arguments[:-1], self._containers[arguments[-1]]]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def runs(self, name):
+        """Whether a host is there."""
+        return self.podman("container", "inspect", "--format={{.State.Running}}", name) == "true"
+
+    def start(self, name):
+        """Start a host. podman gives it other addresses, of both kinds; a machine keeps them."""
+        address = self._hosts["emperor-balancer"].check_output("getent hosts %s", name).split()[0]
+        self.podman("start", name)
+        self._ip(name, "address", "add", f"{address}/16", "dev", "eth0")
+        self._ip("emperor-balancer", "neighbour", "flush", "dev", "eth0")
+        self._hosts[name].run("systemctl is-system-running --wait")
+
+
+@pytest.fixture(scope="session")
+def machines(hosts):
+    return Machines(hosts)

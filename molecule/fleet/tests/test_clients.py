@@ -1,63 +1,74 @@
-"""Clients of the balancer notice nothing: no deploy, no reload of the balancer, no host that is sick."""
+"""Clients of the balancer notice nothing: no deploy, no rollback, no reload of the balancer, no host that is sick."""
 
 import time
 
+import pytest
 from load_report import noticed
 
 SICK = "    if __import__('os').path.exists('/srv/flask_apps/shop/sick'): return Response('sick', 500)"
 
 
-def deploy(playbook, app, *more, **variables):
-    return playbook("deploy", "-e", "app=shop", *more, variables={"flask_apps": [app]} | variables)
+@pytest.fixture(scope="module")
+def rolled():
+    """What the hosts served after each of the deploys: one test's end is the next one's beginning."""
+    return []
 
 
-def test_deploys_and_a_rollback_in_parallel_and_rolling_lose_no_request(
-    playbook, start_playbook, release, served, clients, hosts, balancer
-):
-    first = served()
-    with clients() as load:
-        run = deploy(playbook, release("parallel"))
-        assert not run.failed, run.error
-        process = start_playbook(
-            "deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [release("rolling")]}
-        )
-        seen = set()
-        while process.poll() is None:
-            seen |= set(balancer().items())
-            hosts["emperor-balancer"].check_output("systemctl reload haproxy")
-            time.sleep(4)
-        output = process.stdout.read()
-        assert process.returncode == 0, output
-        rolling = served()
-        run = playbook("rollback", "-e", "app=shop", "-e", f"release={first['emperor-web1']}")
-        assert not run.failed, run.error
-    print(load.report)
-    assert not noticed(load.report), load.report
-    assert len(set(rolling.values())) == 1
-    assert set(rolling.values()) != set(first.values())
-    assert served() == first
-    assert set(balancer().values()) == {"UP"}
-
-
-def test_canary_that_fails_takes_no_other_host_with_it(playbook, release, served, clients, balancer):
+def test_canary_that_fails_takes_no_other_host_with_it(deploy, release, served, clients, balancer):
     before = served()
     with clients() as load:
         run = deploy(
-            playbook,
             release("canary"),
-            "-e",
-            "canary=emperor-web2",
+            options=["-e", "canary=emperor-web2"],
             flask_apps_canary_check="echo too many errors; false",
+            flask_apps_fleet_on_failure="stop",
         )
     assert run.failed
     assert "too many errors" in run.error
-    assert served() == before
+    # It stays as it is, to be looked at, and gets requests.
+    after = served()
+    assert after.pop("emperor-web2") != before.pop("emperor-web2")
+    assert after == before
+    assert "shop: emperor-web1, emperor-web3 serve" in run.output
+    assert "shop: emperor-web2 serves" in run.output
+    assert "To bring all hosts to one release: ansible-playbook playbooks/deploy.yml -e app=shop" in run.output
     assert set(balancer().values()) == {"UP"}
     assert not noticed(load.report), load.report
 
 
-def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(playbook, release, clients, hosts, wait_for):
-    assert not deploy(playbook, release("sick", healthz=SICK)).failed
+def test_deploys_in_parallel_and_rolling_lose_no_request(
+    deploy, start_playbook, release, served, clients, hosts, balancer, rolled
+):
+    with clients() as load:
+        run = deploy(release("parallel"))
+        assert not run.failed, run.error
+        rolled.append(served())
+        process = start_playbook(
+            "deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [release("rolling")]}
+        )
+        drained = []
+        while process.poll() is None:
+            drained += [[name for name, status in balancer().items() if status.startswith("DRAIN")]]
+            hosts["emperor-balancer"].check_output("systemctl reload haproxy")
+            time.sleep(3)
+        output = process.stdout.read()
+        assert process.returncode == 0, output
+        rolled.append(served())
+    print(load.report)
+    assert not noticed(load.report), load.report
+    parallel, rolling = (set(one.values()) for one in rolled)
+    assert len(parallel) == len(rolling) == 1
+    assert parallel != rolling
+    # One host at a time.
+    assert max(len(names) for names in drained) == 1, drained
+    assert set(balancer().values()) == {"UP"}
+
+
+def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(
+    deploy, playbook, release, clients, hosts, wait_for
+):
+    # One host is ahead of the others: validate and status say so.
+    assert not deploy(release("sick", healthz=SICK), options=["--limit=emperor-web1"]).failed
     sick = hosts["emperor-web1"]
     with clients() as load:
         sick.check_output("touch /srv/flask_apps/shop/sick")
@@ -67,6 +78,7 @@ def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(playbook, r
         assert run.failed
         assert "! emperor-web1  shop  DOWN" in run.output
         assert "check: L7STS 500" in run.output
+        assert "different releases of shop" in run.output
         sick.check_output("rm /srv/flask_apps/shop/sick")
         wait_for("emperor-web1", "UP")
         # It hangs: requests that it has wait, others go elsewhere.
@@ -76,13 +88,26 @@ def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(playbook, r
         wait_for("emperor-web1", "UP")
     print(load.report)
     assert not noticed(load.report), load.report
+    run = playbook("validate")
+    assert run.failed
+    assert "different releases of shop" in run.error
 
 
-def test_maintenance_of_one_host_after_the_other_loses_no_request(playbook, clients, balancer):
+def test_rollback_goes_to_one_release_on_all_hosts_also_where_it_was_removed(
+    playbook, served, clients, hosts, rolled, balancer
+):
+    parallel, rolling = rolled
     with clients() as load:
-        command = "systemctl restart emperor && systemctl restart nginx"
-        run = playbook("maintain", "-e", "do=command", variables={"command": command})
-    assert not run.failed, run.error
+        # To the release before the newest one: where it serves already, nothing happens.
+        run = playbook("rollback", "-e", "app=shop")
+        assert not run.failed, run.error
+        assert served() == rolling
+        # One host has no longer the release that is named: it is made there again.
+        (wanted,) = set(parallel.values())
+        hosts["emperor-web2"].check_output("rm -r /srv/flask_apps/shop/releases/%s", wanted)
+        run = playbook("rollback", "-e", "app=shop", "-e", f"release={wanted}")
+        assert not run.failed, run.error
     print(load.report)
     assert not noticed(load.report), load.report
+    assert served() == parallel
     assert set(balancer().values()) == {"UP"}

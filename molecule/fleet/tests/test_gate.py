@@ -7,61 +7,58 @@ TRIAL = "if HOST == 'emperor-web2': raise RuntimeError('web2 lacks something')"
 SWITCH = "    if HOST == 'emperor-web3' and request.environ['REMOTE_PORT'] != '0': return Response('no', 500)"
 
 
-def deploy(playbook, app, *more, **variables):
-    return playbook("deploy", "-e", "app=shop", *more, variables={"flask_apps": [app]} | variables)
+def locked(hosts):
+    return [name for name, host in hosts.items() if host.file("/run/flask_apps.json").exists]
 
 
-def test_release_that_fails_in_the_trial_start_of_one_host_touches_none(playbook, release, served, hosts):
+def test_release_that_fails_in_the_trial_start_of_one_host_touches_none(deploy, release, served, hosts):
     before = served()
-    run = deploy(playbook, release("trial", lines=TRIAL))
+    run = deploy(release("trial", lines=TRIAL), options=["--limit=emperor-web1,emperor-web2"])
     assert run.failed
     assert "web2 lacks something" in run.error
     assert served() == before
     (current,) = set(before.values())
-    assert f"shop: emperor-web1, emperor-web2, emperor-web3 serve {current}" in run.output
-    for host in hosts.values():
-        assert not host.file("/run/flask_apps.json").exists, "the lock is still held"
+    assert f"shop: emperor-web1, emperor-web2 serve {current}" in run.output
+    assert not locked(hosts)
 
 
-def test_release_that_fails_after_the_switch_of_one_host_is_taken_back_on_all(
-    playbook, release, served, hosts, clients
-):
+def test_release_that_fails_after_the_switch_of_one_host_is_taken_back_on_all(deploy, release, served, hosts, clients):
     before = served()
     with clients() as load:
-        run = deploy(playbook, release("switch", healthz=SWITCH))
+        run = deploy(release("switch", healthz=SWITCH), options=["--limit=emperor-web1,emperor-web3"])
     assert not noticed(load.report), load.report
     assert run.failed
     assert "Clients of shop.test/healthz" in run.error
     assert served() == before
     (current,) = set(before.values())
-    assert f"shop: emperor-web1, emperor-web2, emperor-web3 serve {current}" in run.output
-    for host in hosts.values():
-        assert not host.file("/run/flask_apps.json").exists, "the lock is still held"
-    assert not playbook("validate").failed
+    assert f"shop: emperor-web1, emperor-web3 serve {current}" in run.output
+    assert not locked(hosts)
 
 
-def test_rollback_goes_to_one_release_on_all_hosts(playbook, release, served):
+def test_app_that_fails_on_the_last_host_returns_on_all_while_another_app_goes_on(
+    deploy, release, served, hosts, clients, apps, variant
+):
+    def echo():
+        where = "readlink /srv/flask_apps/echo/current"
+        return {hosts[name].check_output(where) for name in ("emperor-web2", "emperor-web3")}
+
     before = served()
-    assert not deploy(playbook, release("two")).failed
-    assert len(set(served().values())) == 1
-    # One host is ahead of the others: validate and status say so.
-    run = deploy(playbook, release("three"), "--limit=emperor-web1")
-    assert not run.failed, run.error
-    run = playbook("validate")
+    echo_before = echo()
+    with clients() as load:
+        run = deploy(
+            release("continue", healthz=SWITCH),
+            variant(apps["echo"], {"mark.txt": "continue"}),
+            options=["-e", "rolling=1", "--limit=emperor-web2,emperor-web3"],
+            flask_apps_on_failure="continue",
+        )
     assert run.failed
-    assert "different releases of shop" in run.error
-    assert playbook("status").failed
-    # The release before the newest one: where it serves already, nothing happens.
-    ahead = served()
-    run = playbook("rollback", "-e", "app=shop")
-    assert not run.failed, run.error
-    assert set(served().values()) == {ahead["emperor-web2"]}
-    run = playbook("rollback", "-e", "app=shop")
-    assert not run.failed, run.error
+    assert "Not deployed: shop" in run.error
+    assert "Clients of shop.test/healthz" in run.error
     assert served() == before
-    # A release that one host lacks is refused before anything changes.
-    run = playbook("rollback", "-e", "app=shop", "-e", f"release={ahead['emperor-web1']}")
-    assert run.failed
-    assert "on emperor-web2, emperor-web3, so nothing was changed" in run.error
-    assert served() == before
-    assert not playbook("validate").failed
+    (current,) = set(before.values())
+    assert f"shop: emperor-web2, emperor-web3 serve {current}" in run.output
+    assert len(echo()) == 1
+    assert echo() != echo_before
+    assert "echo: emperor-web2, emperor-web3 serve" in run.output
+    assert not noticed(load.report), load.report
+    assert not locked(hosts)

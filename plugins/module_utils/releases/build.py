@@ -16,12 +16,14 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install, locks, reuse
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import Failed, Sandbox
 
 LOG_LINES = 15  # of a failed command's output
 BUILDER = "emperor-build"  # the user that builds: no app's, so that none can change what will be its next release
 CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
+# Options of the module `release` that another host needs to make the same release.
+RECIPE = ("interpreter", "requirements", "extras", "groups", "build", "require_hashes", "packages", "static")
 UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1",
       "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1"}  # fmt: skip
 CHATTER = re.compile(r"^Using Python .* environment at: .*\n", re.MULTILINE)  # uv's, in each answer
@@ -188,4 +190,9 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         if not os.path.islink(tree):
             own_by_root(tree, group)
     open_to_nginx(releases, release, list(params["static"].values()))
-    releases.record(release, id=release, label=params["label"], created=time.time(), **facts)
+    if params["bundle"]:
+        shutil.move(params["bundle"], releases.path(release, SOURCE))
+        os.chown(releases.path(release, SOURCE), 0, 0)
+        os.chmod(releases.path(release, SOURCE), 0o600)
+    made = {"recipe": {name: params[name] for name in RECIPE}, "source": bool(params["bundle"]), **facts}
+    releases.record(release, id=release, label=params["label"], created=time.time(), **made)

@@ -12,6 +12,7 @@ from typing import Any
 
 DESCRIPTION = "release.json"
 SIZE = "size.json"  # written by the module `vassal`, which measures it
+SOURCE = "source.tar.gz"  # what it was made of, for hosts that lack it when the fleet goes back to it
 PYTHON = re.compile(r"python3\.[0-9]+")
 STARTED = re.compile(rb"(?:^|\0)RELEASE_ID=([0-9a-z._-]+)")
 

@@ -19,7 +19,7 @@ def test_built_release_is_complete_and_nothing_that_runs_is_touched(built, home)
     assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
     assert not (home / "current").exists()
     assert not (home / "bundle.tar.gz").exists()
-    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "source.tar.gz", "src", "venv"]
 
 
 def test_a_release_has_the_size_that_was_measured(built, home):
@@ -179,7 +179,7 @@ def test_incomplete_release_of_a_killed_run_is_built_again(built, home):
     (home / "releases/aaa/release.json.new").write_text("{")
     assert built("aaa")["changed"]
     assert not (home / "releases/aaa/src/half.py").exists()
-    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "src", "venv"]
+    assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "source.tar.gz", "src", "venv"]
 
 
 def test_link_made_by_a_build_opens_no_other_directory(built, home, tmp_path):
