@@ -97,9 +97,13 @@ class Releases:
         names = os.listdir(self.root) if os.path.isdir(self.root) else []
         return sorted(name for name in names if os.path.isdir(self.path(name)) and not self.describe(name))
 
+    def starts(self, release: str) -> bool:
+        """Whether a release has a Python with which it can start."""
+        return python_runs(self.path(release, "venv"))
+
     def broken(self) -> list[str]:
         """Complete releases that cannot start any more, because the host has another Python now."""
-        return [one["id"] for one in self.all() if not python_runs(self.path(one["id"], "venv"))]
+        return [one["id"] for one in self.all() if not self.starts(one["id"])]
 
     def current(self) -> str:
         """ID of the release that runs, as far as the last complete run knows; empty when there is none."""
@@ -110,8 +114,8 @@ class Releases:
 
     def previous(self) -> str:
         """The release that was last active before the current one and did not fail; empty when there is none."""
-        broken = self.broken()
-        others = [one for one in self.all() if one["id"] != self.current() and one["id"] not in broken]
+        current = self.current()
+        others = [one for one in self.all() if one["id"] != current and self.starts(one["id"])]
         good = [one for one in others if one.get("activated") and not one.get("failed")]
         return max(good, key=lambda one: float(one["activated"]))["id"] if good else ""
 
