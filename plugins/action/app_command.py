@@ -10,6 +10,7 @@ from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import lines_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides.units import PROGRAM
 
 MODULE = "ansible.builtin.command"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -18,7 +19,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "release": {"type": "str", "default": ""},
     "host": {"type": "str", "default": ""},
     "hosts": {"type": "list", "elements": "str", "required": True},
-    "program": {"type": "str", "default": "/usr/local/sbin/emperor-run"},  # of the role uwsgi
     "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
 }
 
@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
         except ValueError as error:
             sentence = f"command is {options['command']!r}, which cannot be split into words ({error})"
             return {"failed": True, "changed": False, "msg": f"{sentence}: correct the quotes."}
-        argv = [options["program"], f"--release={options['release']}", options["name"], *words]
+        argv = [PROGRAM, f"--release={options['release']}", options["name"], *words]
         arguments = {"argv": argv, "expand_argument_vars": False}
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         if "rc" not in answer or answer.get("unreachable"):
