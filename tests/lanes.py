@@ -1,6 +1,7 @@
 """Runs Molecule's scenarios: fresh hosts, converge, idempotence, testinfra, destroy.
 
-Most of them wait half of their time, so three run side by side; those that need the machine to themselves come last.
+Most of them wait half of their time, so three run side by side; those that are about lost requests and exact times come
+last, with only each other beside them.
 The whole output of each goes to .cache/scenarios/NAME.log.
 """
 
@@ -16,10 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache/scenarios"
 # Not those with commands of their own: vm is slow without KVM (make test-vm), the others test nothing (make bench).
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench", "bench_runs"})
-# Those that put their hosts under load; reload_modes does, too, but mostly waits for requests to end.
-ALONE = [name for name in SCENARIOS if name in ("faults", "requests", "workers")]
-LONG = [name for name in ("reload_modes", "doctor", "fleet") if name in SCENARIOS]
-BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*ALONE, *LONG])]
+LAST = [name for name in SCENARIOS if name in ("faults", "requests")]
+LONG = [name for name in ("reload_modes", "doctor", "fleet", "workers") if name in SCENARIOS]
+BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*LAST, *LONG])]
 LANES = 3
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
@@ -27,21 +27,27 @@ STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 class Lanes:
     """Scenarios on their way; for use with `with`.
 
-    :param chosen: names of the scenarios to run; those that need no machine to themselves begin at once.
+    :param chosen: names of the scenarios to run; those of BESIDE begin at once.
     :ivar said: a queue of lines that tell how far each is.
     """
 
     def __init__(self, chosen):
         self.said: queue.Queue[str] = queue.Queue()
         self._pool = ThreadPoolExecutor(LANES)
-        self._beside = {name: self._pool.submit(run, name, self.said.put) for name in BESIDE if name in chosen}
+        self._chosen = chosen
+        self._outcomes = self._begin(BESIDE)
+
+    def _begin(self, names):
+        return {name: self._pool.submit(run, name, self.said.put) for name in names if name in self._chosen}
 
     def outcome(self, scenario):
         """The future of a scenario's exit code and output.
 
-        Ask for those of ALONE when all others have ended.
+        Ask for those of LAST when all others have ended.
         """
-        return self._beside.get(scenario) or self._pool.submit(run, scenario, self.said.put)
+        if scenario not in self._outcomes:
+            self._outcomes |= self._begin(LAST)
+        return self._outcomes[scenario]
 
     def __enter__(self):
         return self

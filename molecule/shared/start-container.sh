@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# start-container.sh NAME RELEASE [PODMAN-RUN-OPTION...]: a running Debian host in a container, systemd and all.
-# Builds the image when missing, keeps a container that exists, returns when systemd has started everything.
+# start-container.sh NAME RELEASE[-prepared] [PODMAN-RUN-OPTION...]: a running Debian host in a container, systemd and all.
+# Builds the image when missing (a prepared one must be there: prepare-image.sh), keeps a container that exists, returns when systemd has started everything.
 # Prints what it did; nothing when there was nothing to do.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -9,7 +9,7 @@ name=$1 release=$2
 shift 2
 
 if ! podman container exists "$name"; then
-  "$here/build-image.sh" container "$release"
+  [[ $release = *-prepared ]] || "$here/build-image.sh" container "$release"
   # SYS_ADMIN: without it systemd silently drops PrivateTmp=, ProtectSystem= and the like.
   options=(--detach --name "$name" --pull=never --systemd=always --cap-add=SYS_ADMIN)
   mkdir -p /run/emperor-hosts
