@@ -8,6 +8,7 @@ from typing import Any
 from ansible import context
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.callback.default import CallbackModule as Default
+from ansible.plugins.loader import filter_loader, test_loader
 
 DOCUMENTATION = r"""
 name: quiet
@@ -63,5 +64,8 @@ class CallbackModule(Default):
 
     def __init__(self) -> None:
         super().__init__()
+        # Ansible forks a process for every task on every host: each that uses a template would load all of these anew.
+        for loader in (filter_loader, test_loader):
+            list(loader.all())
         if json_only():
             self._display: Any = Silence(self._display)

@@ -70,7 +70,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 host:
-  description: C(units), C(listeners) of the port, C(nginx_fault), C(nginx_unread), C(nginx_errors), C(disks), C(now).
+  description: C(units), C(listeners) of the port, C(nginx_fault), C(nginx_unread), C(nginx_errors), C(sharing)
+    (apps that share F(/tmp)), C(disks), C(now).
   type: dict
   returned: always
 apps:
@@ -123,7 +124,7 @@ def nginx_fault() -> str:
     return "" if done.returncode == 0 else (done.stderr or done.stdout).strip()
 
 
-def host(params: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def host(params: dict[str, Any], found: dict[str, dict[str, Any]], apps: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Everything that is not of one app."""
     now = time.time()
     homes = [f"{app['home']}/shared" for app in params["apps"]]
@@ -138,6 +139,7 @@ def host(params: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, 
         "nginx_unread": system.changed_after(nginx["changed"], [params["nginx"]]) if nginx["active"] else "",
         "nginx_read": nginx["changed"],
         "nginx_errors": logs.nginx_errors("/var/log/nginx/error.log", now),
+        "sharing": [name for name, app in apps.items() if app.get("shares_directories")],
         "disks": storage.disks(places, [*search, "/var/log"]),
     }
 
@@ -163,7 +165,7 @@ def main() -> None:
     with ThreadPoolExecutor(8) as pool:
         looked = list(pool.map(lambda app: instance.look(app, params, emperor), params["apps"]))
         apps = {app["name"]: one for app, one in zip(params["apps"], looked)}
-    module.exit_json(changed=False, host=host(params, found), apps=apps)
+    module.exit_json(changed=False, host=host(params, found, apps), apps=apps)
 
 
 if __name__ == "__main__":

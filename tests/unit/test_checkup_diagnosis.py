@@ -23,8 +23,8 @@ def unit(**more):
 def host(units=None, **more):
     names = ("nginx.service", "emperor.service", "emperor-memory-guard.service", "emperor@shop.socket")
     return {"now": NOW, "units": {**{name: unit() for name in names}, **(units or {})}, "listeners": [],
-            "nginx_fault": "", "nginx_unread": "", "nginx_read": NOW - 50, "nginx_errors": [], "disks": [],
-                    **more}  # fmt: skip
+            "nginx_fault": "", "nginx_unread": "", "nginx_read": NOW - 50, "nginx_errors": [], "sharing": [],
+            "disks": [], **more}  # fmt: skip
 
 
 def planned(**more):
@@ -192,6 +192,7 @@ HOSTS = {
     "socket": (host({"emperor@shop.socket": unit(active=False)}), "listening socket of shop",
             "stop emperor@shop.service"),
     "drop-in": (host({"emperor.service": unit(drop_ins=["/etc/x"])}), "changed by files", "rm /etc/x"),
+    "shared directories": (host(sharing=["shop"]), "the /tmp", "systemctl restart emperor.service"),
 }  # fmt: skip
 
 

@@ -111,6 +111,11 @@ FAULTS = {
         "echo '# mine' >> /usr/local/libexec/emperor-wrapper", "emperor-wrapper differs", "-# mine",
     ),
     "nginx does not start at boot": ("systemctl disable nginx", "nginx does not start at boot", "disabled"),
+    "no namespaces for apps": (
+        "mkdir -p /run/systemd/system/emperor.service.d && echo '[Service]\nRestrictNamespaces=yes' "
+        "> /run/systemd/system/emperor.service.d/60-none.conf && systemctl daemon-reload && systemctl restart emperor",
+        "Apps see the /tmp", "desk, shelf",
+    ),
     "site not read yet": (
         f"touch {SITES}/flask_apps-desk.conf", "nginx has not read its configuration", "flask_apps-desk.conf",
     ),
@@ -124,7 +129,7 @@ TOGETHER = [
     ("somebody else on port 80", "Emperor masked"),
     ("release disk unwritable", "workers killed at a memory limit", "site not read yet"),
     ("broken site of ours and a stopped nginx",),
-    ("listening socket not held",),
+    ("listening socket not held", "no namespaces for apps"),
     ("release disk full",),
 ]
 

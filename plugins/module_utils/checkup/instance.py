@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, logs, network
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import watch
@@ -119,6 +119,15 @@ def memory(running: list[processes.Process], user: pwd.struct_passwd) -> int | N
         return None
 
 
+def shares_directories(running: list[processes.Process]) -> bool:
+    """Whether an app sees /tmp and the like of all apps: its master has the mount namespace of the Emperor."""
+    try:
+        spaces = [os.readlink(f"/proc/{pid}/ns/mnt") for pid in (running[0].pid, host.look(running[0].pid).parent)]
+    except (IndexError, OSError):  # it does not run
+        return False
+    return spaces[0] == spaces[1]
+
+
 def since(found: App, emperor: float, now: float) -> float:
     """From when on the journal tells of what runs now: an hour ago, or the last change of the vassal, if later."""
     times = [now - HOUR, emperor]
@@ -156,6 +165,7 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
         "vassal": shown(newest.text) if newest else "",
         "digest": newest.digest if newest else "",
         "running": len(running),
+        "shares_directories": shares_directories(running),
         "workers": workers(taken, now),
         "waiting": network.waiting(clients) if clients else 0,
         "memory": memory(running, user),

@@ -146,6 +146,17 @@ def drop_ins(facts: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
+def sharing(facts: Mapping[str, Any]) -> Iterator[Problem]:
+    """Apps that have no temporary directories of their own (emperor-enclose)."""
+    if facts["sharing"]:
+        yield Problem(
+            "Apps see the /tmp, /var/tmp and /dev/shm of other apps.",
+            "systemctl restart emperor.service",
+            (f"no mount namespace of their own: {', '.join(facts['sharing'])}",),
+            before="let services of this host have namespaces (a container of LXC or Incus: allow nesting).",
+        )
+
+
 def disks(facts: Mapping[str, Any], root: str) -> Iterator[Problem]:
     """Disks that are full or cannot be written."""
     for disk in facts["disks"]:
@@ -225,4 +236,4 @@ def diagnose(
         problems += service(
             GUARD, units[GUARD], commands.site("uwsgi"), "Nothing is done before the memory runs out.", frozenset()
         )
-    return [*problems, *unread(facts), *sockets(facts, names), *drop_ins(facts), *disks(facts, root)]
+    return [*problems, *unread(facts), *sockets(facts, names), *drop_ins(facts), *sharing(facts), *disks(facts, root)]
