@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import os
-import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, host
+from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, nginx
 
 DOCUMENTATION = r"""
 module: nginx_config
@@ -63,23 +62,6 @@ tested:
   returned: always
 """
 
-PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
-LOG = re.compile(r"(?<=access_log )(/[^ ;]+)")
-
-
-def adapted(text: str, copy: str) -> str:
-    """A file as nginx can test it in a copy: in a dry run there may be no directory for a log yet."""
-    log = os.path.join(os.path.dirname(copy), "log")
-    return LOG.sub(lambda found: found[1] if os.path.isdir(os.path.dirname(found[1])) else log, text)
-
-
-def command(nginx: str, copy: str) -> list[str]:
-    """The test of a copy. It opens the pid file it is told of: not the one of the running nginx."""
-    main_file = os.path.join(copy, "nginx.conf")
-    pid = os.path.join(os.path.dirname(copy), "pid")
-    configuration.put(main_file, f"pid {pid};\n" + PID.sub("", host.read(main_file) or ""))
-    return [nginx, "-t", "-q", "-c", main_file]
-
 
 def wanted(module: AnsibleModule) -> configuration.Texts:
     """The text of every file; None for one that is to be absent."""
@@ -109,25 +91,10 @@ def main() -> None:
     root = module.params["root"]
     if module.params["path"] and module.params["state"] == "present" and module.params["content"] is None:
         module.fail_json(msg="content is missing: write it, or set state to absent.")
-    changes = configuration.differing(wanted(module))
+    changes, tested = nginx.tested(module, root, wanted(module))
+    diff = nginx.write(module, changes)
     if not changes:
-        module.exit_json(changed=False, tested=False)
-
-    nginx = module.get_bin_path("nginx", opt_dirs=["/usr/sbin"])
-    if not nginx and not module.check_mode:
-        module.fail_json(msg="nginx is not installed on this host: run the role flaskops.emperor.nginx first.")
-    # In check mode on a bare host there is nothing to test with, nor a configuration to test.
-    tested = bool(nginx) and os.path.exists(os.path.join(root, "nginx.conf"))
-    if tested and (
-        reason := configuration.fault(module, root, changes, lambda copy: command(str(nginx), copy), adapted)
-    ):
-        configuration.refuse(module, "nginx", changes, reason)
-    diff = [
-        {"before": host.read(path) or "", "after": text or "", "before_header": path, "after_header": path}
-        for path, text in changes.items()
-    ]
-    for path, text in changes.items() if not module.check_mode else ():
-        configuration.put(path, text)
+        module.exit_json(changed=False, tested=tested)
     module.exit_json(changed=True, tested=tested, diff=diff if module.params["files"] else diff[0])
 
 

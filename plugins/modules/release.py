@@ -8,12 +8,10 @@ import contextlib
 import os
 import re
 import shutil
-import time
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
-from ansible_collections.flaskops.emperor.plugins.module_utils.links import link
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.build import BuildFailed, build
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.static_links import publish
@@ -160,21 +158,6 @@ removed:
 """
 
 
-def activate(releases: Releases, params: dict[str, Any]) -> bool:
-    """Let `current` and the static files follow a release that runs. Returns whether that changed anything."""
-    release = params["id"]
-    changed = link(os.path.join("releases", release), os.path.join(releases.home, "current"))
-    description = releases.describe(release) or {}
-    if changed or not description.get("activated") or description.get("failed"):
-        releases.record(release, activated=time.time(), failed=False)
-        changed = True
-    for other in params["fail_others"]:
-        if other != release and releases.describe(other):
-            releases.record(other, failed=True)
-            changed = True
-    return changed
-
-
 def bring_archive(module: AnsibleModule) -> None:
     """Put the archive that came with the arguments beside the releases, for root alone."""
     archive = module.params.pop("archive")
@@ -195,7 +178,7 @@ def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tu
     """
     state, release = module.params["state"], module.params["id"]
     known = releases.describe(release)
-    changed, removed = False, []
+    changed = False
 
     if state == "built":
         # Its Python may be gone since.
@@ -216,20 +199,15 @@ def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tu
     elif state == "current":
         if known is None and not module.check_mode:
             module.fail_json(msg=f"Release {release} is not on this host: build it first.")
-        removed = releases.superfluous(release, module.params["keep"])
+        keep, fail_others = module.params["keep"], module.params["fail_others"]
         if module.check_mode:
-            changed = bool(removed) or releases.current() != release
-        else:
-            changed = activate(releases, module.params)
-            removed = releases.superfluous(release, module.params["keep"])
-            for one in removed:
-                shutil.rmtree(releases.path(one))
-            changed |= publish(releases, release) or bool(removed)
+            return activation.would_change(releases, release, keep)
+        return activation.make_current(releases, release, keep, fail_others)
     elif state == "failed" and known and not known.get("failed"):
         changed = True
         if not module.check_mode:
             releases.record(release, failed=True)
-    return changed, removed
+    return changed, []
 
 
 def main() -> None:
