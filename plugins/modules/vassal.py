@@ -129,8 +129,8 @@ options:
     default: 0
   site:
     description:
-      - The site of nginx that leads to the app, with C(path) and C(content), when V(switched) is to write it. nginx tests
-        it before anything else. It is written when the app runs, and then nginx is reloaded.
+      - The site of nginx that leads to the app, with C(path) and C(content), when V(switched) writes it. nginx tests it
+        before anything else. It is written when the app runs, and then nginx is reloaded.
     type: dict
   through:
     description:
