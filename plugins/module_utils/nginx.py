@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, host
+from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, host, service
 
 ROOT = "/etc/nginx"
 PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
@@ -57,3 +58,13 @@ def write(module: Any, changes: configuration.Texts) -> list[dict[str, str]]:
     for path, text in changes.items() if not module.check_mode else ():
         configuration.put(path, text)
     return diff
+
+
+def reload(module: Any, root: str) -> list[str]:
+    """Let nginx run what is on disk. Returns what was done; ends the module when it fails."""
+    return service.make_current(module, "nginx.service", [root], "reload", ["nginx", "-t", "-q"])[0]
+
+
+def texts(files: Iterable[Mapping[str, Any]]) -> configuration.Texts:
+    """The text of every file; None for one that is to be absent."""
+    return {one["path"]: one.get("content") if (one.get("state") or "present") == "present" else None for one in files}

@@ -15,7 +15,7 @@ version_added: 1.0.0
 description:
   - Puts the new files into a copy of the whole configuration and lets nginx test that copy. Only then each file is put
     in its place, in one step. A faulty file therefore never is on disk, not even for a moment or after a killed run.
-  - Does not reload nginx, see M(flaskops.emperor.service_current).
+  - Only O(reload) lets nginx read them, see M(flaskops.emperor.service_current).
 options:
   files:
     description:
@@ -33,6 +33,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  reload:
+    description: Whether nginx reloads its configuration when a file of it changed since it last did.
+    type: bool
+    default: false
   root:
     description: Directory of nginx's configuration; its C(nginx.conf) must include the other files by relative paths.
     type: path
@@ -65,12 +69,10 @@ tested:
 
 def wanted(module: AnsibleModule) -> configuration.Texts:
     """The text of every file; None for one that is to be absent."""
-    root, found = module.params["root"], {}
-    for entry in module.params["files"] or [module.params]:
-        path, state = entry["path"], entry.get("state") or "present"
+    root, found = module.params["root"], nginx.texts(module.params["files"] or [module.params])
+    for path in found:
         if os.path.relpath(path, root).startswith(".."):
             module.fail_json(msg=f"path is {path}, which is not below {root}: choose a file of nginx's configuration.")
-        found[path] = entry.get("content") if state == "present" else None
     return found
 
 
@@ -82,6 +84,7 @@ def main() -> None:
             "path": {"type": "path"},
             "content": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "reload": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/etc/nginx"},
         },
         required_one_of=[("files", "path")],
@@ -93,9 +96,9 @@ def main() -> None:
         module.fail_json(msg="content is missing: write it, or set state to absent.")
     changes, tested = nginx.tested(module, root, wanted(module))
     diff = nginx.write(module, changes)
-    if not changes:
-        module.exit_json(changed=False, tested=tested)
-    module.exit_json(changed=True, tested=tested, diff=diff if module.params["files"] else diff[0])
+    done = nginx.reload(module, root) if module.params["reload"] else []
+    shown = {"diff": diff if module.params["files"] else diff[0]} if changes else {}
+    module.exit_json(changed=bool(changes or done), tested=tested, **shown)
 
 
 if __name__ == "__main__":

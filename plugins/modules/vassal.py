@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import nginx, service, web
+from ansible_collections.flaskops.emperor.plugins.module_utils import nginx, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation, settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
@@ -127,11 +127,13 @@ options:
       - The kernel kills a process of the app that goes beyond. Control groups of version 1 cannot do that.
     type: int
     default: 0
-  site:
+  site_files:
     description:
-      - The site of nginx that leads to the app, with C(path) and C(content), when V(switched) writes it. nginx tests it
-        before anything else. It is written when the app runs, and then nginx is reloaded.
-    type: dict
+      - Files of nginx that V(switched) writes, each as M(flaskops.emperor.nginx_config) takes them. nginx tests them
+        before anything else. They are written when the app runs, and then nginx is reloaded.
+    type: list
+    elements: dict
+    default: []
   through:
     description:
       - How V(switched) sends the health check as a client would, when the app runs. With the C(port) of nginx, whether
@@ -231,20 +233,19 @@ def alone(module: AnsibleModule, app: App, do: Callable[[], Any], known: list[di
 
 def switched(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `switched`."""
-    before, site = running(app), module.params["site"]
-    changes = nginx.tested(module, nginx.ROOT, {site["path"]: site["content"]})[0] if site else {}
+    before, files = running(app), module.params["site_files"]
+    changes, _tested = nginx.tested(module, nginx.ROOT, nginx.texts(files))
     answer: dict[str, Any] = {"generation": config.generation, "diff": difference(app, before, config.render())}
     if module.check_mode:
         changed = before != config.render() or not app.released or not app.reached
     else:
         known = [config.environment, *app.environments]
         changed = alone(module, app, lambda: states.switched(app, config), known, generation=config.generation)
-    if site:
+    if changes:
         answer["diff"] = [answer["diff"], *nginx.write(module, changes)]
     if module.check_mode:
         return {"changed": changed or bool(changes), **answer}
-    test = ["nginx", "-t", "-q"]
-    done = service.make_current(module, "nginx.service", [nginx.ROOT], "reload", test)[0] if site else []
+    done = nginx.reload(module, nginx.ROOT) if files else []
     ask_as_client(module, config.generation)
     return {"changed": changed or bool(changes or done), **answer}
 
@@ -339,7 +340,7 @@ def main() -> None:
             "drain_timeout": {"type": "int", "default": 60},
             "memory_reserve": {"type": "int", "default": 64},
             "memory_limit": {"type": "int", "default": 0},
-            "site": {"type": "dict"},
+            "site_files": {"type": "list", "elements": "dict", "default": []},
             "through": {"type": "dict"},
             "current": {"type": "dict"},
         },

@@ -36,13 +36,13 @@ PLAY = """
   serial: "{{ batch | default('100%') }}"
   tasks:
     - block:
-        - include_role: {name: release, tasks_from: hooks}
-          vars: {__release_moment: before_switch}
+        - include_role: {name: fleet, tasks_from: hooks}
+          vars: {__fleet_moment: before_switch}
           loop: [shop, blog]
           loop_control: {loop_var: __flask_apps_name}
         - debug: {msg: "{{ inventory_hostname }} switches"}
-        - include_role: {name: release, tasks_from: hooks}
-          vars: {__release_moment: after_switch}
+        - include_role: {name: fleet, tasks_from: hooks}
+          vars: {__fleet_moment: after_switch}
           loop: [shop, blog]
           loop_control: {loop_var: __flask_apps_name}
       always:

@@ -38,7 +38,7 @@ def site(program, monkeypatch, tmp_path):
 
 
 def test_site_is_written_when_the_app_runs_and_before_clients_are_asked_for(module, host, site, done):
-    answer = module("1", site={"path": str(site), "content": "new\n"}, through=THROUGH)
+    answer = module("1", site_files=[{"path": str(site), "content": "new\n"}], through=THROUGH)
     assert answer["changed"]
     assert site.read_text() == "new\n"
     assert done == [("nginx.service", "reload"), ("asked", generation(host, "1"), 3)]
@@ -48,20 +48,20 @@ def test_site_is_written_when_the_app_runs_and_before_clients_are_asked_for(modu
 
 def test_faulty_site_is_refused_before_the_app_is_touched(module, host, site, done):
     module("1")
-    answer = module("2", site={"path": str(site), "content": "fault\n"}, through=THROUGH)
+    answer = module("2", site_files=[{"path": str(site), "content": "fault\n"}], through=THROUGH)
     assert "nginx refuses the new configuration" in answer["msg"]
     assert not site.exists()
     assert (host.runs(), done) == ({"blue": complete(host, "1")}, [])
 
 
 def test_check_mode_tests_the_site_and_touches_nothing(module, host, site, done):
-    answer = module("1", site={"path": str(site), "content": "new\n"}, through=THROUGH, check=True)
+    answer = module("1", site_files=[{"path": str(site), "content": "new\n"}], through=THROUGH, check=True)
     assert answer["changed"]
     assert not site.exists()
     assert (host.runs(), done) == ({}, [])
     module("1")
-    assert module("1", site={"path": str(site), "content": "new\n"}, through=THROUGH, check=True)["changed"]
-    assert "refuses" in module("1", site={"path": str(site), "content": "fault\n"}, check=True)["msg"]
+    assert module("1", site_files=[{"path": str(site), "content": "new\n"}], through=THROUGH, check=True)["changed"]
+    assert "refuses" in module("1", site_files=[{"path": str(site), "content": "fault\n"}], check=True)["msg"]
 
 
 def test_switch_that_clients_do_not_see_fails_and_can_be_rolled_back(module, host, done, monkeypatch):
