@@ -30,6 +30,10 @@ MODULE = "flaskops.emperor.apps_state"
 CACHE = "~/.cache/flaskops"
 SERVICES = ("nginx.service", "emperor.service")
 ROTATION = "flask_apps-logs.timer"
+UNLIMITED = (
+    "This host has control groups of version 1, so the kernel does not hold apps to their memory.limit. Workers are "
+    "still recycled before they grow out of it. Boot it with systemd.unified_cgroup_hierarchy=1 to have both."
+)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
@@ -61,6 +65,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "web_group": {"type": "str", "required": True},
     "keep": {"type": "int", "required": True},
     "pip_arguments": {"type": "list", "elements": "str", "default": []},
+    "tool": {"type": "dict", "default": {}},
     "port": {"type": "int", "required": True},
     "https_port": {"type": "int", "required": True},
     "writable_paths": {"type": "list", "elements": "str", "required": True},
@@ -220,6 +225,7 @@ class ActionModule(ActionBase):
             ],
             "nginx": os.path.dirname(options["sites"]),
             "units": units,
+            "tool": options["tool"],
             "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
         }
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
@@ -280,7 +286,7 @@ class ActionModule(ActionBase):
                 answer["todo" if one.app["state"] == "present" else "absent"].append(one.name)
             answer["apps"][one.name] = self._facts(one, host, state)
         listed = {app["name"] for app in host.apps}
-        answer["builds"] = any(not app.get("built", True) for app in answer["apps"].values())
+        answer["untooled"] = not state["tooled"] and any(not app.get("built", True) for app in answer["apps"].values())
         answer["found"] = state["found"]
         answer["unlisted"] = [name for name in state["found"] if name not in listed]
         answer["services"] = {name: state["units"][name] for name in SERVICES}
@@ -295,7 +301,8 @@ class ActionModule(ActionBase):
         answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"], state["packages"])
         if options["show"]:
             name = task_vars.get("inventory_hostname", "")
-            self._display.display("\n".join([f"Plan for {name}:", *(f"  {line}" for line in answer["table"])]))
+            lines = [*answer["table"], *([UNLIMITED] if answer["todo"] and not state["machine"]["limits"] else [])]
+            self._display.display("\n".join([f"Plan for {name}:", *(f"  {line}" for line in lines)]))
         return answer
 
     def _facts(self, one: Wanted, host: Host, state: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,12 @@ def name_of(number: int, database: Callable[[int], Sequence[Any]]) -> str:
         return str(number)
 
 
+def has_tool(path: str, package: str) -> bool:
+    """Whether a virtualenv has this version of a package, like ``uv==0.9.2``."""
+    name, _equals, version = package.partition("==")
+    return bool(glob.glob(f"{glob.escape(path)}/lib/python3*/site-packages/{name}-{version}.dist-info"))
+
+
 def missing(packages: Collection[str]) -> list[str]:
     """Those of these packages that are not installed, see dpkg-query(1)."""
     if not packages:

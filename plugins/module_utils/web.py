@@ -6,6 +6,12 @@ import http.client
 import re
 import socket
 import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+PAUSE = 0.05  # seconds between two rounds
+SECONDS = 20  # after which no other check is sent. A reload of nginx is over a moment after its command.
 
 
 def encrypted(port: int, host: str, patience: float) -> ssl.SSLSocket:
@@ -47,3 +53,26 @@ def check(
     if generation and answer.headers.get("X-Vassal", "") != generation:
         return "are answered by another instance than the one that was started"
     return ""
+
+
+def wait(at_once: int, seconds: float = SECONDS, **asked: Any) -> tuple[str, int]:
+    """Send the health check until the app passes it.
+
+    While two instances share a listening socket, either may answer. On an idle host with one processor that is nearly
+    always the one that has waited longer. So when the wrong one answered, several checks are sent at the same time.
+
+    :param at_once: checks at a time then. No more than keep the app busy for a moment.
+    :param asked: see `check`.
+    :returns: what clients get instead, empty when the answer is right, and the number of checks.
+    """
+    deadline, sent, several = time.monotonic() + seconds, 0, 1
+    with ThreadPoolExecutor(at_once) as pool:
+        while True:
+            found = list(pool.map(lambda _number: check(**asked), range(several)))
+            sent += several
+            if "" in found:
+                return "", sent
+            if time.monotonic() > deadline:
+                return f"Clients of {asked['host']}{asked['path']} {found[0]} (checked for {seconds} s).", sent
+            several = at_once
+            time.sleep(PAUSE)

@@ -17,6 +17,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.observe import observe
 
@@ -60,6 +61,9 @@ options:
     type: list
     elements: str
     default: []
+  tool:
+    description: The C(path) of the virtualenv that builds releases, and the C(package) in it, with its version.
+    type: dict
   nginx:
     description: Directory of nginx's configuration.
     type: path
@@ -116,6 +120,10 @@ packages:
 certificates:
   description: For every app that has a certificate what is known of it.
   type: dict
+  returned: always
+tooled:
+  description: Whether O(tool) and the user that builds releases are there.
+  type: bool
   returned: always
 machine:
   description:
@@ -183,6 +191,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def tooled(tool: dict[str, str] | None) -> bool:
+    """Whether a tool is there as the module `tool_virtualenv` installs it, and the user that builds releases."""
+    return bool(tool and account(BUILDER) and system.has_tool(tool["path"], tool["package"]))
+
+
 def on_host(directory: str, root: str) -> list[str]:
     """Names of the apps that have a vassal file, or a directory with releases."""
     names = {os.path.basename(path).split(".")[0] for path in glob.glob(os.path.join(directory, "*.ini"))}
@@ -219,6 +232,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
+            "tool": {"type": "dict"},
             "nginx": {"type": "path", "default": "/etc/nginx"},
         },
         supports_check_mode=True,
@@ -235,6 +249,7 @@ def main() -> None:
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
         packages=system.missing(params["packages"]),
         machine=machine(),
+        tooled=tooled(params["tool"]),
         nginx_outdated=system.outdated("nginx.service", [params["nginx"]]),
     )
 

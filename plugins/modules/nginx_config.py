@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import os
-import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, host
+from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, nginx
 
 DOCUMENTATION = r"""
 module: nginx_config
@@ -16,7 +15,7 @@ version_added: 1.0.0
 description:
   - Puts the new files into a copy of the whole configuration and lets nginx test that copy. Only then each file is put
     in its place, in one step. A faulty file therefore never is on disk, not even for a moment or after a killed run.
-  - Does not reload nginx, see M(flaskops.emperor.service_current).
+  - Only O(reload) lets nginx read them, see M(flaskops.emperor.service_current).
 options:
   files:
     description:
@@ -34,6 +33,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  reload:
+    description: Whether nginx reloads its configuration when a file of it changed since it last did.
+    type: bool
+    default: false
   root:
     description: Directory of nginx's configuration; its C(nginx.conf) must include the other files by relative paths.
     type: path
@@ -63,32 +66,13 @@ tested:
   returned: always
 """
 
-PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
-LOG = re.compile(r"(?<=access_log )(/[^ ;]+)")
-
-
-def adapted(text: str, copy: str) -> str:
-    """A file as nginx can test it in a copy: in a dry run there may be no directory for a log yet."""
-    log = os.path.join(os.path.dirname(copy), "log")
-    return LOG.sub(lambda found: found[1] if os.path.isdir(os.path.dirname(found[1])) else log, text)
-
-
-def command(nginx: str, copy: str) -> list[str]:
-    """The test of a copy. It opens the pid file it is told of: not the one of the running nginx."""
-    main_file = os.path.join(copy, "nginx.conf")
-    pid = os.path.join(os.path.dirname(copy), "pid")
-    configuration.put(main_file, f"pid {pid};\n" + PID.sub("", host.read(main_file) or ""))
-    return [nginx, "-t", "-q", "-c", main_file]
-
 
 def wanted(module: AnsibleModule) -> configuration.Texts:
     """The text of every file; None for one that is to be absent."""
-    root, found = module.params["root"], {}
-    for entry in module.params["files"] or [module.params]:
-        path, state = entry["path"], entry.get("state") or "present"
+    root, found = module.params["root"], nginx.texts(module.params["files"] or [module.params])
+    for path in found:
         if os.path.relpath(path, root).startswith(".."):
             module.fail_json(msg=f"path is {path}, which is not below {root}: choose a file of nginx's configuration.")
-        found[path] = entry.get("content") if state == "present" else None
     return found
 
 
@@ -100,6 +84,7 @@ def main() -> None:
             "path": {"type": "path"},
             "content": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "reload": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/etc/nginx"},
         },
         required_one_of=[("files", "path")],
@@ -109,26 +94,11 @@ def main() -> None:
     root = module.params["root"]
     if module.params["path"] and module.params["state"] == "present" and module.params["content"] is None:
         module.fail_json(msg="content is missing: write it, or set state to absent.")
-    changes = configuration.differing(wanted(module))
-    if not changes:
-        module.exit_json(changed=False, tested=False)
-
-    nginx = module.get_bin_path("nginx", opt_dirs=["/usr/sbin"])
-    if not nginx and not module.check_mode:
-        module.fail_json(msg="nginx is not installed on this host: run the role flaskops.emperor.nginx first.")
-    # In check mode on a bare host there is nothing to test with, nor a configuration to test.
-    tested = bool(nginx) and os.path.exists(os.path.join(root, "nginx.conf"))
-    if tested and (
-        reason := configuration.fault(module, root, changes, lambda copy: command(str(nginx), copy), adapted)
-    ):
-        configuration.refuse(module, "nginx", changes, reason)
-    diff = [
-        {"before": host.read(path) or "", "after": text or "", "before_header": path, "after_header": path}
-        for path, text in changes.items()
-    ]
-    for path, text in changes.items() if not module.check_mode else ():
-        configuration.put(path, text)
-    module.exit_json(changed=True, tested=tested, diff=diff if module.params["files"] else diff[0])
+    changes, tested = nginx.tested(module, root, wanted(module))
+    diff = nginx.write(module, changes)
+    done = nginx.reload(module, root) if module.params["reload"] else []
+    shown = {"diff": diff if module.params["files"] else diff[0]} if changes else {}
+    module.exit_json(changed=bool(changes or done), tested=tested, **shown)
 
 
 if __name__ == "__main__":

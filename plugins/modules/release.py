@@ -8,12 +8,10 @@ import contextlib
 import os
 import re
 import shutil
-import time
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
-from ansible_collections.flaskops.emperor.plugins.module_utils.links import link
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation, data
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.build import BuildFailed, build
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.static_links import publish
@@ -107,6 +105,22 @@ options:
     description: Directories of the source which nginx serves, by URL prefix.
     type: dict
     default: {}
+  persistent:
+    description:
+      - Links to persistent directories. Each has where it is in the release (C(at)), the directory below C(shared)
+        (C(data)), whether code may be in its place (C(optional)), and what must be in the release for it to have a use
+        (C(beside)). The directory belongs to the app, and is filled once with what the source brings.
+    type: list
+    elements: dict
+    default: []
+  files:
+    description:
+      - Configuration files. Each has its C(content), its name among all of them (C(key)), and where the app looks for
+        it (C(at)), in the release or below C(shared). They belong to root and are readable by the app alone. The set is
+        replaced in one step, see M(flaskops.emperor.app_data).
+    type: list
+    elements: dict
+    default: []
   keep:
     description: How many releases stay when O(state=current), the current one included.
     type: int
@@ -160,21 +174,6 @@ removed:
 """
 
 
-def activate(releases: Releases, params: dict[str, Any]) -> bool:
-    """Let `current` and the static files follow a release that runs. Returns whether that changed anything."""
-    release = params["id"]
-    changed = link(os.path.join("releases", release), os.path.join(releases.home, "current"))
-    description = releases.describe(release) or {}
-    if changed or not description.get("activated") or description.get("failed"):
-        releases.record(release, activated=time.time(), failed=False)
-        changed = True
-    for other in params["fail_others"]:
-        if other != release and releases.describe(other):
-            releases.record(other, failed=True)
-            changed = True
-    return changed
-
-
 def bring_archive(module: AnsibleModule) -> None:
     """Put the archive that came with the arguments beside the releases, for root alone."""
     archive = module.params.pop("archive")
@@ -188,14 +187,30 @@ def bring_archive(module: AnsibleModule) -> None:
     module.params["bundle"] = path
 
 
-def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tuple[bool, list[str]]:
+def put_data(module: AnsibleModule, releases: Releases, files: list[dict[str, str]]) -> bool:
+    """Let a release that is built find its data and its files. Returns whether that changed anything."""
+    release, links, user = (module.params[name] for name in ("id", "persistent", "user"))
+    if module.check_mode:
+        return data.misplaced(releases, release, links, files)
+    changed = False
+    try:
+        changed = data.place(releases, release, links, files, user)
+    except data.FAULTS as reason:
+        module.fail_json(msg=f"The data of {user} could not be put in place: {reason}")
+    return changed
+
+
+def bring(
+    module: AnsibleModule, releases: Releases, arguments: list[str], files: list[dict[str, str]]
+) -> tuple[bool, list[str]]:
     """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed.
 
     :param arguments: for every installation; there may be a password in them.
+    :param files: the configuration files; what they hold is secret.
     """
     state, release = module.params["state"], module.params["id"]
     known = releases.describe(release)
-    changed, removed = False, []
+    changed = False
 
     if state == "built":
         # Its Python may be gone since.
@@ -213,23 +228,19 @@ def bring(module: AnsibleModule, releases: Releases, arguments: list[str]) -> tu
                         os.unlink(module.params["bundle"])
         if not module.check_mode:
             changed |= publish(releases, releases.current(), module.params["static"], release)
+        changed |= put_data(module, releases, files)
     elif state == "current":
         if known is None and not module.check_mode:
             module.fail_json(msg=f"Release {release} is not on this host: build it first.")
-        removed = releases.superfluous(release, module.params["keep"])
+        keep, fail_others = module.params["keep"], module.params["fail_others"]
         if module.check_mode:
-            changed = bool(removed) or releases.current() != release
-        else:
-            changed = activate(releases, module.params)
-            removed = releases.superfluous(release, module.params["keep"])
-            for one in removed:
-                shutil.rmtree(releases.path(one))
-            changed |= publish(releases, release) or bool(removed)
+            return activation.would_change(releases, release, keep)
+        return activation.make_current(releases, release, keep, fail_others)
     elif state == "failed" and known and not known.get("failed"):
         changed = True
         if not module.check_mode:
             releases.record(release, failed=True)
-    return changed, removed
+    return changed, []
 
 
 def main() -> None:
@@ -258,21 +269,25 @@ def main() -> None:
                 "no_log": True,
             },  # passwords of an index
             "static": {"type": "dict", "default": {}},
+            "persistent": {"type": "list", "elements": "dict", "default": []},
+            "files": {"type": "list", "elements": "dict", "default": [], "no_log": True},
             "keep": {"type": "int", "default": 5},
             "fail_others": {"type": "list", "elements": "str", "default": []},
         },
         required_if=[("state", "built", ["user"])],
         supports_check_mode=True,
     )
-    # Each of them would be replaced in every answer, "--pre" too; the build hides the passwords in what it says.
+    # Each of them would be replaced in every answer, "--pre" too; the build hides the passwords in what it says, and
+    # nothing that this module says has the content of a file in it.
     arguments, module.params["pip_arguments"] = module.params["pip_arguments"], []
+    files, module.params["files"] = module.params["files"], [one["at"] for one in module.params["files"]]
     module.no_log_values.clear()
     releases, release = Releases(module.params["home"]), module.params["id"]
     if not re.match(r"[0-9a-z][0-9a-z._-]*\Z", release):
         module.fail_json(msg=f"id is {release!r}, but must be letters, digits, '.', '_' and '-'.")
     try:
         with contextlib.nullcontext() if module.check_mode else exclusive():
-            changed, removed = bring(module, releases, arguments)
+            changed, removed = bring(module, releases, arguments, files)
     except Busy as reason:
         module.fail_json(msg=str(reason))
     facts = {"releases": releases.all(), "current": releases.current(), "previous": releases.previous()}

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import subprocess
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils.system import changed_after, parse_time
+from ansible_collections.flaskops.emperor.plugins.module_utils import service
 
 DOCUMENTATION = r"""
 module: service_current
@@ -71,16 +68,6 @@ newer:
   returned: always
 """
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestamp")
-
-
-def show(run: Any, unit: str) -> dict[str, str]:
-    """The properties of a unit that matter here, by name."""
-    _rc, out, _err = run(
-        ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES), unit], check_rc=True
-    )
-    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-
 
 def main() -> None:
     """Read the unit's state, compare, act."""
@@ -94,41 +81,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, action, test = (module.params[key] for key in ("name", "action", "test"))
-    state = show(module.run_command, name)
-    if state["LoadState"] == "not-found":
-        if module.check_mode:
-            module.exit_json(changed=True, done=["enable", "start"], newer="")
-        module.fail_json(msg=f"The unit {name} does not exist: install it first.")
-    if test:
-        rc, out, err = module.run_command(test)
-        if rc != 0:
-            reason = (err or out).strip()
-            module.fail_json(msg=f"{name} was left as it is: its files on disk are faulty. {reason}")
-
-    running = state["ActiveState"] in ("active", "reloading")
-    newer = changed_after(parse_time(state["StateChangeTimestamp"]), module.params["files"]) if running else ""
-    steps = []
-    if state["NeedDaemonReload"] == "yes":
-        steps.append("daemon-reload")
-    if state["UnitFileState"] == "disabled":
-        steps.append("enable")
-    if not running:
-        steps.append("start")
-    elif newer or (steps[:1] == ["daemon-reload"] and action == "restart"):
-        steps.append(action)
-
-    if not module.check_mode:
-        for step in steps:
-            command = ["systemctl", step] + ([] if step == "daemon-reload" else [name])
-            rc, _out, err = module.run_command(command)
-            if rc != 0:
-                log = subprocess.run(
-                    ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=15", "--unit=" + name],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                ).stdout
-                module.fail_json(msg=f"`{' '.join(command)}` failed: {err.strip()}\nIts last log lines:\n{log.strip()}")
+    steps, newer = service.make_current(module, name, module.params["files"], action, test)
     module.exit_json(changed=bool(steps), done=steps, newer=newer)
 
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.install import split_arguments
+from ansible_collections.flaskops.emperor.plugins.module_utils.system import has_tool
 
 DOCUMENTATION = r"""
 module: tool_virtualenv
@@ -71,8 +71,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, package = module.params["path"], module.params["package"]
-    name, _equals, version = package.partition("==")
-    if glob.glob(f"{glob.escape(path)}/lib/python3*/site-packages/{name}-{version}.dist-info"):
+    if has_tool(path, package):
         module.exit_json(changed=False)
     if module.check_mode:
         module.exit_json(changed=True)

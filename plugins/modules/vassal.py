@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils import nginx, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation, settings_files
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import states
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
@@ -125,6 +127,23 @@ options:
       - The kernel kills a process of the app that goes beyond. Control groups of version 1 cannot do that.
     type: int
     default: 0
+  site_files:
+    description:
+      - Files of nginx that V(switched) writes, each as M(flaskops.emperor.nginx_config) takes them. nginx tests them
+        before anything else. They are written when the app runs, and then nginx is reloaded.
+    type: list
+    elements: dict
+    default: []
+  through:
+    description:
+      - How V(switched) sends the health check as a client would, when the app runs. With the C(port) of nginx, whether
+        it is sent by C(tls), and how many checks are sent C(at_once) after the wrong instance answered.
+    type: dict
+  current:
+    description:
+      - The release that V(committed) makes the current one, as M(flaskops.emperor.release) does, with C(home), C(id),
+        C(keep) and C(fail_others).
+    type: dict
 attributes:
   check_mode:
     description: Says what would be done.
@@ -214,13 +233,35 @@ def alone(module: AnsibleModule, app: App, do: Callable[[], Any], known: list[di
 
 def switched(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `switched`."""
-    before = running(app)
-    answer = {"generation": config.generation, "diff": difference(app, before, config.render())}
+    before, files = running(app), module.params["site_files"]
+    changes, _tested = nginx.tested(module, nginx.ROOT, nginx.texts(files))
+    answer: dict[str, Any] = {"generation": config.generation, "diff": difference(app, before, config.render())}
     if module.check_mode:
-        return {"changed": before != config.render() or not app.released or not app.reached, **answer}
-    known = [config.environment, *app.environments]
-    changed = alone(module, app, lambda: states.switched(app, config), known, generation=config.generation)
-    return {"changed": changed, **answer}
+        changed = before != config.render() or not app.released or not app.reached
+    else:
+        known = [config.environment, *app.environments]
+        changed = alone(module, app, lambda: states.switched(app, config), known, generation=config.generation)
+    if changes:
+        answer["diff"] = [answer["diff"], *nginx.write(module, changes)]
+    if module.check_mode:
+        return {"changed": changed or bool(changes), **answer}
+    done = nginx.reload(module, nginx.ROOT) if files else []
+    ask_as_client(module, config.generation)
+    return {"changed": changed or bool(changes or done), **answer}
+
+
+def ask_as_client(module: AnsibleModule, generation: str) -> None:
+    """Send the health check through nginx, if it is wanted. Ends the module when clients do not reach the instance."""
+    params, through = module.params, module.params["through"]
+    if not through:
+        return
+    fault, _checks = web.wait(
+        at_once=through["at_once"], port=through["port"], tls=through["tls"], host=params["health_host"],
+        path=params["health_path"], status=params["health_status"], generation=generation,
+        patience=params["start_timeout"],
+    )  # fmt: skip
+    if fault:
+        module.fail_json(msg=fault, generation=generation)
 
 
 def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
@@ -236,9 +277,20 @@ def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
 
 def committed(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any]:
     """Answer for the state `committed`."""
+    current = module.params["current"] or {}
+    releases = Releases(current.get("home", ""))
     if module.check_mode:
-        return {"changed": bool(app.others or app.leftovers) or not app.limited}
-    return {"changed": alone(module, app, lambda: states.committed(app), [])}
+        moves = bool(current) and activation.would_change(releases, current["id"], current["keep"])[0]
+        return {"changed": bool(app.others or app.leftovers) or not app.limited or moves}
+
+    def commit() -> bool:
+        changed = states.committed(app)
+        if not current:
+            return changed
+        order = (releases, current["id"], current["keep"], current["fail_others"])
+        return activation.make_current(*order)[0] or changed
+
+    return {"changed": alone(module, app, commit, [])}
 
 
 def rolled_back(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any]:
@@ -288,6 +340,9 @@ def main() -> None:
             "drain_timeout": {"type": "int", "default": 60},
             "memory_reserve": {"type": "int", "default": 64},
             "memory_limit": {"type": "int", "default": 0},
+            "site_files": {"type": "list", "elements": "dict", "default": []},
+            "through": {"type": "dict"},
+            "current": {"type": "dict"},
         },
         required_if=[("state", "switched", ["config"]), ("state", "trial", ["config", "size"])],
         required_by={"release": ["link"]},

@@ -18,10 +18,10 @@ SIZE = {"total": 40 << 20, "private": 10 << 20, "rss": 35 << 20}  # bytes
 
 
 def variables(app, changes, loader):
-    """Defaults and vars of all three roles, as a play with the three of them has them, for one app at work."""
+    """Defaults and vars of the roles, as a play with all of them has them, for one app at work."""
     found = {}
     for kind in ("defaults", "vars"):
-        for role in ("nginx", "uwsgi", "flask_apps"):
+        for role in ("nginx", "uwsgi", "flask_apps", *(["release"] if kind == "vars" else [])):
             found.update(loader.load_from_file(str(ROLES / role / kind / "main.yml"), trusted_as_template=True))
     found.update(
         ansible_search_path=[str(ROLES / role) for role in ("nginx", "uwsgi", "flask_apps")],
@@ -29,7 +29,7 @@ def variables(app, changes, loader):
         role_path=str(ROLES / "uwsgi"),
         __flask_apps_name="shop",
         __flask_apps_plan={**PLAN, "machine": MACHINE},
-        __flask_apps_size=SIZE,
+        __release_size=SIZE,
     )
     found.update(changes)
     return found
@@ -45,7 +45,7 @@ def value(expression, app=None, **changes):
 def render(template, app=None, **changes):
     """A template as the roles render it; `vassal.ini` is no template, but rendered on the host from data."""
     if template == "vassal.ini":
-        return Config.of(value("__flask_apps_config", app, **changes)).render()
+        return Config.of(value("__release_config", app, **changes)).render()
     return str(value(f"lookup('ansible.builtin.template', '{template}')", app, **changes))
 
 

@@ -30,7 +30,7 @@ from rendering import (
 def test_vassal_has_its_sections_in_order_and_its_generation_last():
     sections = re.findall(r"^\[(.*)\]$", render("vassal.ini", FULL), re.MULTILINE)
     assert sections == ["launch", "uwsgi"]
-    config = Config.of(value("__flask_apps_config", FULL))
+    config = Config.of(value("__release_config", FULL))
     assert options(config.render())[-1] == ("uwsgi", "add-header", f"X-Vassal: {config.generation}")
 
 
@@ -89,19 +89,20 @@ def test_the_loader_is_installed_where_the_vassal_looks_for_it():
 def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
     def tasks(file):
         text = (ROLES / "flask_apps/tasks" / file).read_text()
-        return re.findall(r"include_tasks:\s+(?:file: \"{{ ')?([\w.]+)", text)
+        return re.findall(r"include_tasks: ([\w.]+)|tasks_from: (?:\"{{ ')?(\w+)", text)
 
-    assert tasks("change.yml") == [
+    assert [file or step for file, step in tasks("change.yml")] == [
         "target.yml",
-        "tools.yml",
+        "tools",
         "certificates.yml",
-        "build.yml",
-        "absent.yml",
+        "build",
+        "absent",
         "batch.yml",
+        "forget",
     ]
-    assert tasks("batch.yml") == ["switch.yml"]
-    assert "trial.yml" in (ROLES / "flask_apps/tasks/build.yml").read_text()
-    assert "switch.yml" not in (ROLES / "flask_apps/tasks/build.yml").read_text()
+    assert [step for _file, step in tasks("batch.yml")] == ["switch"]
+    assert "trial.yml" in (ROLES / "release/tasks/build.yml").read_text()
+    assert "switch.yml" not in (ROLES / "release/tasks/build.yml").read_text()
     assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()
 
 
@@ -230,13 +231,13 @@ def test_shortest_worker_lifetime_is_longer_than_its_minimum():
 
 
 def test_plan_follows_the_measured_size_of_the_release():
-    assert "a fresh worker of 35 MiB" in value("__flask_apps_workers.why")
-    assert "until it is measured" in value("__flask_apps_workers.why", __flask_apps_size={})
+    assert "a fresh worker of 35 MiB" in value("__release_workers.why")
+    assert "until it is measured" in value("__release_workers.why", __release_size={})
 
 
 def test_trial_start_is_the_same_for_every_plan():
     planned = [
-        Config.of(value("__flask_apps_config", {"workers": workers})).trial_digest()
+        Config.of(value("__release_config", {"workers": workers})).trial_digest()
         for workers in (
             "auto",
             {"processes": 3, "max_requests": 1000},
@@ -265,7 +266,7 @@ def test_the_uwsgi_of_the_distribution_gets_its_plugin_and_the_virtualenv():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_trial_start_of_a_vassal_touches_no_socket_of_the_real_one(mode):
-    config = Config.of(value("__flask_apps_config", {**FULL, "reload": mode}))
+    config = Config.of(value("__release_config", {**FULL, "reload": mode}))
     text = config.trial("/run/emperor/shop").render()
     for name in ("app.sock", "holder.sock", "%n"):
         assert name not in re.sub("^;.*", "", text, flags=re.MULTILINE)

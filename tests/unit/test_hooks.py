@@ -28,20 +28,21 @@ if asked["command"] == "flask fail":
     module.fail_json(msg="it failed")
 module.exit_json(changed=True)
 """
-# As switch.yml includes it, for two apps, in the block that apply.yml has.
+# As the role flask_apps includes it, for two apps, in the block that apply.yml has.
 PLAY = """
 - hosts: webservers
   gather_facts: false
+  vars_files: [ROLES/flask_apps/defaults/main.yml, ROLES/flask_apps/vars/main.yml]
   serial: "{{ batch | default('100%') }}"
   tasks:
     - block:
-        - include_role: {name: flask_apps, tasks_from: hooks}
-          vars: {__flask_apps_moment: before_switch}
+        - include_role: {name: fleet, tasks_from: hooks}
+          vars: {__fleet_moment: before_switch}
           loop: [shop, blog]
           loop_control: {loop_var: __flask_apps_name}
         - debug: {msg: "{{ inventory_hostname }} switches"}
-        - include_role: {name: flask_apps, tasks_from: hooks}
-          vars: {__flask_apps_moment: after_switch}
+        - include_role: {name: fleet, tasks_from: hooks}
+          vars: {__fleet_moment: after_switch}
           loop: [shop, blog]
           loop_control: {loop_var: __flask_apps_name}
       always:
@@ -64,7 +65,7 @@ def play(tmp_path):
     (collection / "modules/release_command.py").write_text(MODULE)
     for name in ("filter", "plugin_utils", "module_utils"):
         (collection / name).symlink_to(ROOT / "plugins" / name)
-    (tmp_path / "play.yml").write_text(PLAY)
+    (tmp_path / "play.yml").write_text(PLAY.replace("ROLES", str(ROOT / "roles")))
     notes = tmp_path / "notes"
 
     def run(hosts, *options, before=("flask db upgrade", "flask seed"), after=("flask warm",), **more):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FILE, FUNCTION = 400, 60  # lines of Python
 FILES, TASKS = 20, 350  # task files of a role, and the lines of all of them
 # Over the limits: what goes out of it next is in issue 17.
-LARGE = {"flask_apps"}
+LARGE: set[str] = set()
 
 LISTED = subprocess.check_output(["git", "ls-files", "-z", "*.py"], cwd=ROOT, text=True).split("\0")
 SOURCES = [name for name in LISTED if name and (ROOT / name).exists() and not (ROOT / name).is_symlink()]

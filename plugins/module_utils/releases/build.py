@@ -17,10 +17,9 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import Failed, Sandbox
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
 
 LOG_LINES = 15  # of a failed command's output
-BUILDER = "emperor-build"  # the user that builds: no app's, so that none can change what will be its next release
 CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
 # Options of the module `release` that another host needs to make the same release.
 RECIPE = ("interpreter", "requirements", "extras", "groups", "build", "require_hashes", "packages", "static")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host
 
+BUILDER = "emperor-build"  # the user that builds: no app's, so that none can change what will be its next release
 LIMIT = 3600  # seconds for one step; where nobody waits for it any more, systemd ends it then
 # What a build may not do, see systemd.exec(5): as in the Emperor's unit, and nothing with privileges.
 CONFINED = (

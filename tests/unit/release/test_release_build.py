@@ -221,3 +221,15 @@ def test_check_mode_builds_nothing(built, home):
     answer = built("aaa", check=True, bundle=str(home / "not-there"))
     assert answer["changed"]
     assert sorted(home.rglob("*")) == before
+
+
+def test_built_release_finds_its_data_and_no_answer_has_the_content_of_a_file(built, home):
+    files = [{"at": "shared/config.py", "key": "home/config.py", "content": "hunter2"}]
+    links = [{"at": "src/uploads", "data": "uploads", "optional": False, "beside": ""}]
+    answer = built("aaa", files=files, persistent=links)
+    assert answer["changed"]
+    assert "hunter2" not in str(answer)
+    assert (home / "shared/config.py").read_text() == "hunter2"
+    assert (home / "releases/aaa/src/uploads").is_symlink()
+    assert not built("bbb", check=True)["failed"]
+    assert built("aaa", files=files, check=True)["changed"], "the set of files is not committed"

@@ -6,9 +6,8 @@ import shutil
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import links
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases import static_links
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation, static_links
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
-from ansible_collections.flaskops.emperor.plugins.modules import release
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_home import known, observe
@@ -127,7 +126,7 @@ def test_assets_of_every_kept_release_are_found_at_every_moment(tmp_path_factory
         return [one["id"] for one in releases.all() if one.get("activated")]
 
     def activate(name, reject=()):
-        release.activate(releases, {"id": name, "fail_others": reject})
+        activation.activate(releases, name, reject)
         for old in releases.superfluous(name, keep):
             shutil.rmtree(releases.path(old))
         publish(ran(), name)

@@ -1,0 +1,69 @@
+"""Make a systemd unit run what is on disk."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from ansible_collections.flaskops.emperor.plugins.module_utils.system import changed_after, parse_time
+
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestamp")
+
+
+def show(run: Any, unit: str) -> dict[str, str]:
+    """The properties of a unit that matter here, by name."""
+    _rc, out, _err = run(
+        ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES), unit], check_rc=True
+    )
+    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+def make_current(
+    module: Any, name: str, files: Sequence[str], action: str, test: Sequence[str] = ()
+) -> tuple[list[str], str]:
+    """Start a unit, or let it read its files again when one changed since. Ends the module when that fails.
+
+    :param module: an ``AnsibleModule``.
+    :param name: the unit.
+    :param files: files, directories and globs from which it takes its configuration.
+    :param action: ``reload`` or ``restart``.
+    :param test: command that fails when the files are faulty.
+    :returns: what was done, and a file that changed, if there is one.
+    """
+    state = show(module.run_command, name)
+    if state["LoadState"] == "not-found":
+        if module.check_mode:
+            return ["enable", "start"], ""
+        module.fail_json(msg=f"The unit {name} does not exist: install it first.")
+    if test:
+        rc, out, err = module.run_command([*test])
+        if rc != 0:
+            reason = (err or out).strip()
+            module.fail_json(msg=f"{name} was left as it is: its files on disk are faulty. {reason}")
+
+    running = state["ActiveState"] in ("active", "reloading")
+    newer = changed_after(parse_time(state["StateChangeTimestamp"]), files) if running else ""
+    steps = []
+    if state["NeedDaemonReload"] == "yes":
+        steps.append("daemon-reload")
+    if state["UnitFileState"] == "disabled":
+        steps.append("enable")
+    if not running:
+        steps.append("start")
+    elif newer or (steps[:1] == ["daemon-reload"] and action == "restart"):
+        steps.append(action)
+
+    if not module.check_mode:
+        for step in steps:
+            command = ["systemctl", step] + ([] if step == "daemon-reload" else [name])
+            rc, _out, err = module.run_command(command)
+            if rc != 0:
+                log = subprocess.run(
+                    ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=15", "--unit=" + name],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                ).stdout
+                module.fail_json(msg=f"`{' '.join(command)}` failed: {err.strip()}\nIts last log lines:\n{log.strip()}")
+    return steps, newer
