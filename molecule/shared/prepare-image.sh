@@ -18,7 +18,7 @@ flock 9
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 $sudo "$here/build-image.sh" container "$release"
 recipe=$({ podman image inspect --format '{{.Id}}' "localhost/emperor-host:$release"
-           find roles/nginx roles/uwsgi molecule/shared/prepare-image.* -type f -print0 | sort -z | xargs -0 cat; } | sha256sum | cut -c1-16)
+           find roles/nginx roles/uwsgi roles/flask_apps/defaults molecule/shared/prepare-image.* -type f -print0 | sort -z | xargs -0 cat; } | sha256sum | cut -c1-16)
 made=$(podman image inspect --format '{{index .Labels "emperor-prepared"}}' "$image" 2>/dev/null) || made=""
 [ "$made" != "$recipe" ] || exit 0
 

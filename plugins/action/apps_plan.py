@@ -151,7 +151,8 @@ class ActionModule(ActionBase):
             if options["purpose"] == "checkup":
                 wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
-            return answer | self._compare(wanted, host, state, options, task_vars)
+            answer |= self._compare(wanted, host, state, options, task_vars)
+            return answer | {"differs": plan.anything(answer)}
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
 

@@ -258,6 +258,13 @@ def host_differs(
     return not all(as_wanted({**entry, **owned}, state["files"][entry["path"]]) for entry in entries)
 
 
+def anything(answer: Mapping[str, Any]) -> bool:
+    """Whether a run has something to do on a host, as the plan has it."""
+    keys = ("todo", "absent", "untooled", "packages", "nginx_outdated", "host_differs")
+    certificates = answer["certificates"]
+    return any(answer[key] for key in keys) or any(certificates[key] for key in ("todo", "files_differ", "unused"))
+
+
 def leftovers(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
     """Why an app that is to be absent is not."""
     found = state["apps"][wanted.name]

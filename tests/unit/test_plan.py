@@ -359,6 +359,18 @@ def test_shared_files_differ_when_one_of_them_does():
     assert plan.host_differs({"files": {**files, "/srv": None}}, "/srv", "/c", "x")
 
 
+TO_DO = ("todo", "absent", "packages", "untooled", "nginx_outdated", "host_differs")
+
+
+@pytest.mark.parametrize("key", TO_DO)
+def test_any_difference_is_something_to_do(key):
+    certificates = {"todo": [], "files_differ": False, "unused": []}
+    nothing: dict[str, object] = {**dict.fromkeys(TO_DO), "certificates": certificates}
+    assert not plan.anything(nothing)
+    assert plan.anything({**nothing, key: ["shop"]})
+    assert plan.anything({**nothing, "certificates": {**certificates, "unused": ["shop"]}})
+
+
 def test_more_threads_than_max_tasks_are_refused():
     app, workers = {"name": "shop", "max_tasks": 64}, {"processes": 4, "threads": 8}
     with pytest.raises(Refused, match=r"^flask_apps\[shop\].max_tasks is 64, but its workers need 104 during a switch"):
