@@ -32,7 +32,7 @@ def release_of():
 def clients(addresses):
     """Clients of some apps on every host, for use with `with`; the targets are named HOST MODE."""
 
-    def make(modes=MODES, kinds=ONE_OF_EACH, pause=0.3, seconds=1800):
+    def make(modes=MODES, kinds=ONE_OF_EACH, pause=0.5, seconds=1800):
         targets = [Target(f"{host} {mode}", f"{address}:80", f"{mode}.test")
                    for host, address in addresses.items() for mode in modes]  # fmt: skip
         return Load(targets, Options(kinds=kinds, pause=pause), seconds)
