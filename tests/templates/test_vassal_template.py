@@ -91,16 +91,19 @@ def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
         text = (ROLES / "flask_apps/tasks" / file).read_text()
         return re.findall(r"include_tasks: ([\w.]+)|tasks_from: (?:\"{{ ')?(\w+)", text)
 
-    assert [file or step for file, step in tasks("change.yml")] == [
-        "target.yml",
+    steps = [file or step for file, step in tasks("change.yml")]
+    assert steps == [
+        "target",
+        "host.yml",
         "tools",
         "certificates.yml",
         "build",
         "absent",
         "batch.yml",
+        "drain",
         "forget",
     ]
-    assert [step for _file, step in tasks("batch.yml")] == ["switch"]
+    assert [step for _file, step in tasks("batch.yml")] == ["drain", "switch", "drain"]
     assert "trial.yml" in (ROLES / "release/tasks/build.yml").read_text()
     assert "switch.yml" not in (ROLES / "release/tasks/build.yml").read_text()
     assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()

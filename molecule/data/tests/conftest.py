@@ -46,19 +46,22 @@ def client(addresses):
 
 
 class Writer:
-    """A client who writes notes without a pause, and knows which of them were taken."""
+    """A client who sends one thing after the other, and knows which of them were taken.
 
-    def __init__(self, client):
-        self.client, self.taken, self.failures, self.stop = client, [], [], threading.Event()
-        self.thread = threading.Thread(target=self.write)
+    :param send: sends the thing of this number, and returns its name.
+    :param pause: seconds between two.
+    """
+
+    def __init__(self, send, pause):
+        self.send, self.pause, self.taken, self.failures = send, pause, [], []
+        self.stop, self.thread = threading.Event(), threading.Thread(target=self.write)
 
     def write(self):
         number = 0
-        while not self.stop.wait(0.02) and number < 20000:
+        while not self.stop.wait(self.pause) and number < 20000:
             number += 1
             try:
-                self.client.json("/notes", f"note {number}")
-                self.taken.append(f"note {number}")
+                self.taken.append(self.send(number))
             except Exception as error:
                 self.failures.append(repr(error))
 
@@ -73,5 +76,24 @@ class Writer:
 
 @pytest.fixture
 def writer(client):
-    """For use with `with`."""
-    return lambda: Writer(client("notes"))
+    """Writes notes; for use with `with`."""
+    notes = client("notes")
+
+    def write(number):
+        notes.json("/notes", f"note {number}")
+        return f"note {number}"
+
+    return lambda: Writer(write, pause=0.02)
+
+
+@pytest.fixture
+def giver(client):
+    """Gives jobs to the app; for use with `with`."""
+    jobs = client("jobs")
+
+    def give(number):
+        status, text = jobs.ask("GET", f"/?job={number}")
+        assert status == 200, text
+        return number
+
+    return lambda: Writer(give, pause=0.7)

@@ -1,39 +1,11 @@
 """Side processes follow the releases: no job is lost or done twice; a worker that does not start changes nothing."""
 
-import threading
 import time
 
 import pytest
 
 HOME = "/srv/flask_apps/jobs"
 WORKERS = "systemctl list-units --plain --no-legend --state=%s 'emperor-side-jobs.*@*' | cut -d ' ' -f 1"
-
-
-class Giver:
-    """A client who gives jobs to the app without a pause, and knows which of them were taken."""
-
-    def __init__(self, client):
-        self.client, self.taken, self.failures, self.stop = client, [], [], threading.Event()
-        self.thread = threading.Thread(target=self.give)
-
-    def give(self):
-        number = 0
-        while not self.stop.wait(0.7):
-            number += 1
-            try:
-                status, text = self.client.ask("GET", f"/?job={number}")
-                assert status == 200, text
-                self.taken.append(number)
-            except Exception as error:
-                self.failures.append(repr(error))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_exception):
-        self.stop.set()
-        self.thread.join()
 
 
 @pytest.fixture
@@ -101,8 +73,8 @@ def test_scheduled_job_runs_on_one_host_of_the_fleet(fleet):
     assert fleet[1].run("systemctl is-active emperor-side-jobs.tick.timer").rc != 0
 
 
-def test_no_job_is_lost_or_done_twice_through_deploys(apps, client, variant, playbook, fleet, workers):
-    with Giver(client("jobs")) as giver:
+def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, playbook, fleet, workers):
+    with giver() as load:
         old = workers()
         first, second = (variant(apps["jobs"], {"note.txt": f"release {number}"}) for number in range(2))
         for step, settings in (("deploy", first), ("rollback", first), ("deploy", second)):
@@ -113,8 +85,8 @@ def test_no_job_is_lost_or_done_twice_through_deploys(apps, client, variant, pla
             assert not set(old) & set(workers())
             assert len(workers()) == 2
             old = workers()
-    assert not giver.failures, giver.failures[:3]
-    wanted = sorted([f"{what} {number}" for number in giver.taken for what in ("began", "ended")])
+    assert not load.failures, load.failures[:3]
+    wanted = sorted([f"{what} {number}" for number in load.taken for what in ("began", "ended")])
     until(lambda: len(lines(fleet[0], "done")) >= len(wanted))
     until(lambda: not workers("deactivating"))
     done = [line.rpartition(" ") for line in lines(fleet[0], "done")]

@@ -12,6 +12,27 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.static_links import wanted_slots
 
 
+class Glance(Releases):
+    """The releases as they are at one moment: each description is read once."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__(home)
+        self._described: dict[str, dict[str, Any] | None] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
+
+    def describe(self, release: str) -> dict[str, Any] | None:
+        """See `Releases.describe`."""
+        if release not in self._described:
+            self._described[release] = super().describe(release)
+        return self._described[release]
+
+    def size(self, release: str) -> dict[str, int]:
+        """See `Releases.size`."""
+        if release not in self._sizes:
+            self._sizes[release] = super().size(release)
+        return self._sizes[release]
+
+
 def static_right(releases: Releases, static: Mapping[str, str], of: str) -> bool:
     """Whether nginx finds the static files of every release, and nothing else.
 
@@ -44,7 +65,7 @@ def observe(
         ``superfluous`` (IDs to remove), and of the static files, persistent directories and
         configuration files whether they are right (``static_right``, ``persistent_right``, ``files_right``).
     """
-    releases, data = Releases(home), data or {}
+    releases, data = Glance(home), data or {}
     current = releases.current()
     return {
         "releases": releases.all(),

@@ -192,3 +192,17 @@ def test_old_and_incomplete_releases_are_superfluous(built, current, home):
         current(name)
     (home / "releases/d").mkdir()
     assert sorted(observe(home, "c", keep=2)["superfluous"]) == ["a", "d"]
+
+
+def test_looking_at_an_app_reads_each_description_once(home, monkeypatch):
+    for name in "abc":
+        known(home, name, activated=float(ord(name)))
+    read, load = [], json.load
+
+    def noted(file):
+        read.append(file.name)
+        return load(file)
+
+    monkeypatch.setattr(json, "load", noted)
+    assert [one["id"] for one in observe(home, "c")["releases"]] == ["c", "b", "a"]
+    assert sorted(read) == [str(home / "releases" / name / "release.json") for name in "abc"]
