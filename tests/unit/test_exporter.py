@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def load(name, files=MONITORING):
     return module
 
 
+sys.path.append(str(UWSGI))  # app_facts imports a neighbour
 access_counts, journal_counts, app_facts = load("access_counts"), load("journal_counts"), load("app_facts", UWSGI)
 
 READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "

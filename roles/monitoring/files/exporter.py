@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/emperor")  # root's alone, both
 sys.path.insert(0, "/usr/local/lib/emperor-exporter")
@@ -34,6 +35,37 @@ GAUGES = {
     "memory_limit_bytes": "Memory at which the kernel ends processes of the app.",
     "switching": "Whether a switch to another release is under way, or was when a run was killed.",
 }
+
+
+def of_sides(apps: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Metric]:
+    """What the side processes do.
+
+    :param apps: as `side_facts` tells it.
+    """
+    labels = ["app", "name"]
+    metrics: dict[str, tuple[str, Metric]] = {
+        "wanted": ("background", GaugeMetricFamily(
+            "emperor_side_processes", "Background processes that should run.", labels=labels)),
+        "running": ("background", GaugeMetricFamily(
+            "emperor_side_processes_running", "Those of them that run.", labels=labels)),
+        "restarts": ("background", CounterMetricFamily(
+            "emperor_side_process_restarts", "How often they were started again after they ended.", labels=labels)),
+        "active": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_active", "Whether the job runs at its times.", labels=labels)),
+        "failed": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_failed", "Whether it failed when it last ran.", labels=labels)),
+        "ended": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_end_timestamp_seconds", "When it last ended.", labels=labels)),
+        "succeeded": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_success_timestamp_seconds", "When it last ended well.", labels=labels)),
+    }  # fmt: skip
+    for fact, (kind, family) in metrics.items():
+        for app, sides in apps.items():
+            for name, told in sides.items():
+                # Of what never happened there is no time.
+                if told["kind"] == kind and (told[fact] or fact not in ("ended", "succeeded")):
+                    family.add_metric([app, name], told[fact])
+        yield family
 
 
 class Collector:
@@ -93,6 +125,7 @@ class Collector:
             if facts["certificate"]:
                 ends.add_metric([app], facts["certificate"])
         yield from (starts, release, live, ends)
+        yield from of_sides({app: facts["sides"] for app, facts in found.items()})
 
     def of_requests(self) -> Iterator[Metric]:
         """What the access logs say."""
