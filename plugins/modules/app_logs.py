@@ -25,8 +25,7 @@ module: app_logs
 short_description: Requests and journal of apps since a moment
 version_added: 1.0.0
 description:
-  - Reads the access logs of apps, rotated ones too, and what they and their side processes wrote to the journal. Changes
-    nothing.
+  - Reads the access logs of apps, rotated ones too, and the journal of them and their side processes. Changes nothing.
 options:
   apps:
     description: Names of the apps.

@@ -44,7 +44,7 @@ def test_app_without_workers_is_down(status):
 
 
 BACKGROUND = {"kind": "background", "wanted": 2, "running": 2, "restarts": 0}
-SCHEDULE = {"kind": "schedule", "active": 1, "running": 0, "failed": 0, "ended": 0, "succeeded": 0}
+SCHEDULE = {"kind": "schedule", "active": 1, "running": 0, "failed": 0, "began": 0, "succeeded": 0}
 
 
 @pytest.mark.parametrize(

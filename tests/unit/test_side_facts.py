@@ -48,16 +48,28 @@ def test_processes_that_run_and_their_restarts_are_counted(facts, units, monkeyp
 
 def test_last_success_is_kept_while_a_job_runs_or_fails(facts, units, monkeypatch):
     sides = facts.Sides()
-    seen: dict[str, dict[str, str]] = {}
-    monkeypatch.setattr(facts, "states", lambda: seen)
+    # Moments of the first two minutes of 1970.
+    monkeypatch.setattr(facts, "boot", lambda: 75)
 
-    def look(timer, **job):
-        seen.update({"emperor-side-a-b.tick.timer": {"ActiveState": timer}, "emperor-side-a-b.tick.service": job})
+    def look(timer, began, **job):
+        found = {
+            "emperor-side-a-b.tick.timer": {
+                "ActiveState": timer,
+                "LastTriggerUSec": began and f"Thu 1970-01-01 00:01:{began - 60} UTC",
+            }
+        }
+        monkeypatch.setattr(facts, "states", lambda: found | ({"emperor-side-a-b.tick.service": job} if job else {}))
         told = sides.look(units)["a-b"]["tick"]
-        return tuple(told[key] for key in ("active", "running", "failed", "ended", "succeeded"))
+        return tuple(told[key] for key in ("active", "running", "failed", "began", "succeeded"))
 
-    assert look("active", Result="success", ExecMainExitTimestamp="", ActiveState="inactive") == (1, 0, 0, 0, 0)
-    assert look("active", Result="success", ExecMainExitTimestamp="@70", ActiveState="inactive") == (1, 0, 0, 70, 70)
-    assert look("active", Result="success", ExecMainExitTimestamp="", ActiveState="activating") == (1, 1, 0, 0, 70)
-    assert look("active", Result="exit-code", ExecMainExitTimestamp="@90", ActiveState="failed") == (1, 0, 1, 90, 70)
-    assert look("inactive", Result="success", ExecMainExitTimestamp="@99", ActiveState="inactive") == (0, 0, 0, 99, 99)
+    assert look("active", "") == (1, 0, 0, 0, 0)
+    assert look("active", 70) == (1, 0, 0, 70, 0), "before the boot"
+    assert look("active", 80) == (1, 0, 0, 80, 80)
+    assert look("active", 90, ActiveState="activating") == (1, 1, 0, 90, 80)
+    assert look("active", 90, ActiveState="failed") == (1, 0, 1, 90, 80)
+    assert look("inactive", 99, ActiveState="inactive") == (0, 0, 0, 99, 99)
+
+
+def test_moment_of_the_boot_is_read(facts, tmp_path):
+    (tmp_path / "stat").write_text("cpu 1 2 3\nbtime 1700000000\nprocesses 5\n")
+    assert facts.boot(str(tmp_path)) == 1700000000

@@ -36,8 +36,8 @@ def test_job_on_a_schedule_tells_its_last_success_and_a_failure(host, metrics):
         shown = host.run("emperor-status")
     finally:
         host.check_output(f"rm {STUCK}")
-    succeeded, ended = (failed[f"emperor_schedule_{what}_timestamp_seconds"][TICK] for what in ("success", "end"))
-    assert succeeded < ended
+    succeeded, began = (failed[f"emperor_schedule_{what}_timestamp_seconds"][TICK] for what in ("success", "start"))
+    assert succeeded < began
     assert "! tick FAILED when it last ran" in shown.stdout
     assert shown.rc == 1
     assert until(lambda: metrics(host)["emperor_schedule_failed"][TICK] == 0)

@@ -118,8 +118,7 @@ class Apps:
         """All that is known, by app."""
         names, queues, files = self.names(), waiting(), os.listdir(self.vassals)
         self.starts = {name: self.starts.get(name) or Starts() for name in names}
-        sides = self.sides.look()
-        found = {name: {**self.of(name, queues, files), "sides": sides.get(name, {})} for name in names}
+        found = {name: self.of(name, queues, files) for name in names}
         self.begun = True
         return found
 

@@ -92,7 +92,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args()
     try:
-        found = Apps(VASSALS, "/run/emperor", root_of_apps(), "/etc/nginx/sites-enabled").look()
+        apps = Apps(VASSALS, "/run/emperor", root_of_apps(), "/etc/nginx/sites-enabled")
+        beside = apps.sides.look()
+        found = {name: {**facts, "sides": beside.get(name, {})} for name, facts in apps.look().items()}
     except PermissionError as error:
         sys.exit(f"{error.filename} cannot be read: run emperor-status as root.")
     if given.json:

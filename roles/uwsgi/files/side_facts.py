@@ -5,11 +5,12 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 UNITS = "/etc/systemd/system"
 NAME = re.compile(r"emperor-side-(?P<app>[^.]+)\.(?P<part>[^.@]+)(?:@(?P<instance>[^.@]+))?\.(?P<kind>service|timer)")
-PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts,ExecMainExitTimestamp"
+PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts,LastTriggerUSec"
 
 Facts = dict[str, dict[str, dict[str, Any]]]  # by app and name of the side process
 
@@ -25,17 +26,32 @@ def wanted(directory: str = UNITS) -> Iterator[re.Match[str]]:
 
 def states() -> dict[str, dict[str, str]]:
     """What systemd says of their units, by name."""
-    command = ["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", "--",
-               "emperor-side-*.service", "emperor-side-*.timer"]  # fmt: skip
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["systemctl", "show", f"--property={PROPERTIES}", "--", "emperor-side-*.service", "emperor-side-*.timer"]
+    # Its option --timestamp does not apply to timers.
+    environment = {**os.environ, "TZ": "UTC", "LC_ALL": "C"}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     blocks = [dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in told.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
+
+
+def moment(text: str) -> int:
+    """A moment as systemctl tells it, in seconds since 1970; 0 for none."""
+    try:
+        return int(datetime.strptime(f"{text} +0000", "%a %Y-%m-%d %H:%M:%S UTC %z").timestamp())
+    except ValueError:
+        return 0
+
+
+def boot(proc: str = "/proc") -> int:
+    """When the host was started, in seconds since 1970."""
+    with open(f"{proc}/stat", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("btime "))
 
 
 class Sides:
     """The side processes of a host.
 
-    :ivar succeeded: when each job on a schedule last ended well, as far as it was seen.
+    :ivar succeeded: when each job on a schedule last began that ended well, as far as it was seen.
     """
 
     def __init__(self) -> None:
@@ -59,18 +75,20 @@ class Sides:
         return dict(found)
 
     def schedule(self, app: str, part: str, seen: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """A job that runs at set times."""
+        """A job that runs at set times. systemd forgets its unit when it ended well, and keeps one that failed."""
         name = f"emperor-side-{app}.{part}"
         timer, job = seen.get(f"{name}.timer", {}), seen.get(f"{name}.service", {})
-        ended = re.fullmatch(r"@(\d+)", job.get("ExecMainExitTimestamp", ""))
-        good = job.get("Result") == "success"
-        if ended and good:
-            self.succeeded[app, part] = int(ended[1])
+        began = moment(timer.get("LastTriggerUSec", ""))
+        running = job.get("ActiveState") in ("activating", "active", "deactivating")
+        failed = job.get("ActiveState") == "failed"
+        # Of a run before the last boot it is known when it was, and not how it ended.
+        if began > boot() and not running and not failed:
+            self.succeeded[app, part] = began
         return {
             "kind": "schedule",
             "active": int(timer.get("ActiveState") == "active"),
-            "running": int(job.get("ActiveState") in ("activating", "active", "deactivating")),
-            "failed": int(bool(job) and not good),
-            "ended": int(ended[1]) if ended else 0,
+            "running": int(running),
+            "failed": int(failed),
+            "began": began,
             "succeeded": self.succeeded.get((app, part), 0),
         }
