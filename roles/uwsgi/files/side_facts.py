@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -11,6 +12,8 @@ from typing import Any
 UNITS = "/etc/systemd/system"
 NAME = re.compile(r"emperor-side-(?P<app>[^.]+)\.(?P<part>[^.@]+)(?:@(?P<instance>[^.@]+))?\.(?P<kind>service|timer)")
 PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts,LastTriggerUSec"
+
+SETTLED = 2  # seconds after which a job that is due runs
 
 Facts = dict[str, dict[str, dict[str, Any]]]  # by app and name of the side process
 
@@ -81,8 +84,8 @@ class Sides:
         began = moment(timer.get("LastTriggerUSec", ""))
         running = job.get("ActiveState") in ("activating", "active", "deactivating")
         failed = job.get("ActiveState") == "failed"
-        # Of a run before the last boot it is known when it was, and not how it ended.
-        if began > boot() and not running and not failed:
+        # Of a run before the last boot it is known when it was, and not how it ended. One that is due may not run yet.
+        if boot() < began < time.time() - SETTLED and not running and not failed:
             self.succeeded[app, part] = began
         return {
             "kind": "schedule",
