@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-WAIT = 0.1  # seconds that each request waits, so two processes of two threads answer 40 requests a second at most
+# Seconds that each request waits, long beside what a busy machine adds: two processes of two threads answer 8 requests a
+# second at most.
+WAIT = 0.5
 
 
 def traces(host):
@@ -23,7 +25,7 @@ def measured(fleet, playbook, logged, tmp_path_factory):
     reports = tmp_path_factory.mktemp("reports")
     before = (traces(host), len(logged(host, "desk")))
     run = playbook("benchmark", "-e", "app=desk", "-e", "confirm=yes", "-e", f"path=/slow?seconds={WAIT}",
-                   "-e", "workers=2x8", "-e", "at_a_time=1,4,16", "-e", "seconds=1", "-e", "rounds=1",
+                   "-e", "workers=2x8", "-e", "at_a_time=4,16", "-e", "seconds=3", "-e", "rounds=1",
                    "-e", "host=emperor-debian13", "-e", f"to={reports}")  # fmt: skip
     after = (traces(host), len(logged(host, "desk")))
     (page,) = reports.iterdir()
@@ -36,7 +38,7 @@ def test_requests_that_wait_get_the_workers_that_serve_more_at_a_time(measured):
     assert "Set `workers: {processes: 2, threads: 8}`" in run.output
     assert "16 at a time, the most that were measured, serve it best" in run.output
     rates = dict(re.findall(r"^ +(2x2 \(now\)|2x8) +\d+ +(\d+) ", run.output, re.MULTILINE))
-    assert 25 <= int(rates["2x2 (now)"]) <= 2 * 2 / WAIT
+    assert 3 <= int(rates["2x2 (now)"]) <= 2 * 2 / WAIT
     assert 2 * 2 / WAIT < int(rates["2x8"]) <= 2 * 8 / WAIT
 
 
