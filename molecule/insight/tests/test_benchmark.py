@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-# Seconds that each request waits, long beside what a busy machine adds: two processes of two threads answer 8 requests a
-# second at most.
+# Seconds that each request waits, long beside what a busy machine adds: two processes of two threads answer at most 8 a
+# second.
 WAIT = 0.5
 
 
