@@ -15,7 +15,7 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export YAMLLINT_CONFIG_FILE := .config/yamllint.yml
 
-.PHONY: help demo demo-deploy demo-break demo-down test test-vm bench bench-reload bench-runs soak lint molecule docs bootstrap images bookworm trixie
+.PHONY: help demo demo-deploy demo-break demo-down test test-vm bench bench-insight bench-reload bench-runs soak lint molecule docs bootstrap images bookworm trixie
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-reload: images ## measure what each reload mode costs, for docs/reload_mod
 bench-runs: images ## measure what runs of Ansible cost, over SSH, for docs/runs.md (half an hour)
 	@.config/bootstrap ssh
 	molecule test -s bench_runs
+
+bench-insight: images ## measure what observation costs a host, for docs/monitoring.md (20 minutes; BENCH_ROUNDS=5 is less)
+	INSIGHT_VERIFY=measure molecule test -s insight
 
 soak: images ## SWITCHES=50 switches in every mode without a processor to spare, for docs/reload_modes.md (an hour)
 	RELOAD_MODES_VERIFY=measure SWITCHES=$(SWITCHES) PRESSURE=1 PYTEST_ADDOPTS="-k switches" molecule test -s reload_modes

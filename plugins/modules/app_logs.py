@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import logs
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import Sides
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import CHATTER
 
 DOCUMENTATION = r"""
@@ -24,7 +25,7 @@ module: app_logs
 short_description: Requests and journal of apps since a moment
 version_added: 1.0.0
 description:
-  - Reads the access logs of apps, rotated ones too, and their journal. Changes nothing.
+  - Reads the access logs of apps, rotated ones too, and the journal of them and their side processes. Changes nothing.
 options:
   apps:
     description: Names of the apps.
@@ -63,6 +64,11 @@ entries:
   description: Of each line the time (UTC), the app, C(request) or C(journal), and the text. Oldest first.
   type: list
   elements: list
+  returned: success
+identifiers:
+  description: Under which names the apps and their side processes are in the journal.
+  type: list
+  elements: str
   returned: success
 """
 
@@ -149,16 +155,21 @@ def main() -> None:
     span = seconds(params["since"])
     if span is None:
         module.fail_json(msg=f"since is {params['since']!r}, but must be a time span like 30s, 10m, 2h or 3d.")
-    since, entries = time.time() - (span or 0), []
+    since, entries, identifiers = time.time() - (span or 0), [], []
     for app in params["apps"]:
         lines = [(at, app, "request", without_time(line))
                  for at, line in requests(os.path.join(params["directory"], app), since, params["lines"])]  # fmt: skip
         # Without what uWSGI says of itself at every start.
         lines += [(at, app, "journal", text) for at, text in logs.journal(app, since, params["lines"])
                   if not CHATTER.match(text)]  # fmt: skip
+        parts = sorted({job.part for job in Sides(app).jobs()})
+        for part in parts:
+            found = logs.journal(f"{app}-{part}", since, params["lines"])
+            lines += [(at, app, "journal", f"{part}: {text}") for at, text in found]
+        identifiers += [app, *(f"{app}-{part}" for part in parts)]
         entries += lines
     entries.sort(key=lambda one: one[0])
-    module.exit_json(changed=False, entries=[[stamp(one[0]), *one[1:]] for one in entries])
+    module.exit_json(changed=False, entries=[[stamp(one[0]), *one[1:]] for one in entries], identifiers=identifiers)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,25 @@ def test_app_without_workers_is_down(status):
     assert columns(status, up=0, workers=0)["workers"] == "DOWN"
 
 
+BACKGROUND = {"kind": "background", "wanted": 2, "running": 2, "restarts": 0}
+SCHEDULE = {"kind": "schedule", "active": 1, "running": 0, "failed": 0, "began": 0, "succeeded": 0}
+
+
+@pytest.mark.parametrize(
+    ("told", "phrase"),
+    [
+        (BACKGROUND, "work 2 of 2 run"),
+        (BACKGROUND | {"running": 1, "restarts": 3}, "! work 1 of 2 run, started again 3 times"),
+        (SCHEDULE, "work waits, last success not seen yet"),
+        (SCHEDULE | {"failed": 1}, "! work FAILED when it last ran, last success not seen yet"),
+        (SCHEDULE | {"active": 0}, "! work IS NOT SCHEDULED, last success not seen yet"),
+    ],
+)
+def test_side_process_that_does_not_do_what_it_should_is_marked(status, told, phrase):
+    assert status.side("work", told) == phrase
+    assert status.sides({"shop": APP | {"sides": {"work": told}}}) == [f"side processes of shop: {phrase}"]
+
+
 def test_switch_under_way_and_missing_limit_are_told(status):
     shown = columns(status, switching=1, memory_limit_bytes=None)
     assert shown["live since"].endswith("a switch is under way")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ def load(name, files=MONITORING):
     return module
 
 
+sys.path.append(str(UWSGI))  # app_facts imports a neighbour
 access_counts, journal_counts, app_facts = load("access_counts"), load("journal_counts"), load("app_facts", UWSGI)
 
 READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
             'app_seconds=0.003 release=r1 id=abc host=desk.test agent="a \\x22b\\x22"')  # fmt: skip
-JSON = '{"time":"2026-11-28T19:19:12.279+00:00","status":500,"bytes":22,"seconds":0.300,"queue":0.100,"release":"r1"}'
+JSON = ('{"time":"2026-11-28T19:19:12.279+00:00","address":"127.0.0.1","method":"GET","path":"/fail","status":500,'
+        '"bytes":22,"seconds":0.300,"queue":0.100,"app_seconds":0.003,"release":"r1","id":"abc","host":"desk.test",'
+        '"agent":"a \\"b\\""}')  # fmt: skip
 STATIC = READABLE.replace("queue=0.100", "queue=-").replace("release=r1", "release=-").replace(" 500 ", " 200 ")
 
 
@@ -62,6 +66,25 @@ def test_broken_line_is_not_counted(line):
     counts = access_counts.Counts()
     counts.add(line.encode())
     assert not counts.requests
+
+
+def test_lines_of_both_formats_and_broken_ones_between_them_are_counted(monkeypatch):
+    monkeypatch.setattr(access_counts, "BLOCK", 500)
+    counts = access_counts.Counts()
+    counts.add("\n".join([*[READABLE, JSON, "broken", STATIC] * 50, ""]).encode())
+    assert counts.requests == {("r1", "5xx"): 100, ("none", "2xx"): 50}
+    assert counts.bytes == 100 * 22 + 50 * int(STATIC.partition("bytes=")[2].split()[0])
+    assert counts.seconds.cumulative()[-1] == 150
+    assert counts.queue.sum == pytest.approx(10)
+
+
+@pytest.mark.parametrize("path", ['/\\"status\\":200,\\"bytes\\":1', "/x%20200%20bytes=1", "/{"])
+def test_path_cannot_pretend_to_be_another_field(path):
+    for line in (READABLE, JSON):
+        counts = access_counts.Counts()
+        counts.add(line.replace("/fail", path).encode())
+        assert counts.requests == {("r1", "5xx"): 1}
+        assert path in line.replace("/fail", path)
 
 
 def test_the_oldest_of_too_many_releases_is_forgotten():

@@ -6,11 +6,15 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from xml.sax.saxutils import escape
 
+from ansible.plugins.loader import init_plugin_loader
 from servers import BASELINE, BESIDE, LEAK_MB, MODEL_MB, RAW, WAIT, WORKLOADS
 
-DOCS = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "docs"
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+init_plugin_loader([str(PROJECT / ".config/collections")])
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.pictures import picture  # noqa: E402
+
+DOCS = PROJECT / "docs"
 KEPT, PAGE = DOCS / "bench.json", DOCS / "bench.md"
 ERRORS = ("status", "connect", "read", "write", "timeout")
 
@@ -179,51 +183,7 @@ def show(kept):
     PAGE.write_text(page)
 
 
-# --- pictures: panels of horizontal bars, two beside each other
-
-LABEL, BAR, NUMBER, LINE, HEAD = 215, 190, 75, 19, 34
-STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #333 }
-.head { font-weight: bold; font-size: 13px }
-.bar { fill: #8a97a6 } .ours { fill: #2a7ab8 } .line { stroke: #999 }
-.back { fill: #fff }
-@media (prefers-color-scheme: dark) { text { fill: #ddd } .back { fill: #16191d } }
-"""
-
-
-def panel(title, bars, x, y):
-    """Bars from a list of (label, value, text, whether ours); values below zero go to the left."""
-    least, most = min([0, *(bar[1] for bar in bars)]), max([0, *(bar[1] for bar in bars)])
-    scale = BAR / ((most - least) or 1)
-    zero = x + LABEL - least * scale
-    drawn = [f'<text class="head" x="{x}" y="{y + 18}">{escape(title)}</text>']
-    for number, (label, value, text, ours) in enumerate(bars):
-        top = y + HEAD + number * LINE
-        left = zero + min(value, 0) * scale
-        kind = "ours" if ours else "bar"
-        drawn += [
-            f'<text x="{x + LABEL - 8}" y="{top + 11}" text-anchor="end">{escape(label)}</text>',
-            f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{abs(value) * scale:.1f}" height="14"/>',
-            f'<text x="{x + LABEL + BAR + 6}" y="{top + 11}">{escape(text)}</text>',
-        ]
-    bottom = y + HEAD + len(bars) * LINE
-    drawn.append(f'<line class="line" x1="{zero:.1f}" x2="{zero:.1f}" y1="{y + HEAD - 4}" y2="{bottom}"/>')
-    return drawn, bottom
-
-
-def picture(panels):
-    """An SVG of (title, bars), two panels in a row."""
-    drawn, y, width = [], 10, 2 * (LABEL + BAR + NUMBER) + 40
-    for first in range(0, len(panels), 2):
-        bottoms = []
-        for column, (title, bars) in enumerate(panels[first : first + 2]):
-            lines, bottom = panel(title, bars, 10 + column * (width // 2), y)
-            drawn += lines
-            bottoms.append(bottom)
-        y = max(bottoms) + 14
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}">'
-    back = '<rect class="back" width="100%" height="100%"/>'
-    return "\n".join([head, f"<style>{STYLE}</style>", back, *drawn, "</svg>\n"])
+# --- pictures
 
 
 def servers_picture(kept):

@@ -1,7 +1,9 @@
-"""A WSGI app that fails, waits or answers, as it is asked."""
+"""A WSGI app that fails, waits or answers, as it is asked, and is traced."""
 
 import time
 from urllib.parse import parse_qs
+
+from tracing import Traced
 
 
 def slow(seconds):
@@ -18,3 +20,6 @@ def application(environ, start_response):
         slow(float(query["seconds"][0]))
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"fine\n"]
+
+
+application = Traced(application)

@@ -76,7 +76,7 @@ def test_logs_of_all_hosts_are_shown_in_the_order_of_time(playbook, fleet, ask):
     assert lines == sorted(lines, key=lambda line: line.split()[0])
     for one in ids:
         assert {line.split()[3] for line in lines if one in line} == {"request", "journal"}
-    assert "tail -F /var/log/flask_apps/desk/access.log & journalctl --follow --identifier=desk" in run.output
+    assert "tail -F /var/log/flask_apps/desk/access.log & journalctl --follow --identifier=desk " in run.output
 
 
 def test_wrong_app_and_wrong_span_are_refused_with_a_sentence(playbook):

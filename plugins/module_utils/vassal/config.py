@@ -139,7 +139,7 @@ class Config:
             return own
         return os.path.join(os.path.dirname(self.socket), f"{slot}.sock") if kind == "slot" else self.socket
 
-    def trial(self, run: str, link: str = "", release: str = "") -> Config:
+    def trial(self, run: str, link: str = "", release: str = "", kind: str = "trial") -> Config:
         """The config of the trial start: the same, except for what only one instance can have.
 
         It gets a socket of its own and one process, and neither journal, nor files, nor helpers of the real instance.
@@ -147,6 +147,7 @@ class Config:
         :param run: directory of the app's sockets.
         :param link: the link through which workers find the release; empty when they do not.
         :param release: directory of the release to start instead.
+        :param kind: what its sockets are called.
         """
 
         def text(value: str) -> str:
@@ -163,7 +164,8 @@ class Config:
             for name, value in self.options
             if not NOT_IN_TRIAL.fullmatch(name) and not is_recycling(name, value)
         ]
-        own = [("socket", f"{run}/trial.sock"), ("stats", f"{run}/trial.stats"), ("processes", "1"), ("vacuum", "true")]
+        sockets = [("socket", f"{run}/{kind}.sock"), ("stats", f"{run}/{kind}.stats")]
+        own = [*sockets, ("processes", "1"), ("vacuum", "true")]
         return replace(self, launch=launch, options=(*kept, *own), named=self.generation)
 
     def trial_digest(self, release: str = "") -> str:

@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/emperor")  # root's alone, both
 sys.path.insert(0, "/usr/local/lib/emperor-exporter")
@@ -36,6 +37,37 @@ GAUGES = {
 }
 
 
+def of_sides(apps: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Metric]:
+    """What the side processes do.
+
+    :param apps: as `side_facts` tells it.
+    """
+    labels = ["app", "name"]
+    metrics: dict[str, tuple[str, Metric]] = {
+        "wanted": ("background", GaugeMetricFamily(
+            "emperor_side_processes", "Background processes that should run.", labels=labels)),
+        "running": ("background", GaugeMetricFamily(
+            "emperor_side_processes_running", "Those of them that run.", labels=labels)),
+        "restarts": ("background", CounterMetricFamily(
+            "emperor_side_process_restarts", "How often they were started again after they ended.", labels=labels)),
+        "active": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_active", "Whether the job runs at its times.", labels=labels)),
+        "failed": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_failed", "Whether it failed when it last ran.", labels=labels)),
+        "began": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_start_timestamp_seconds", "When it last began.", labels=labels)),
+        "succeeded": ("schedule", GaugeMetricFamily(
+            "emperor_schedule_success_timestamp_seconds", "When it last began and ended well.", labels=labels)),
+    }  # fmt: skip
+    for fact, (kind, family) in metrics.items():
+        for app, sides in apps.items():
+            for name, told in sides.items():
+                # Of what never happened there is no time.
+                if told["kind"] == kind and (told[fact] or fact not in ("began", "succeeded")):
+                    family.add_metric([app, name], told[fact])
+        yield family
+
+
 class Collector:
     """All metrics of the host.
 
@@ -53,7 +85,7 @@ class Collector:
         """What Prometheus gets."""
         with self.lock:
             began, cpu = time.monotonic(), time.process_time()
-            for part in (self.of_apps, self.of_requests, self.of_events):
+            for part in (self.of_apps, self.of_sides, self.of_requests, self.of_events):
                 yield from self.safely(part)
             yield CounterMetricFamily("emperor_exporter_errors", "Parts that could not be read.", self.errors)
             took = GaugeMetricFamily("emperor_exporter_seconds", "What reading all this took.", labels=["of"])
@@ -93,6 +125,10 @@ class Collector:
             if facts["certificate"]:
                 ends.add_metric([app], facts["certificate"])
         yield from (starts, release, live, ends)
+
+    def of_sides(self) -> Iterator[Metric]:
+        """What the side processes do now."""
+        return of_sides(self.apps.sides.look())
 
     def of_requests(self) -> Iterator[Metric]:
         """What the access logs say."""

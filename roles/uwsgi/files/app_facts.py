@@ -1,4 +1,4 @@
-"""What the apps of a host are and do now: instances, workers, memory, release, certificate."""
+"""What the apps of a host are and do now: instances, workers, memory, release, certificate, side processes."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import side_facts
 from ansible_collections.flaskops.emperor.plugins.module_utils import host
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
@@ -105,6 +106,7 @@ class Apps:
         self.vassals, self.run, self.root, self.sites = vassals, run, root, sites
         self.starts: dict[str, Starts] = {}
         self.certificates: dict[str, tuple[float, float]] = {}
+        self.sides = side_facts.Sides()
         self.begun = False
 
     def names(self) -> list[str]:

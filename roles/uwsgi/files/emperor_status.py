@@ -1,7 +1,8 @@
 #!/usr/bin/python3 -Is
 """Show what the apps of this host do: emperor-status [--json]
 
-Ends with 1 when an app accepts no requests. `playbooks/status.yml` shows all hosts, compared with the inventory.
+Ends with 1 when an app accepts no requests, or a side process does not do what it should. `playbooks/status.yml` shows
+all hosts, compared with the inventory.
 """
 
 import argparse
@@ -58,20 +59,49 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
                      for row in rows)  # fmt: skip
 
 
+def sound(side: Mapping[str, Any]) -> bool:
+    """Whether a side process does what it should."""
+    if side["kind"] == "background":
+        return bool(side["running"] >= side["wanted"])
+    return bool(side["active"] and not side["failed"])
+
+
+def side(name: str, told: Mapping[str, Any]) -> str:
+    """A side process, in a phrase."""
+    if told["kind"] == "background":
+        again = f", started again {told['restarts']} times" if told["restarts"] else ""
+        phrase = f"{name} {told['running']} of {told['wanted']} run{again}"
+    else:
+        when = (
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(told["succeeded"])) if told["succeeded"] else "not seen yet"
+        )
+        state = "runs now" if told["running"] else "FAILED when it last ran" if told["failed"] else "waits"
+        phrase = f"{name} {state if told['active'] else 'IS NOT SCHEDULED'}, last success {when}"
+    return phrase if sound(told) else f"! {phrase}"
+
+
+def sides(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The side processes of all apps, an app a line."""
+    return [f"side processes of {app}: " + "; ".join(side(name, told) for name, told in facts["sides"].items())
+            for app, facts in found.items() if facts["sides"]]  # fmt: skip
+
+
 def main() -> int:
     """Show the table, or the same as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0], allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args()
     try:
-        found = Apps(VASSALS, "/run/emperor", root_of_apps(), "/etc/nginx/sites-enabled").look()
+        apps = Apps(VASSALS, "/run/emperor", root_of_apps(), "/etc/nginx/sites-enabled")
+        beside = apps.sides.look()
+        found = {name: {**facts, "sides": beside.get(name, {})} for name, facts in apps.look().items()}
     except PermissionError as error:
         sys.exit(f"{error.filename} cannot be read: run emperor-status as root.")
     if given.json:
         print(json.dumps(found, indent=1))
     else:
-        print(table(found) if found else "No app has been deployed on this host.")
-    return int(any(not app["up"] for app in found.values()))
+        print("\n".join([table(found), *sides(found)]) if found else "No app has been deployed on this host.")
+    return int(any(not app["up"] or not all(map(sound, app["sides"].values())) for app in found.values()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What a benchmark of a user's app may do, and what its figures mean."""
