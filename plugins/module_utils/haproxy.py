@@ -63,12 +63,14 @@ def servers(path: str = SOCKET) -> list[dict[str, str]]:
 def summary(row: dict[str, str]) -> dict[str, Any]:
     """What there is to know of one server of one app."""
     code = f" {row['check_code']}" if row.get("check_code") else ""
+    out, weight = row["status"].startswith(OUT), int(row.get("uweight") or 0)
     return {
         "app": row["pxname"].removeprefix("app_"),
         "server": row["svname"],
         "status": row["status"],
-        "takes": not row["status"].startswith(OUT),
-        "weight": int(row.get("uweight") or 0),
+        "out": out,
+        "weight": weight,
+        "takes": weight > 0 and not out,
         "requests": int(row["scur"] or 0),
         "queue": int(row["qcur"] or 0),
         "check": f"{row.get('check_status', '')}{code} {row.get('last_chk', '')}".strip(),

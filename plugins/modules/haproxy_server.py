@@ -57,8 +57,8 @@ EXAMPLES = r"""
 RETURN = r"""
 servers:
   description:
-    - Of every server of every app C(app), C(server), C(status), its C(weight), whether it C(takes) new requests, its
-      C(requests) now, its C(queue), and what its last C(check) said.
+    - Of every server of every app C(app), C(server), C(status), whether it is C(out), its C(weight), whether it
+      C(takes) new requests, its C(requests) now, its C(queue), and what its last C(check) said.
   type: list
   elements: dict
   returned: always
@@ -100,16 +100,15 @@ def drained(module: AnsibleModule) -> bool:
 def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
     """Let a server take requests again. Returns whether that changed anything."""
     path, server = module.params["socket"], module.params["server"]
-    # One that is drained and down looks down only; one of weight 0 always looks drained.
-    out = [one for one in mine if not one["takes"] and one["weight"]]
+    # One that is drained and down looks down only.
+    out = [one for one in mine if one["out"]]
     if module.check_mode:
         return bool(out)
     for one in out:
         haproxy.tell(f"set server app_{one['app']}/{server} state ready", path)
     deadline = time.monotonic() + module.params["wait"]
     while True:
-        found = [one for one in haproxy.states(path) if one["server"] == server and one["weight"]]
-        down = [one for one in found if not one["takes"]]
+        down = [one for one in haproxy.states(path) if one["server"] == server and one["out"]]
         if not down:
             return bool(out)
         if time.monotonic() > deadline:

@@ -75,12 +75,20 @@ def test_drained_server_that_is_also_down_is_set_to_ready(run_module, balancer):
     assert balancer.told == ["set server app_shop/web1 state ready"]
 
 
-def test_server_of_weight_0_is_ready_without_requests(run_module, balancer):
+def test_server_of_weight_0_comes_back_like_any_other(run_module, balancer):
     balancer.status["app_shop", "web1"] = "DRAIN"
     balancer.weights["web1"] = 0
-    answer = run_module(haproxy_server, state="ready", server="web1", wait=0)
-    assert not answer["failed"]
-    assert not answer["changed"]
+    answer = run_module(haproxy_server, state="ready", server="web1")
+    assert balancer.told == ["set server app_shop/web1 state ready"]
+    assert [one["takes"] for one in answer["servers"] if one["server"] == "web1"] == [False]
+
+
+def test_server_beside_which_others_have_weight_0_is_not_drained(run_module, balancer):
+    balancer.weights["web2"] = 0
+    assert (
+        "web1 is the only host that serves shop now"
+        in run_module(haproxy_server, state="drained", server="web1")["msg"]
+    )
 
 
 def test_server_that_stays_down_is_a_failure_that_says_why(run_module, balancer):
