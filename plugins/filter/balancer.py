@@ -37,7 +37,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The C(apps), each with its C(servers), the app that is the C(default), and the C(longest) request.
+  description:
+    - The C(apps), each with its C(servers), the app that is the C(default), the C(longest) request, and what is
+      C(virtual), empty unless balancers share addresses.
   type: dict
 """
 

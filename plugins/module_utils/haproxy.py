@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host
@@ -12,6 +13,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import host
 SOCKET = "/run/haproxy/admin.sock"
 SECONDS = 10  # for an answer
 MOST = 64 * 1024 * 1024  # bytes of it
+PAUSE = 0.2  # seconds between two looks
 OUT = ("DRAIN", "MAINT", "DOWN", "NOLB")  # how the status of a server begins that gets no new requests
 
 
@@ -61,11 +63,14 @@ def servers(path: str = SOCKET) -> list[dict[str, str]]:
 def summary(row: dict[str, str]) -> dict[str, Any]:
     """What there is to know of one server of one app."""
     code = f" {row['check_code']}" if row.get("check_code") else ""
+    out, weight = row["status"].startswith(OUT), int(row.get("uweight") or 0)
     return {
         "app": row["pxname"].removeprefix("app_"),
         "server": row["svname"],
         "status": row["status"],
-        "takes": not row["status"].startswith(OUT),
+        "out": out,
+        "weight": weight,
+        "takes": weight > 0 and not out,
         "requests": int(row["scur"] or 0),
         "queue": int(row["qcur"] or 0),
         "check": f"{row.get('check_status', '')}{code} {row.get('last_chk', '')}".strip(),
@@ -76,6 +81,26 @@ def states(path: str = SOCKET, apps: Iterable[str] = ()) -> list[dict[str, Any]]
     """A summary of every server, of these apps only unless there are none."""
     chosen = set(apps)
     return [one for one in map(summary, servers(path)) if not chosen or one["app"] in chosen]
+
+
+def leaving(backends: Mapping[str, set[str]], path: str = SOCKET) -> list[dict[str, Any]]:
+    """The servers that get requests of an app now and will not any more, of apps that others serve meanwhile.
+
+    :param backends: the names of the servers by app, as they will be.
+    """
+    takes = [one for one in states(path) if one["takes"]]
+    going = [one for one in takes if one["server"] not in backends.get(one["app"], {one["server"]})]
+    staying = {one["app"] for one in takes if one not in going}
+    return [one for one in going if one["app"] in staying]
+
+
+def idle(servers: Iterable[tuple[str, str]], wait: float, path: str = SOCKET) -> None:
+    """Wait until these servers, each an app and a name, have no requests; at most so many seconds."""
+    chosen, deadline = set(servers), time.monotonic() + wait
+    while time.monotonic() < deadline:
+        if not any(one["requests"] for one in states(path) if (one["app"], one["server"]) in chosen):
+            break
+        time.sleep(PAUSE)
 
 
 def keep_states(file: str, path: str = SOCKET) -> None:

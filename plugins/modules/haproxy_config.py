@@ -17,6 +17,7 @@ version_added: 1.0.0
 description:
   - Tests the configuration in a copy with C(haproxy -c), puts it in place, and reloads HAProxy. Running requests end in
     the old process, which also hands over its listening sockets. Which servers are drained or down is handed over, too.
+  - Before that, servers that leave an app get no new requests, and those they have end.
   - When no new process takes over, the former files are put back and the old process goes on.
   - Also reloads when a file changed after HAProxy last read them, and starts it when it does not run.
 options:
@@ -40,6 +41,10 @@ options:
     description: Seconds a new process may take to start.
     type: int
     default: 15
+  drain:
+    description: Seconds to wait for the requests of servers that leave.
+    type: int
+    default: 60
 attributes:
   check_mode:
     description: Tests the files where HAProxy is installed already.
@@ -129,9 +134,34 @@ def steps_of(module: AnsibleModule, changed: bool) -> list[str]:
     return steps
 
 
+def backends(content: str) -> dict[str, set[str]]:
+    """The names of the servers of every app in a configuration."""
+    found: dict[str, set[str]] = {}
+    app = ""
+    for words in filter(None, map(str.split, content.splitlines())):
+        if words[0] in ("backend", "frontend"):
+            app = words[1].removeprefix("app_")
+        elif words[0] == "server":
+            found.setdefault(app, set()).add(words[1])
+    return found
+
+
+def send_away(module: AnsibleModule) -> list[str]:
+    """Let the requests of servers that leave an app end. Returns what they are called."""
+    if not haproxy.process():
+        return []
+    leaving = haproxy.leaving(backends(module.params["content"]))
+    names = [f"app_{one['app']}/{one['server']}" for one in leaving]
+    for name in names:
+        haproxy.tell(f"set server {name} state drain")
+    haproxy.idle([(one["app"], one["server"]) for one in leaving], module.params["drain"])
+    return names
+
+
 def carry_out(module: AnsibleModule, changes: configuration.Texts) -> list[str]:
     """Put the files in place and let HAProxy run them; or what was there before."""
     before: configuration.Texts = {path: host.read(path) for path in changes}
+    left = send_away(module) if changes else []
     put(changes)
     steps = steps_of(module, bool(changes))
     for step in steps:
@@ -142,6 +172,8 @@ def carry_out(module: AnsibleModule, changes: configuration.Texts) -> list[str]:
             log = system.output(["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=10", f"--unit={UNIT}"])
             put(before)
             again = act(module, step) if changes else reason
+            for name in left:
+                haproxy.ask(f"set server {name} state ready")
             said = "The former configuration is back" + (f", but {again}" if again else " and runs")
             module.fail_json(msg=f"HAProxy does not run the new configuration: {reason}. {said}.\n{log.strip()}")
     return steps
@@ -156,6 +188,7 @@ def main() -> None:
             "root": {"type": "path", "default": "/etc/haproxy"},
             "states": {"type": "path", "default": "/var/lib/haproxy/states"},
             "wait": {"type": "int", "default": 15},
+            "drain": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )

@@ -57,14 +57,12 @@ EXAMPLES = r"""
 RETURN = r"""
 servers:
   description:
-    - Of every server of every app C(app), C(server), C(status), whether it C(takes) new requests, its C(requests)
-      now, its C(queue), and what its last C(check) said.
+    - Of every server of every app C(app), C(server), C(status), whether it is C(out), its C(weight), whether it
+      C(takes) new requests, its C(requests) now, its C(queue), and what its last C(check) said.
   type: list
   elements: dict
   returned: always
 """
-
-PAUSE = 0.2
 
 
 def take_out(module: AnsibleModule) -> bool:
@@ -93,13 +91,9 @@ def drained(module: AnsibleModule) -> bool:
     # Several hosts of one batch come at once: one of them must stay.
     with exclusive(mark=False):
         changed = take_out(module)
-    if module.check_mode:
-        return changed
-    deadline = time.monotonic() + module.params["wait"]
-    while time.monotonic() < deadline:
-        if not any(one["requests"] for one in haproxy.states(path) if one["server"] == server):
-            break
-        time.sleep(PAUSE)
+    if not module.check_mode:
+        mine = [(one["app"], server) for one in haproxy.states(path) if one["server"] == server]
+        haproxy.idle(mine, module.params["wait"], path)
     return changed
 
 
@@ -107,20 +101,20 @@ def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
     """Let a server take requests again. Returns whether that changed anything."""
     path, server = module.params["socket"], module.params["server"]
     # One that is drained and down looks down only.
-    out = [one for one in mine if not one["takes"]]
+    out = [one for one in mine if one["out"]]
     if module.check_mode:
         return bool(out)
     for one in out:
         haproxy.tell(f"set server app_{one['app']}/{server} state ready", path)
     deadline = time.monotonic() + module.params["wait"]
     while True:
-        down = [one for one in haproxy.states(path) if one["server"] == server and not one["takes"]]
+        down = [one for one in haproxy.states(path) if one["server"] == server and one["out"]]
         if not down:
             return bool(out)
         if time.monotonic() > deadline:
             said = ", ".join(f"{one['app']} is {one['status']} ({one['check'] or 'not checked yet'})" for one in down)
             module.fail_json(msg=f"The balancer sends no requests to {server} after {module.params['wait']} s: {said}.")
-        time.sleep(PAUSE)
+        time.sleep(haproxy.PAUSE)
 
 
 def main() -> None:

@@ -9,25 +9,36 @@ from ansible.template import Templar, trust_as_template
 ROLE = Path(__file__).parents[2] / "roles/load_balancer"
 SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}, "domains": ["shop.test", "*.shop.test"]}
 BLOG = {"name": "blog", "app": "blog:app", "source": {"path": "."}, "max_request_seconds": 90}
+ROUTES = "Iface\tDestination\tGateway\nens4\t0000580A\t00000000\nens3\t00000000\t0100580A\n"
 WEB = {"flask_apps_trusted_proxies": ["10.0.0.1"], "flask_apps": [SHOP]}
 
 
 @pytest.fixture
 def render():
-    def make(**changes):
+    def make(template="haproxy.cfg.j2", **changes):
         loader = DataLoader()
         variables = {}
         for kind in ("defaults", "vars"):
             variables.update(loader.load_from_file(str(ROLE / kind / "main.yml"), trusted_as_template=True))
         variables.update(
             ansible_search_path=[str(ROLE)],
-            groups={"webservers": ["web1", "web2"]},
-            hostvars={"web1": WEB, "web2": {**WEB, "flask_apps": [SHOP, BLOG], "ansible_host": "10.0.0.8"}},
-            __load_balancer_host={"paths": {"/proc/net/if_inet6": ["/proc/net/if_inet6"]}},
+            groups={"webservers": ["web1", "web2"], "load_balancers": ["lb1", "lb2"]},
+            inventory_hostname="lb2",
+            hostvars={
+                "web1": WEB,
+                "web2": {**WEB, "flask_apps": [SHOP, BLOG], "ansible_host": "10.0.0.8"},
+                "lb1": {},
+                "lb2": {},
+            },
+            __load_balancer_host={
+                "paths": {"/proc/net/if_inet6": ["/proc/net/if_inet6"]},
+                "read": {"/proc/net/route": ROUTES},
+            },
+            __load_balancer_others={"results": [{"stdout": "10.0.0.1 STREAM lb1\n10.0.0.1 DGRAM"}]},
         )
         variables.update(changes)
         templar = Templar(loader=loader, variables=variables)
-        return templar.template(trust_as_template("{{ lookup('ansible.builtin.template', 'haproxy.cfg.j2') }}"))
+        return templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{template}') }}}}"))
 
     return make
 
@@ -67,3 +78,22 @@ def test_cookie_and_https_are_off_unless_chosen(render, tmp_path):
 def test_host_without_ipv6_gets_none(render):
     assert ":::" in render()
     assert ":::" not in render(__load_balancer_host={"paths": {"/proc/net/if_inet6": []}})
+
+
+def test_weight_of_a_host_is_that_of_its_variables(render):
+    text = render(hostvars={"web1": {**WEB, "load_balancer_weight": 0}, "web2": WEB, "lb1": {}, "lb2": {}})
+    assert "server web1 web1:80 check inter 2s fall 2 rise 2 tcp-ut 5s weight 0 " in backend(text, "shop")
+    assert "tcp-ut 5s weight 100 " in backend(text, "shop")
+
+
+def test_balancers_share_addresses_on_the_interface_of_the_default_route(render):
+    assert "keepalived" not in render()
+    shared = {"load_balancer_virtual_addresses": ["10.0.0.9/24", "fd00::9/64"]}
+    assert "keepalived.invalid" in render(**shared)
+    text = render("keepalived.conf.j2", **shared)
+    assert "    interface ens3\n" in text
+    assert "    priority 253\n" in text
+    assert "unicast_peer {\n        10.0.0.1\n    }" in text
+    assert "virtual_ipaddress {\n        10.0.0.9/24\n    }" in text
+    assert "virtual_ipaddress_excluded {\n        fd00::9/64\n    }" in text
+    assert "interface bond0" in render("keepalived.conf.j2", load_balancer_virtual_interface="bond0", **shared)

@@ -11,6 +11,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 SETTINGS = {
     "group": "webservers", "http_port": 80, "https_port": 443, "check_seconds": 2, "slow_start_seconds": 10,
     "queue_seconds": 30, "server_connections": 512, "certificates": [],
+    "virtual_addresses": [], "virtual_router": 51, "balancers": {"lb1": "lb1"}, "me": "lb1",
 }  # fmt: skip
 SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}, "domains": ["shop.test", "*.shop.test"]}
 
@@ -115,6 +116,8 @@ def test_app_without_domains_gets_what_no_other_app_has():
         ({}, {}, "load_balancer_group is 'webservers', a group without hosts"),
         ({"check_seconds": 0}, {"a": behind()}, "load_balancer_check_seconds is 0, but must be a whole number"),
         ({}, {"a": behind(flask_apps_trusted_proxies=[])}, "flask_apps_trusted_proxies is empty on a"),
+        ({}, {"a": behind(load_balancer_weight=0)}, "load_balancer_weight is 0 on all hosts that serve shop"),
+        ({}, {"a": behind(load_balancer_weight=300)}, "load_balancer_weight of a is 300, but must be a whole number"),
         ({}, {"a": behind(flask_apps_tls={"mode": "selfsigned"})}, "load balancer speaks HTTP to the web hosts"),
     ],
 )

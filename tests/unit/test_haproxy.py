@@ -6,7 +6,7 @@ import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy, system
 from ansible_collections.flaskops.emperor.plugins.modules import haproxy_config, haproxy_server
 
-HEAD = "# pxname,svname,qcur,scur,status,check_status,check_code,last_chk"
+HEAD = "# pxname,svname,qcur,scur,status,check_status,check_code,last_chk,uweight"
 
 
 class Balancer:
@@ -15,6 +15,7 @@ class Balancer:
     def __init__(self):
         self.status = {("app_shop", "web1"): "UP", ("app_shop", "web2"): "UP", ("app_blog", "web2"): "UP"}
         self.running = [2, 1, 0]  # requests of web1, look by look
+        self.weights = {}
         self.told = []
         self.back = {"drain": "DRAIN", "ready": "UP"}
 
@@ -28,17 +29,17 @@ class Balancer:
             return "\n"
         running = self.running.pop(0) if len(self.running) > 1 else self.running[0]
         rows = [
-            f"{app},{server},0,{running if server == 'web1' else 0},{status},L7OK,200,"
+            f"{app},{server},0,{running if server == 'web1' else 0},{status},L7OK,200,,{self.weights.get(server, 100)}"
             for (app, server), status in self.status.items()
         ]
-        return "\n".join([HEAD, "web,FRONTEND,,,OPEN,,,", *rows, ""])
+        return "\n".join([HEAD, "web,FRONTEND,,,OPEN,,,,", *rows, ""])
 
 
 @pytest.fixture
 def balancer(monkeypatch):
     fake = Balancer()
     monkeypatch.setattr(haproxy, "ask", fake.ask)
-    monkeypatch.setattr(haproxy_server, "PAUSE", 0)
+    monkeypatch.setattr(haproxy, "PAUSE", 0)
     return fake
 
 
@@ -72,6 +73,22 @@ def test_drained_server_that_is_also_down_is_set_to_ready(run_module, balancer):
     balancer.status["app_shop", "web1"] = "DOWN"
     run_module(haproxy_server, state="ready", server="web1")
     assert balancer.told == ["set server app_shop/web1 state ready"]
+
+
+def test_server_of_weight_0_comes_back_like_any_other(run_module, balancer):
+    balancer.status["app_shop", "web1"] = "DRAIN"
+    balancer.weights["web1"] = 0
+    answer = run_module(haproxy_server, state="ready", server="web1")
+    assert balancer.told == ["set server app_shop/web1 state ready"]
+    assert [one["takes"] for one in answer["servers"] if one["server"] == "web1"] == [False]
+
+
+def test_server_beside_which_others_have_weight_0_is_not_drained(run_module, balancer):
+    balancer.weights["web2"] = 0
+    assert (
+        "web1 is the only host that serves shop now"
+        in run_module(haproxy_server, state="drained", server="web1")["msg"]
+    )
 
 
 def test_server_that_stays_down_is_a_failure_that_says_why(run_module, balancer):
@@ -153,6 +170,37 @@ def test_changed_certificate_is_tested_before_it_is_in_place(configure, installe
     assert "HAProxy refuses" in configure(text, certificates={"shop.pem": "wrong"})["msg"]
     assert (installed / "certificates/shop.pem").read_text() == "KEY"
     assert os.listdir(installed / "certificates") == ["shop.pem"]
+
+
+@pytest.fixture
+def serving(installed, balancer, monkeypatch):
+    """A balancer that runs, with web1 and web2 for shop and web2 for blog."""
+    balancer.running = [1, 1, 0]
+    monkeypatch.setattr(haproxy, "ask", balancer.ask)
+    return balancer
+
+
+def lines(**apps):
+    return "".join(
+        f"backend app_{app}\n" + "".join(f"    server {one} x\n" for one in them) for app, them in apps.items()
+    )
+
+
+def test_server_that_leaves_an_app_is_drained_before_the_reload(configure, serving):
+    assert configure(lines(shop=["web2"], blog=["web2"]))["done"] == ["reload"]
+    assert serving.told == ["set server app_shop/web1 state drain"]
+    assert serving.running == [0], "the reload did not wait for its requests"
+
+
+def test_server_whose_app_has_no_other_yet_is_not_drained(configure, serving):
+    configure(lines(shop=["web3"], blog=["web3"]))
+    assert serving.told == []
+
+
+def test_server_that_left_in_vain_gets_requests_again(configure, serving, monkeypatch):
+    monkeypatch.setattr(haproxy, "process", lambda: 7)
+    assert configure(lines(shop=["web2"], blog=["web2"]), wait=0)["failed"]
+    assert serving.told[-1] == "set server app_shop/web1 state ready"
 
 
 def test_configuration_that_no_process_takes_is_rolled_back(configure, installed, monkeypatch):

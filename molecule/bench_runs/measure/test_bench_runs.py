@@ -12,6 +12,7 @@ from statistics import median
 from typing import NamedTuple
 
 import pytest
+from scale import Memory, computed
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 RUNS = Path(os.environ["RUNS"])
@@ -21,6 +22,8 @@ BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 PEER = "ansistrano.deploy"
 ROLES = PROJECT / ".cache/roles"
 TIMES = 3
+UNCHANGED, UNCHANGED_MANY = "no change: one app on one host", "no change: one app on {} hosts"
+DEPLOY, DEPLOY_MANY = "deploy of changed code, same requirements", "deploy of changed code on {} hosts at once"
 APPS, HOSTS = (1, 5, 20), (1, 2, 4, 8)
 
 
@@ -30,6 +33,7 @@ class Run(NamedTuple):
     :ivar seconds: from start to end.
     :ivar cpu: seconds of the controller's processors, its children included.
     :ivar mib: memory of the largest process.
+    :ivar all_mib: memory of all processes together.
     :ivar tasks: that were executed on one host.
     :ivar changed: tasks that changed the host.
     """
@@ -37,6 +41,7 @@ class Run(NamedTuple):
     seconds: float
     cpu: float
     mib: int
+    all_mib: int
     tasks: int
     changed: int
 
@@ -66,16 +71,19 @@ def run(playbook, *arguments, hosts=1, **variables):
     command = ["ansible-playbook", "-i", inventory(hosts), playbook, *arguments, "-e", json.dumps(variables)]
     began = time.monotonic()
     with open(RUNS / "output", "w+", encoding="utf-8") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        _pid, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        with Memory(process.pid) as memory:
+            _pid, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         text = output.read()
     assert process.returncode == 0, text
     recap = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", re.search(r"^web1 .*", text, re.M)[0])}
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, recap["ok"],
-               recap["changed"])  # fmt: skip
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, memory.most // 1024,
+               recap["ok"], recap["changed"])  # fmt: skip
 
 
 def apps(count, source):
@@ -109,7 +117,7 @@ def found():
     """What was measured; the page is written when all is."""
     kept: dict = {"runs": {}}
     yield kept
-    if len(kept["runs"]) == 4 + len(APPS[1:]) + len(HOSTS[1:]) + ROLES.joinpath(PEER).is_dir():
+    if len(kept["runs"]) == 4 + len(APPS[1:]) + 2 * len(HOSTS[1:]) + ROLES.joinpath(PEER).is_dir():
         kept["machine"] = machine()
         KEPT.write_text(json.dumps(kept, indent=1) + "\n")
         before, _begin, rest = PAGE.read_text().partition(BEGIN)
@@ -130,11 +138,19 @@ def table(kept):
         f"Measured on {where['date']} on {where['processors']} processors ({where['model']}), which Ansible shares with"
         f" the hosts, all containers; {where['ansible']}. Medians of {TIMES}.",
         "",
-        "| run | seconds | of which Ansible's processor time | tasks on a host | largest process |",
-        "|---|--:|--:|--:|--:|",
+        "| run | seconds | of which Ansible's processor time | tasks on a host | largest process | all processes |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for name, one in kept["runs"].items():
-        lines.append(f"| {name} | {one['seconds']:.1f} | {one['cpu']:.1f} | {one['tasks']} | {one['mib']} MiB |")
+        figures = (
+            f"{one['seconds']:.1f} | {one['cpu']:.1f} | {one['tasks']} | {one['mib']} MiB | {one['all_mib']:.0f} MiB"
+        )
+        lines.append(f"| {name} | {figures} |")
+    times = {
+        kind: {1: kept["runs"][alone]["cpu"]} | {hosts: kept["runs"][many.format(hosts)]["cpu"] for hosts in HOSTS[1:]}
+        for kind, alone, many in (("No change", UNCHANGED, UNCHANGED_MANY), ("Deploy", DEPLOY, DEPLOY_MANY))
+    }
+    lines += computed(times)
     return "\n".join(lines)
 
 
@@ -166,7 +182,7 @@ def test_first_run_on_a_bare_host(source, found):
 
 
 def test_run_without_a_change(source, found):
-    found["runs"]["no change: one app on one host"] = middle(several(lambda: unchanged(1, 1, source)))
+    found["runs"][UNCHANGED] = middle(several(lambda: unchanged(1, 1, source)))
 
 
 def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
@@ -186,7 +202,7 @@ def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
         if ROLES.joinpath(PEER).is_dir():
             theirs.append(run("molecule/bench_runs/peer.yml", **peer))
     assert all(one.changed for one in ours + back + theirs)
-    found["runs"]["deploy of changed code, same requirements"] = middle(ours)
+    found["runs"][DEPLOY] = middle(ours)
     found["runs"]["rollback"] = middle(back)
     if theirs:
         found["runs"][f"{PEER}: code by rsync, restart of the service, nothing checked"] = middle(theirs)
@@ -195,9 +211,18 @@ def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
 def test_hosts_without_a_change(source, found):
     run("playbooks/site.yml", hosts=HOSTS[-1], flask_apps=apps(1, source))
     for hosts in HOSTS[1:]:
-        found["runs"][f"no change: one app on {hosts} hosts"] = middle(
-            several(lambda hosts=hosts: unchanged(1, hosts, source))
-        )
+        found["runs"][UNCHANGED_MANY.format(hosts)] = middle(several(lambda hosts=hosts: unchanged(1, hosts, source)))
+
+
+def test_deploy_on_all_hosts_at_once(source, found):
+    # From the most to the fewest: those that are left out have an older release, and nobody compares them.
+    for hosts in reversed(HOSTS[1:]):
+        runs = []
+        for _time in range(TIMES):
+            change(source)
+            runs.append(run("playbooks/deploy.yml", "-e", "app=shop", hosts=hosts, flask_apps=apps(1, source)))
+            assert runs[-1].changed
+        found["runs"][DEPLOY_MANY.format(hosts)] = middle(runs)
 
 
 @pytest.mark.parametrize("count", APPS[1:])

@@ -10,8 +10,25 @@ import pytest
 from load_client import Load, Options, Target
 from load_report import KINDS
 
+BALANCERS = ("emperor-balancer", "emperor-balancer2")
+# Beside Molecule's own inventory: the host that is added, a group that a host has left, weights for tests to choose.
+MORE = {
+    "webservers": {
+        "children": {"newcomers": {}},
+        "vars": {"load_balancer_weight": "{{ (weights | default({}))[inventory_hostname] | default(100) }}"},
+    },
+    "stayed": {"hosts": dict.fromkeys(("emperor-web1", "emperor-web2"))},
+}
 VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2, "slow": 2}
 WEB = ("emperor-web1", "emperor-web2", "emperor-web3")
+
+
+@pytest.fixture(scope="session")
+def start_playbook(start_playbook, tmp_path_factory):
+    """Start a playbook on all hosts."""
+    inventory = tmp_path_factory.mktemp("inventory") / "more.json"
+    inventory.write_text(json.dumps(MORE))
+    return lambda name, *arguments, **more: start_playbook(name, "-i", str(inventory), *arguments, **more)
 
 
 @pytest.fixture(scope="session")
@@ -72,16 +89,16 @@ def release(shop, variant):
 
 @pytest.fixture(scope="session")
 def balancer(hosts):
-    """The status of every web host at the balancer, by name."""
+    """What every web host is at a balancer, by name: its status, or another field of the statistics."""
 
-    def ask():
+    def ask(field="status", where="emperor-balancer"):
         script = "import csv, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock')\n"
         script += "s.sendall(b'show stat\\n'); text = b''.join(iter(lambda: s.recv(65536), b'')).decode()\n"
         script += "rows = [r for r in csv.DictReader(text[2:].splitlines()) if r['pxname'] == 'app_shop']\n"
-        script += "print(*[f\"{r['svname']}={r['status']}\" for r in rows], sep='\\n')"
-        lines = hosts["emperor-balancer"].check_output("python3 -c %s", script).splitlines()
+        script += f"print(*[r['svname'] + '=' + r['{field}'] for r in rows], sep='\\n')"
+        lines = hosts[where].check_output("python3 -c %s", script).splitlines()
         found = dict(line.split("=", 1) for line in lines)
-        return {name: found[name] for name in WEB}
+        return {name: found[name] for name in WEB if name in found}
 
     return ask
 
@@ -102,13 +119,16 @@ def wait_for(balancer):
 
 @pytest.fixture
 def clients(hosts):
-    """Clients of the balancer, for use with `with`."""
-    address = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
-    return lambda: Load([Target("shop", f"{address}:80", "shop.test")], Options(kinds=VISITORS, pause=0.1, long=6))
+    """Clients of the first balancer, or of another address, for use with `with`."""
+    first = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
+    kinds, gentle = VISITORS, {"pause": 0.3, "long": 6, "timeout": 10}
+    return lambda address=first, **more: Load(
+        [Target("shop", f"{address}:80", "shop.test")], Options(kinds=kinds, **{**gentle, **more})
+    )
 
 
 class Machines:
-    """The web hosts as machines, to be stopped, killed and started.
+    """The hosts as machines, to be stopped, killed and started.
 
     :param hosts: by name.
     """
@@ -132,10 +152,15 @@ class Machines:
 
     def start(self, name):
         """Start a host. podman gives it other addresses, of both kinds; a machine keeps them."""
-        address = self._hosts["emperor-balancer"].check_output("getent hosts %s", name).split()[0]
+        alive = [one for one in BALANCERS if one != name]
+        address = self._hosts[alive[0]].check_output("getent ahostsv4 %s", name).split()[0]
+        gateway = self._hosts[alive[0]].check_output("ip route show default").split()[2]
         self.podman("start", name)
+        self._ip(name, "address", "flush", "dev", "eth0", "scope", "global")
         self._ip(name, "address", "add", f"{address}/16", "dev", "eth0")
-        self._ip("emperor-balancer", "neighbour", "flush", "dev", "eth0")
+        self._ip(name, "route", "replace", "default", "via", gateway)
+        for one in alive:
+            self._ip(one, "neighbour", "flush", "dev", "eth0")
         self._hosts[name].run("systemctl is-system-running --wait")
 
 

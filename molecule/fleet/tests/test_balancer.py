@@ -40,8 +40,8 @@ def fetch(hosts):
     return ask
 
 
-def balance(playbook, **variables):
-    return playbook("site", "--limit=load_balancers", variables=variables)
+def balance(playbook, where="load_balancers", **variables):
+    return playbook("site", f"--limit={where}", variables=variables)
 
 
 def test_app_sees_the_client_behind_the_balancer(fetch, hosts):
@@ -73,15 +73,16 @@ def test_certificate_makes_the_balancer_serve_https(fetch, playbook, tmp_path):
 
 
 def test_configuration_that_haproxy_does_not_run_is_taken_back(fetch, playbook, hosts):
-    host = hosts["emperor-balancer"]
+    name = "emperor-balancer"
+    host = hosts[name]
     before = host.check_output("cat /etc/haproxy/haproxy.cfg")
-    run = balance(playbook, load_balancer_metrics="nowhere.invalid:1")
+    run = balance(playbook, name, load_balancer_metrics="nowhere.invalid:1")
     assert run.failed
     assert "HAProxy refuses the new configuration" in run.error
     # Its test does not notice that another program has the port.
     host.check_output("systemd-run --unit=taken python3 -m http.server --bind 127.0.0.1 8405")
     try:
-        run = balance(playbook, load_balancer_metrics="127.0.0.1:8405")
+        run = balance(playbook, name, load_balancer_metrics="127.0.0.1:8405")
     finally:
         host.check_output("systemctl stop taken")
     assert run.failed

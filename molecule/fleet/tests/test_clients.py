@@ -79,6 +79,8 @@ def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(
         assert "! emperor-web1  shop  DOWN" in run.output
         assert "check: L7STS 500" in run.output
         assert "different releases of shop" in run.output
+        assert run.output.count("  here") == 2  # both addresses, at one of the balancers
+        assert run.output.count("at another balancer") == 2
         sick.check_output("rm /srv/flask_apps/shop/sick")
         wait_for("emperor-web1", "UP")
         # It hangs: requests that it has wait, others go elsewhere.

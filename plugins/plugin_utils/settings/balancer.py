@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.virtual import complete_virtual
 
 PREFIX = "load_balancer_"
 # Smallest and largest value of every number, and its unit.
@@ -28,7 +29,9 @@ def servers(hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for name, variables in hosts.items():
         address = variables.get("load_balancer_address") or variables.get("ansible_host") or name
-        found.append({"name": name, "address": f"{address}:{variables.get('flask_apps_http_port') or 80}"})
+        weight = bounded(variables.get("load_balancer_weight", 100), 0, 256, f"{PREFIX}weight of {name}", "shares")
+        address = f"{address}:{variables.get('flask_apps_http_port') or 80}"
+        found.append({"name": name, "address": address, "weight": weight})
     return found
 
 
@@ -81,11 +84,16 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
     known = {one["name"]: one for one in servers(hosts)}
     for one in apps.values():
         one["servers"] = [known[host] for host in one["servers"]]
+        if not any(server["weight"] for server in one["servers"]):
+            raise Refused(
+                f"load_balancer_weight is 0 on all hosts that serve {one['name']}: set it to 100 on one of them."
+            )
     found = sorted(apps.values(), key=lambda one: str(one["name"]))
     return {
         "apps": found,
         "default": next((one["name"] for one in found if not one["domains"] and not one["endings"]), ""),
         "longest": max([one["seconds"] for one in found], default=60),
+        "virtual": complete_virtual(settings, settings["me"]),
     }
 
 
