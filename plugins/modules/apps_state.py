@@ -128,7 +128,7 @@ machine:
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 AT_ONCE = 8  # health checks at a time
-DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200, "health_host": "localhost",
+DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200, "health_host": "localhost",
             "patience": 10, "port": 80, "tls": False}  # fmt: skip
 
 
@@ -230,6 +230,7 @@ def main() -> None:
         changed=False,
         apps={app["name"]: state for app, state in zip(params["apps"], found)},
         files={path: describe(path) for path in params["files"]},
+        mounts=sorted(glob.glob(os.path.join(params["nginx"], "flask_apps", "*.conf"))),
         units=system.units(params["units"]),
         found=on_host(params["directory"], params["root"]),
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),

@@ -35,6 +35,8 @@ def test_a_short_entry_gets_every_default():
         ],
         "files": [],
         "domains": [],
+        "path": "",
+        "owner": "shop",
         "redirect_domains": [],
         "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": ""},
         "static": {},

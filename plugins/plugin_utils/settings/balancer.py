@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail
 
 PREFIX = "load_balancer_"
@@ -49,6 +50,8 @@ def backend(app: Mapping[str, Any]) -> dict[str, Any]:
         "name": app["name"],
         "domains": [name for name in names if not name.startswith("*.")],
         "endings": [name[1:] for name in names if name.startswith("*.")],
+        # The owner of a domain gets what no path of another app takes.
+        "path": app["path"] if mounted(app) else "",
         "health": dict(app["health"]),
         "health_host": [*app["domains"], "localhost"][0].replace("*", "health"),
         "seconds": app["max_request_seconds"],
@@ -81,10 +84,11 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
     known = {one["name"]: one for one in servers(hosts)}
     for one in apps.values():
         one["servers"] = [known[host] for host in one["servers"]]
-    found = sorted(apps.values(), key=lambda one: str(one["name"]))
+    # Those with the longest path first, as nginx chooses.
+    found = sorted(apps.values(), key=lambda one: (-len(one["path"]), str(one["name"])))
     return {
         "apps": found,
-        "default": next((one["name"] for one in found if not one["domains"] and not one["endings"]), ""),
+        "default": next((one["name"] for one in found if not one["domains"] and not one["endings"] and not one["path"]), ""),
         "longest": max([one["seconds"] for one in found], default=60),
     }
 

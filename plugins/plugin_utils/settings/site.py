@@ -30,7 +30,8 @@ YEAR = 365 * 24 * 3600
 PREFIXES = ("static", "media", "protected", "streaming")
 
 
-def _prefix(value: Any, where: str) -> str:
+def url_prefix(value: Any, where: str) -> str:
+    """A prefix of URLs, checked."""
     if not isinstance(value, str) or not URL_PREFIX.match(value) or {".", ".."} & set(value.split("/")):
         fail(where, "must be a URL prefix like '/static': a leading slash, no slash at the end, no '..'.")
     return str(value)
@@ -41,7 +42,7 @@ def _static(values: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict
     directories, lifetimes = {}, {}
     for prefix, value in values.items():
         here = f"{where}.static[{prefix!r}]"
-        _prefix(prefix, here)
+        url_prefix(prefix, here)
         options = given(value) if isinstance(value, Mapping) else {"directory": value}
         unknown = set(options) - {"directory", "max_age", "immutable"}
         if unknown or "directory" not in options:
@@ -61,7 +62,7 @@ def _of_data(values: Mapping[str, Any], where: str, kind: str) -> dict[str, str]
     result = {}
     for prefix, directory in values.items():
         here = f"{where}.{kind}[{prefix!r}]"
-        result[_prefix(prefix, here)] = relative(directory, here, "data")
+        result[url_prefix(prefix, here)] = relative(directory, here, "data")
     return result
 
 
@@ -121,7 +122,7 @@ def site_settings(app: Mapping[str, Any], where: str, headers: Mapping[str, Any]
         "static_lifetimes": lifetimes,
         "media": _of_data(app.get("media") or {}, where, "media"),
         "protected": _of_data(app.get("protected") or {}, where, "protected"),
-        "streaming": [_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
+        "streaming": [url_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
         "limits": _limits(app.get("limits") or {}, where),
         "security_headers": security_headers(headers, app.get("security_headers") or {}, where),
     }
