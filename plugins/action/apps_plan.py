@@ -116,9 +116,7 @@ class Certificates:
             "files": self.host_files,
             "location": self.location,
             "files_differ": not all(certificate_plan.right(entry, state["files"][entry["path"]]) for entry in entries),
-            "missing": [
-                one.name for one in wanted if one.tls and not found.get(one.app["owner"], {}).get("there")
-            ],
+            "missing": [one.name for one in wanted if one.tls and not found.get(one.app["owner"], {}).get("there")],
             "unused": certificate_plan.unused([one.app for one in wanted], found),
             "found": list(found),
             "lines": certificate_plan.lines([one.app for one in wanted], found),

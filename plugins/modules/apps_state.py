@@ -32,8 +32,8 @@ options:
     description:
       - The apps. Each has C(name), C(home), C(static), C(data), C(keep), the ID of the wanted C(release), what the
         module M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
-        C(health_status), C(health_host)), C(patience), seconds to wait for its answers, the C(port) of nginx to which
-        its health check goes, by HTTPS if C(tls), and the C(calendars) of its scheduled jobs.
+        C(script_name), C(health_status), C(health_host)), C(patience), seconds to wait for its answers, the C(port) of
+        nginx to which its health check goes, by HTTPS if C(tls), and the C(calendars) of its scheduled jobs.
     type: list
     elements: dict
     required: true
@@ -117,6 +117,10 @@ certificates:
   description: For every app that has a certificate what is known of it.
   type: dict
   returned: always
+mounts:
+  description: The files of nginx for apps that are reached by the site of another one.
+  type: list
+  returned: always
 machine:
   description:
     - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
@@ -128,8 +132,8 @@ machine:
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 AT_ONCE = 8  # health checks at a time
-DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200, "health_host": "localhost",
-            "patience": 10, "port": 80, "tls": False}  # fmt: skip
+DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200,
+            "health_host": "localhost", "patience": 10, "port": 80, "tls": False}  # fmt: skip
 
 
 def describe(path: str) -> dict[str, Any] | None:

@@ -62,7 +62,9 @@ def certified(app: Mapping[str, Any]) -> bool:
 
 def redirected(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> bool:
     """Whether HTTP is redirected to HTTPS: not before the CA signed, for clients would get a warning."""
-    return certified(app) and (app["tls"]["mode"] != "acme" or bool(found and found["there"] and not found["self_signed"]))
+    return certified(app) and (
+        app["tls"]["mode"] != "acme" or bool(found and found["there"] and not found["self_signed"])
+    )
 
 
 def unused(apps: Iterable[Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""nginx's files of the apps of a host: of each its site, and where it shares a domain, what the site of the owner includes."""
+"""nginx's files of the apps of a host: the site of each, and what it includes of apps on the same domain."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
     found = sorted(apps.values(), key=lambda one: (-len(one["path"]), str(one["name"])))
     return {
         "apps": found,
-        "default": next((one["name"] for one in found if not one["domains"] and not one["endings"] and not one["path"]), ""),
+        "default": next((one["name"] for one in found if not (one["domains"] or one["endings"] or one["path"])), ""),
         "longest": max([one["seconds"] for one in found], default=60),
     }
 

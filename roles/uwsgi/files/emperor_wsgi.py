@@ -54,7 +54,7 @@ def named(environ, release):
 
 
 def redirected(headers, prefix):
-    """Headers of an app below a path of its domain, where it names a file for nginx to deliver as if it had all paths."""
+    """Headers of an app below a path of its domain, which names files for nginx as if it had all paths."""
     return [
         (name, prefix + value)
         if name.lower() == "x-accel-redirect" and value.startswith("/") and not value.startswith(prefix + "/")
