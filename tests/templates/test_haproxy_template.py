@@ -67,3 +67,18 @@ def test_cookie_and_https_are_off_unless_chosen(render, tmp_path):
 def test_host_without_ipv6_gets_none(render):
     assert ":::" in render()
     assert ":::" not in render(__load_balancer_host={"paths": {"/proc/net/if_inet6": []}})
+
+
+def test_app_below_a_path_has_its_requests_before_the_owner_of_the_domain(render):
+    below = [{**SHOP, "name": "desk", "path": "/desk"}, {**BLOG, "name": "any", "path": "/any"}]
+    text = render(hostvars={name: {**WEB, "flask_apps": [SHOP, BLOG, *below]} for name in ("web1", "web2")})
+    rules = [line.strip() for line in text.splitlines() if "_backend" in line]
+    assert rules == [
+        "use_backend app_desk if { var(txn.host) -m str shop.test } { path,url_dec -m beg /desk/ }",
+        "use_backend app_shop if { var(txn.host) -m str shop.test }",
+        "use_backend app_desk if { var(txn.host) -m end .shop.test } { path,url_dec -m beg /desk/ }",
+        "use_backend app_shop if { var(txn.host) -m end .shop.test }",
+        "use_backend app_any if { path,url_dec -m beg /any/ }",
+        "default_backend app_blog",
+    ]
+    assert "http-check send meth GET uri /desk/ ver" in backend(text, "desk")
