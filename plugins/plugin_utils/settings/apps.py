@@ -246,7 +246,6 @@ def _one(
     module = app["app"].partition(":")[0]
     persistent = data.persistent(app.get("persistent") or [], module, package, site["static"], where)
     background = side_processes.background(app.get("background"), where)
-    path = mounts.path_of(app.get("path"), where)
     complete.update(
         app=app["app"],
         source=source,
@@ -256,7 +255,6 @@ def _one(
         persistent=persistent,
         files=data.files(app.get("files") or [], persistent, package, where),
         **site,
-        path=path,
         owner=name,  # of its domains, see `mounts.arrange`
         tls=complete_tls(app.get("tls"), tls, [*site["domains"], *site["redirect_domains"]], where),
         profile=profile,
@@ -265,7 +263,7 @@ def _one(
         reload=reload,
         **_times(app, where),
         max_body_size=max_body_size,
-        health=_health(app.get("health"), path, where),
+        health=_health(app.get("health"), site["path"], where),
         hooks=_hooks(app.get("hooks") or {}, where),
         background=background,
         schedule=side_processes.schedule(app.get("schedule"), background, where),

@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import PREFIXES, url_prefix
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import PREFIXES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
 
 App = Mapping[str, Any]
-
-
-def path_of(value: Any, where: str) -> str:
-    """The path of an app as a prefix of its URLs: empty for `/`."""
-    if value in (None, "", "/"):
-        return ""
-    path = url_prefix(value, f"{where}.path")
-    if path.startswith("/."):
-        fail(f"{where}.path", f"is {path!r}, but must not start with a dot: `/.well-known` belongs to all apps.")
-    return path
 
 
 def below(path: str, prefix: str) -> bool:

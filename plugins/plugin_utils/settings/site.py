@@ -37,6 +37,16 @@ def url_prefix(value: Any, where: str) -> str:
     return str(value)
 
 
+def _path(value: Any, where: str) -> str:
+    """The path of an app as a prefix of its URLs: empty for `/`."""
+    if value in (None, "", "/"):
+        return ""
+    path = url_prefix(value, f"{where}.path")
+    if path.startswith("/."):
+        fail(f"{where}.path", f"is {path!r}, but must not start with a dot: `/.well-known` belongs to all apps.")
+    return path
+
+
 def _static(values: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict[str, str]]:
     """The directory of the source for each URL prefix, and the value of Cache-Control for those that have one."""
     directories, lifetimes = {}, {}
@@ -117,6 +127,7 @@ def site_settings(app: Mapping[str, Any], where: str, headers: Mapping[str, Any]
     static, lifetimes = _static(app.get("static") or {}, where)
     found: dict[str, Any] = {
         "domains": _names(app.get("domains") or [], f"{where}.domains"),
+        "path": _path(app.get("path"), where),
         "redirect_domains": _names(app.get("redirect_domains") or [], f"{where}.redirect_domains"),
         "static": static,
         "static_lifetimes": lifetimes,
