@@ -44,6 +44,7 @@ def test_a_short_entry_gets_every_default():
         "media": {},
         "protected": {},
         "streaming": [],
+        "serve": {},
         "limits": {"requests_per_second": 0, "burst": 0, "connections": 0},
         "security_headers": {},
         "profile": "web",

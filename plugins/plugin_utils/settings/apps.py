@@ -49,7 +49,7 @@ RESERVED_NAMES = frozenset((
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
 OWN_VARIABLES = frozenset((
     "RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP", "EMPEROR_FILES",
-    "EMPEROR_BACKUP", "EMPEROR_INSTANCE",
+    "EMPEROR_BACKUP", "EMPEROR_INSTANCE", "EMPEROR_SOCKET",
 ))  # fmt: skip
 
 SOURCES = ("path", "git", "archive", "package")

@@ -27,7 +27,7 @@ NO_HEADERS = frozenset((
 ))  # fmt: skip
 YEAR = 365 * 24 * 3600
 # Settings that give URL prefixes to something else than the app as usual.
-PREFIXES = ("static", "media", "protected", "streaming")
+PREFIXES = ("static", "media", "protected", "streaming", "serve")
 
 
 def url_prefix(value: Any, where: str) -> str:
@@ -84,6 +84,19 @@ def _names(values: Iterable[Any], where: str) -> list[str]:
     return result
 
 
+def _served(values: Any, where: str) -> dict[str, str]:
+    """The side processes that serve a path, by URL prefix."""
+    found: dict[str, str] = {}
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        if isinstance(value, Mapping) and value.get("serve"):
+            here = f"{where}.background.{name}.serve"
+            prefix = url_prefix(value["serve"], here)
+            if prefix in found:
+                fail(here, f"is {prefix}, which {found[prefix]} has too: choose another path.")
+            found[prefix] = str(name)
+    return found
+
+
 def security_headers(common: Mapping[str, Any], own: Mapping[str, Any], where: str) -> dict[str, str]:
     """The headers of every response that the app does not set itself.
 
@@ -134,6 +147,7 @@ def site_settings(app: Mapping[str, Any], where: str, headers: Mapping[str, Any]
         "media": _of_data(app.get("media") or {}, where, "media"),
         "protected": _of_data(app.get("protected") or {}, where, "protected"),
         "streaming": [url_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
+        "serve": _served(app.get("background"), where),
         "limits": _limits(app.get("limits") or {}, where),
         "security_headers": security_headers(headers, app.get("security_headers") or {}, where),
     }
