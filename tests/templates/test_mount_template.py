@@ -84,3 +84,17 @@ def test_app_alone_on_its_domain_keeps_its_path():
 def test_path_is_no_pattern():
     # A dot stands for itself.
     assert '"~(?s)^/v1\\.0(?<flask_apps_tail_' in own(path="/v1.0")
+
+
+def test_path_of_a_side_process_goes_to_its_sockets():
+    background = {"live": {"command": "x", "serve": "/ws", "instances": 2}}
+    site, shared = nginx(render("site.conf.j2", {"background": background})), render("flask_apps.conf.j2")
+    assert directives(site, "upstream flask_apps_shop.live", "server") == [
+        [f"unix:/srv/flask_apps/shop/side.live.{number}.sock", "max_fails=0"] for number in (1, 2)
+    ]
+    for path in ("= /ws", "/ws/"):
+        assert directives(site, "server", f"location {path}", "proxy_pass") == [["http://flask_apps_shop.live"]]
+    assert "map $http_upgrade $flask_apps_connection" in shared
+    assert ["X-Forwarded-Prefix", '"/shop"'] in directives(
+        nginx(mount(background=background)), "location /shop/", "location /shop/ws/", "proxy_set_header"
+    )
