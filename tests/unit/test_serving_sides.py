@@ -2,7 +2,6 @@
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, states, store, units
@@ -112,8 +111,3 @@ def test_one_that_does_not_open_its_socket_is_refused(job, listening, monkeypatc
         states.watch_sockets(["live"], {"live": job}, "aaa", began)
     listening("side.live.aaa-2.sock")
     states.watch_sockets(["live"], {"live": job}, "aaa", began)
-
-
-def test_program_hands_the_address_over():
-    text = (Path(__file__).parents[2] / "roles/uwsgi/files/emperor_run.py").read_text()
-    assert 'word.replace("{socket}", own["EMPEROR_SOCKET"])' in text
