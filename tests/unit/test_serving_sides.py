@@ -2,8 +2,10 @@
 
 import os
 import socket
+import time
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import system
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, states, store, units
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
@@ -83,10 +85,14 @@ def test_process_that_serves_nothing_has_no_link(job):
     assert not sockets.lead(job, "aaa")
 
 
-def test_socket_must_accept_connections_and_be_open_to_nginx(listening, tmp_path):
-    assert sockets.closed(listening("a.sock")) == ""
-    assert "is not open to nginx" in sockets.closed(listening("b.sock", 0o750))
-    assert "it does not accept connections on" in sockets.closed(str(tmp_path / "none.sock"))
+def test_socket_must_accept_connections_and_be_open_to_nginx(job, listening):
+    listening("side.live.aaa-1.sock")
+    listening("side.live.aaa-2.sock", 0o750)
+    unit = "emperor-side-shop.live@aaa-%d.service"
+    assert sockets.closed(job, unit % 1) == ""
+    assert "is not open to nginx" in sockets.closed(job, unit % 2)
+    assert "it does not accept connections on" in sockets.closed(job, unit % 3)
+    assert sockets.closed({"command": "rq worker"}, unit % 3) == ""
 
 
 def test_what_is_no_more_leaves_no_link_and_no_socket(job, listening, tmp_path):
@@ -101,13 +107,18 @@ def test_what_is_no_more_leaves_no_link_and_no_socket(job, listening, tmp_path):
 
 
 def test_one_that_does_not_open_its_socket_is_refused(job, listening, monkeypatch):
+    names = dict.fromkeys(units.instances("shop", "live", "aaa", job), "live")
     monkeypatch.setattr(states, "last_words", lambda name, _began: f"words of {name}")
-    monkeypatch.setattr(states, "LOOK", 0.01)
-    monkeypatch.setattr(states, "TAKEN", 0)
+    monkeypatch.setattr(states, "LOOK", 0.1)
+    monkeypatch.setattr(
+        system, "show", lambda names, _properties: {name: {"ActiveState": "active", "NRestarts": "0"} for name in names}
+    )
     listening("side.live.aaa-1.sock")
-    began = states.time.time()
-    with pytest.raises(store.Unfit, match=r"its side process live does not serve: it does not accept connections on .*"
-                       r"side\.live\.aaa-2\.sock"):  # fmt: skip
-        states.watch_sockets(["live"], {"live": job}, "aaa", began)
+    with pytest.raises(store.Unfit) as refusal:
+        states.watch(names, {"live": job}, 0)
+    assert "its side process live does not serve: it does not accept connections on" in str(refusal.value)
+    assert str(refusal.value).endswith("words of emperor-side-shop.live@aaa-2.service")
     listening("side.live.aaa-2.sock")
-    states.watch_sockets(["live"], {"live": job}, "aaa", began)
+    begun = time.monotonic()
+    states.watch(names, {"live": {**job, "start_seconds": 30}}, 0)
+    assert time.monotonic() - begun < 5

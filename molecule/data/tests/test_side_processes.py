@@ -114,8 +114,8 @@ def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
 def test_status_tells_how_they_do(playbook):
     run = playbook("status", "-e", "app=jobs")
     assert not run.failed, run.error
-    assert "side processes of jobs on emperor-debian12: worker 2 of 2 run, live 1 of 1 run, tick " in run.output
-    assert "side processes of jobs on emperor-debian13: worker 2 of 2 run, live 1 of 1 run\n" in run.output
+    assert "side processes of jobs on emperor-debian12: live 1 of 1 run, worker 2 of 2 run, tick " in run.output
+    assert "side processes of jobs on emperor-debian13: live 1 of 1 run, worker 2 of 2 run\n" in run.output
 
 
 def test_scheduled_job_runs_on_one_host_of_the_fleet(fleet):

@@ -31,8 +31,14 @@ def paths(job: Job, generation: str) -> dict[str, str]:
     }
 
 
-def closed(path: str) -> str:
-    """Why no client reaches a socket through nginx, as a phrase; empty when they do."""
+def closed(job: Job, unit: str) -> str:
+    """Why no client reaches a process through nginx, as a phrase; empty when they do, and for one that serves nothing.
+
+    :param unit: its unit.
+    """
+    if not job.get("serve"):
+        return ""
+    path = f"{job['socket']}.{unit.partition('@')[2].removesuffix('.service')}.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(PATIENCE)
         try:

@@ -97,7 +97,6 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
         systemctl("enable", "--quiet", *names)
         systemctl("start", *names)
         watch(names, wanted, began)
-        watch_sockets(new, wanted, generation, began)
         for part in set(new) - known:  # nobody served there before
             sockets.lead(wanted[part], generation)
     except Unfit:
@@ -107,13 +106,16 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
 
 
 def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
-    """See that what was started goes on running.
+    """See that what was started goes on running, and that those that serve a path can be reached.
 
     :param names: of the units, each with its part.
-    :raises Unfit: when it does not.
+    :raises Unfit: when it is not so.
     """
     started = time.monotonic()
-    longest = max(int(wanted[part]["start_seconds"]) for part in names.values())
+    # Of one that serves it is known sooner.
+    longest = max(
+        (int(wanted[part]["start_seconds"]) for part in names.values() if "serve" not in wanted[part]), default=0
+    )
     while True:
         for name, state in system.show(list(names), PROPERTIES).items():
             part, passed = names[name], time.monotonic() - started
@@ -121,24 +123,15 @@ def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
             if not well and passed <= int(wanted[part]["start_seconds"]) + 2 * LOOK:
                 reason = why(name, state, began)
                 raise Unfit(f"was not changed, because its side process {part} does not start: {reason}")
-        if time.monotonic() - started > longest:
+        passed = time.monotonic() - started
+        silent = {name: reason for name, part in names.items() if (reason := sockets.closed(wanted[part], name))}
+        for name, reason in silent.items():
+            if passed > int(wanted[names[name]]["start_seconds"]):
+                said = f"{reason}\n{last_words(name, began)}"
+                raise Unfit(f"was not changed, because its side process {names[name]} does not serve: {said}")
+        if passed > longest and not silent:
             return
         time.sleep(LOOK)
-
-
-def watch_sockets(parts: Sequence[str], wanted: Wanted, generation: str, began: float) -> None:
-    """See that those that serve a path can be reached.
-
-    :param parts: that were started.
-    :raises Unfit: when one cannot be reached within the seconds that it may take to start.
-    """
-    for part in parts:
-        for number, path in enumerate(sockets.paths(wanted[part], generation).values(), 1):
-            while reason := sockets.closed(path):
-                if time.time() - began > int(wanted[part]["start_seconds"]) + TAKEN:
-                    said = last_words(f"{part}@{generation}-{number}", began)
-                    raise Unfit(f"was not changed, because its side process {part} does not serve: {reason}\n{said}")
-                time.sleep(LOOK)
 
 
 def why(name: str, state: Mapping[str, str], began: float) -> str:
