@@ -41,7 +41,7 @@ def test_a_short_entry_gets_every_default():
         "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": ""},
         "static": {},
         "static_lifetimes": {},
-        **{"media": {}, "protected": {}},
+        **{kind: {} for kind in ("media", "protected")},
         "streaming": [],
         "serve": {},
         "limits": {"requests_per_second": 0, "burst": 0, "connections": 0},
