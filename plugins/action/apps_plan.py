@@ -17,6 +17,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host,
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted, sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
     check_root,
@@ -24,6 +25,8 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relation
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_acme
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import Sites
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import paths as site_paths
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sources import bundles
 
 MODULE = "flaskops.emperor.apps_state"
@@ -104,7 +107,7 @@ class Certificates:
         """What is to be done, without a secret; also notes it for the plan, and for the templates in `state`."""
         found = state["certificates"]
         for one in wanted:
-            if one.tls and self.texts:
+            if one.tls and self.texts and not mounted(one.app):
                 text = self.texts[one.name]
                 one.certificate = certificate_plan.todo(one.app, found.get(one.name), text, self.acme)
         state["redirected"] = [
@@ -118,7 +121,7 @@ class Certificates:
             "files": self.host_files,
             "location": self.location,
             "files_differ": not all(certificate_plan.right(entry, state["files"][entry["path"]]) for entry in entries),
-            "missing": [one.name for one in wanted if one.tls and not found.get(one.name, {}).get("there")],
+            "missing": [one.name for one in wanted if one.tls and not found.get(one.app["owner"], {}).get("there")],
             "unused": certificate_plan.unused([one.app for one in wanted], found),
             "found": list(found),
             "lines": certificate_plan.lines([one.app for one in wanted], found),
@@ -219,6 +222,7 @@ class ActionModule(ActionBase):
             "root": options["root"],
             "files": [
                 *plan.paths_of(wanted, host),
+                *site_paths(host),
                 options["root"],
                 options["shared"],
                 *certificates.paths(),
@@ -262,11 +266,14 @@ class ActionModule(ActionBase):
         label = next((release["label"] for release in releases["releases"] if release["id"] == releases["current"]), "")
         return Wanted(one.app, release=releases["current"], label=label)
 
-    def _site(self, one: Wanted, template: str, task_vars: dict[str, Any]) -> str:
-        """The text of nginx's site of an app. Its secrets are out of the template's reach."""
-        shown = {key: value for key, value in one.app.items() if key not in ("environment", "files")}
-        shown["tls"] = {key: value for key, value in one.app["tls"].items() if key != "key"}
-        return render(self, template, {**task_vars, "__flask_apps_app": shown})
+    def _site(self, app: Mapping[str, Any], mount: bool, template: str, task_vars: dict[str, Any]) -> str:
+        """The text of a file of nginx for an app. Its secrets are out of the template's reach.
+
+        :param mount: whether it is the one that the site of another app includes.
+        """
+        shown = {key: value for key, value in app.items() if key not in ("environment", "files")}
+        shown["tls"] = {key: value for key, value in app["tls"].items() if key != "key"}
+        return render(self, template, {**task_vars, "__flask_apps_app": shown, "__flask_apps_mount": mount})
 
     def _compare(
         self,
@@ -278,14 +285,24 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         """The plan, and what the tasks of each app need; nothing in it is secret."""
         answer: dict[str, Any] = {"changed": False, "todo": [], "absent": [], "apps": {}}
+        known = {**task_vars, "__flask_apps_plan": state}
+        sites = Sites(host, state, lambda app, mount: self._site(app, mount, options["site_template"], known))
+        if options["purpose"] in ("deploy", "rollback"):
+            sites.check([one.name for one in wanted])
         for one in wanted:
             if one.app["state"] == "present":
-                one.site = self._site(one, options["site_template"], {**task_vars, "__flask_apps_plan": state})
+                one.mount = dict(sites.own(one.name))
+                one.site = str(one.mount.pop(plan.site_path(one.name, host)))
             if options["purpose"] != "look":
                 one.differs = plan.compare(one, host, state)
             if one.differs:
                 answer["todo" if one.app["state"] == "present" else "absent"].append(one.name)
             answer["apps"][one.name] = self._facts(one, host, state)
+        answer["todo"] = sites.order(answer["todo"])
+        for number, name in enumerate(answer["todo"]):
+            answer["apps"][name]["site_files"] = sites.change(name, answer["todo"][:number])
+        answer["removal"] = {name: sites.change(name, []) for name in {*state["found"], *answer["absent"]}}
+        answer["held"] = sites.held()
         listed = {app["name"] for app in host.apps}
         answer["untooled"] = not state["tooled"] and any(not app.get("built", True) for app in answer["apps"].values())
         answer["found"] = state["found"]
@@ -331,8 +348,7 @@ class ActionModule(ActionBase):
             "through_link": MODES[one.app["reload"]].through_link,
             "socket_unit": state["units"][one.socket_unit]["there"],
             "files": plan.files(one.app, host.web_group),
-            "site": one.site,
-            "site_path": plan.site_path(one.name, host),
+            "sites": {plan.site_path(one.name, host): one.site, **one.mount},
             "health_host": one.health_host,
             "port": host.port_of(one.app),
             "tls": one.tls,
@@ -345,6 +361,9 @@ class ActionModule(ActionBase):
             "home": one.home,
             "run": one.app["paths"]["run"],
             "vassal": plan.vassal_shown(one, host, found) if one.release else {},
+            # Paths of other apps on these domains that are not its own.
+            "path": one.app["path"],
+            "others": [app["path"] for app in sharers(host.apps, one.name) if len(app["path"]) > len(one.app["path"])],
             "domains": [*one.app["domains"], *one.app["redirect_domains"]],
             **{key: one.app[key] for key in ("max_request_seconds", "max_body_size")},
         }

@@ -34,7 +34,7 @@ class Response:
             self.headers[name.strip().lower()] = value.strip()
 
 
-def encode_request(path: str, host: str) -> bytes:
+def encode_request(path: str, host: str, script_name: str = "") -> bytes:
     """A GET request as a uwsgi packet, as nginx makes it by the site of an app.
 
     Little-endian throughout: a header of modifier1 (8 bits, 0 = WSGI), the length of the variables (16 bits) and
@@ -43,6 +43,7 @@ def encode_request(path: str, host: str) -> bytes:
 
     :param path: path and query string, percent-encoded, as in a request line.
     :param host: value of the Host header.
+    :param script_name: the beginning of the path by which nginx finds the app.
     """
     bare, _mark, query = path.partition("?")
     variables = {
@@ -50,9 +51,9 @@ def encode_request(path: str, host: str) -> bytes:
         "REQUEST_URI": path,
         "CONTENT_TYPE": "",
         "CONTENT_LENGTH": "",
-        "SCRIPT_NAME": "",
+        "SCRIPT_NAME": script_name,
         # Decoded, as nginx hands it on ($document_uri).
-        "PATH_INFO": unquote_to_bytes(bare).decode("utf-8", "surrogateescape"),
+        "PATH_INFO": unquote_to_bytes(bare).decode("utf-8", "surrogateescape").removeprefix(script_name),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": host,
@@ -75,13 +76,14 @@ def encode_request(path: str, host: str) -> bytes:
     return struct.pack("<BHB", 0, len(body), 0) + body
 
 
-def request(socket_path: str, path: str, host: str, timeout: float) -> Response:
+def request(socket_path: str, path: str, host: str, timeout: float, script_name: str = "") -> Response:
     """Send one GET request to an application and return its answer.
 
     :param socket_path: the Unix socket that speaks the uwsgi protocol.
     :param path: path and query string.
     :param host: value of the Host header.
     :param timeout: seconds for the connection and for each read.
+    :param script_name: the beginning of the path by which nginx finds the app.
     :raises OSError: when nothing listens, or no answer comes in time.
     """
-    return Response(exchange(socket_path, encode_request(path, host), timeout, ANSWER))
+    return Response(exchange(socket_path, encode_request(path, host, script_name), timeout, ANSWER))

@@ -33,8 +33,8 @@ options:
     description:
       - The apps. Each has C(name), C(home), C(static), C(data), C(keep), the ID of the wanted C(release), what the
         module M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
-        C(health_status), C(health_host)), C(patience), seconds to wait for its answers, the C(port) of nginx to which
-        its health check goes, by HTTPS if C(tls), and the C(calendars) of its scheduled jobs.
+        C(script_name), C(health_status), C(health_host)), C(patience), seconds to wait for its answers, the C(port) of
+        nginx to which its health check goes, by HTTPS if C(tls), and the C(calendars) of its scheduled jobs.
     type: list
     elements: dict
     required: true
@@ -125,6 +125,10 @@ tooled:
   description: Whether O(tool) and the user that builds releases are there.
   type: bool
   returned: always
+mounts:
+  description: The files of nginx for apps that are reached by the site of another one.
+  type: list
+  returned: always
 machine:
   description:
     - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
@@ -136,8 +140,8 @@ machine:
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 AT_ONCE = 8  # health checks at a time
-DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "health_status": 200, "health_host": "localhost",
-            "patience": 10, "port": 80, "tls": False}  # fmt: skip
+DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200,
+            "health_host": "localhost", "patience": 10, "port": 80, "tls": False}  # fmt: skip
 
 
 def describe(path: str) -> dict[str, Any] | None:
@@ -244,6 +248,7 @@ def main() -> None:
         changed=False,
         apps={app["name"]: state for app, state in zip(params["apps"], found)},
         files={path: describe(path) for path in params["files"]},
+        mounts=sorted(glob.glob(os.path.join(params["nginx"], "flask_apps", "*.conf"))),
         units=system.units(params["units"]),
         found=on_host(params["directory"], params["root"]),
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),

@@ -33,6 +33,10 @@ options:
     description: Directory of the app, whose configuration files hold secrets that no message may show.
     type: path
     required: true
+  run:
+    description: Directory of the app's sockets, of which those of processes that ended are removed.
+    type: path
+    default: ""
   state:
     description: V(absent) ends all of them after their work, and removes their units.
     type: str
@@ -115,6 +119,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "home": {"type": "path", "required": True},
+            "run": {"type": "path", "default": ""},
             "state": {
                 "type": "str", "choices": ["started", "committed", "rolled_back", "absent"], "default": "started",
             },
@@ -127,7 +132,10 @@ def main() -> None:
     # Every text in it would be replaced in every answer: discreet() hides the values.
     module.params["sides"] = sorted(wanted)
     module.no_log_values.clear()
-    state, sides = module.params["state"], store.Sides(module.params["name"])
+    state, sides = (
+        module.params["state"],
+        store.Sides(module.params["name"], module.params["home"], module.params["run"]),
+    )
     environments = [*(job["environment"] for job in wanted.values()), settings_files.secrets(module.params["home"])]
     answer: dict[str, Any] = {}
     if state in ("started", "committed"):

@@ -100,6 +100,10 @@ options:
     description: Path of the health check.
     type: str
     default: /
+  script_name:
+    description: The part of O(health_path) by which nginx finds the app, where it shares a domain.
+    type: str
+    default: ""
   health_status:
     description: Status that the app must answer.
     type: int
@@ -334,6 +338,7 @@ def main() -> None:
             "anew": {"type": "bool", "default": False},
             "wrapper": {"type": "path", "default": "/usr/local/libexec/emperor-wrapper"},
             "health_path": {"type": "str", "default": "/"},
+            "script_name": {"type": "str", "default": ""},
             "health_status": {"type": "int", "default": 200},
             "health_host": {"type": "str", "default": "localhost"},
             "start_timeout": {"type": "int", "default": 60},

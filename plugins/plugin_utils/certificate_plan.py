@@ -55,9 +55,16 @@ def todo(app: Mapping[str, Any], found: Mapping[str, Any] | None, text: str, acm
     return f"certificate that ends in {found['days']} days" if late(found) else ""
 
 
+def certified(app: Mapping[str, Any]) -> bool:
+    """Whether an app has a certificate of its own: it owns its domains, and is to be served by HTTPS."""
+    return https(app) and app["owner"] == app["name"]
+
+
 def redirected(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> bool:
     """Whether HTTP is redirected to HTTPS: not before the CA signed, for clients would get a warning."""
-    return https(app) and (app["tls"]["mode"] != "acme" or bool(found and found["there"] and not found["self_signed"]))
+    return certified(app) and (
+        app["tls"]["mode"] != "acme" or bool(found and found["there"] and not found["self_signed"])
+    )
 
 
 def unused(apps: Iterable[Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
@@ -71,7 +78,7 @@ def unused(apps: Iterable[Mapping[str, Any]], found: Mapping[str, Mapping[str, A
         one = found.get(app["name"])
         if not one or app["state"] == "absent":
             continue
-        if not https(app):
+        if not certified(app):
             result[app["name"]] = True
         elif app["tls"]["mode"] != "acme" and one["lineage"]:
             result[app["name"]] = False
@@ -80,7 +87,7 @@ def unused(apps: Iterable[Mapping[str, Any]], found: Mapping[str, Mapping[str, A
 
 def problem(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
     """What is wrong with the certificate that an app has, as a sentence with its cure; empty when nothing is."""
-    if not https(app):
+    if not certified(app):
         return ""
     name, mode = app["name"], app["tls"]["mode"]
     if not found or not found["there"]:
@@ -96,7 +103,7 @@ def problem(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
 
 def line(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
     """How long the certificate of an app is valid, for a person; empty without HTTPS."""
-    if not https(app) or not found or not found["there"]:
+    if not certified(app) or not found or not found["there"]:
         return ""
     kind = "self-signed certificate" if found["self_signed"] else "certificate"
     return f"{app['name']}: {kind}, {max(found['days'], 0)} days left"

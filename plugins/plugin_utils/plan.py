@@ -83,6 +83,7 @@ class Wanted:
     :ivar packages: what is installed besides that.
     :ivar recipe: what another host made this release with; empty when the settings say it, see `recipe`.
     :ivar site: text of nginx's site.
+    :ivar mount: text of nginx's other files of the app by path, None for one that is to go, see `sites`.
     :ivar certificate: what is to be done about its certificate, as a phrase for a person.
     :ivar differs: what is not as it should be, each with a phrase for a person, which may be empty.
     """
@@ -95,6 +96,7 @@ class Wanted:
     packages: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     site: str = ""
+    mount: Mapping[str, str | None] = field(default_factory=dict)
     certificate: str = ""
     differs: dict[str, str] = field(default_factory=dict)
 
@@ -222,6 +224,7 @@ def question(wanted: Wanted, host: Host, rollback: bool = False, patience: int =
         "upstream": f"{wanted.home}/upstream.sock",
         "calendars": sorted({one["calendar"] for one in app["schedule"].values()}),
         "health_path": app["health"]["path"],
+        "script_name": app["path"],
         "health_status": app["health"]["status"],
         "health_host": wanted.health_host,
         "patience": min(app["max_start_seconds"], patience),
@@ -367,9 +370,10 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
     unit = state["units"][wanted.socket_unit]
     if not (unit["active"] and unit["enabled"] and state["files"][wanted.app["paths"]["socket"]]):
         differs["socket"] = "listening socket not held"
-    site = {"path": site_path(name, host), "content": wanted.site, "owner": "root", "group": "root", "mode": "0644"}
-    if not as_wanted(site, state["files"][site["path"]]):
-        differs["site"] = "site changed"
+    owned = {"owner": "root", "group": "root", "mode": "0644"}
+    for path, text in {site_path(name, host): wanted.site, **wanted.mount}.items():
+        if text is None or not as_wanted({"content": text, **owned}, state["files"][path]):
+            differs["site"] = "site changed"
     differs |= vassal_differs(wanted, host, found)
     if wanted.release:
         other = "release" in differs

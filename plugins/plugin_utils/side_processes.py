@@ -28,6 +28,9 @@ def sides(app: Mapping[str, Any], release: str, once: bool = True) -> dict[str, 
         for name, settings in app[kind].items():
             if once or not settings.get("once_per_fleet"):
                 own = {key: value for key, value in settings.items() if key != "once_per_fleet"}
+                if settings.get("serve"):
+                    paths = app["paths"]
+                    own |= {"socket": f"{paths['run']}/side.{name}", "link": f"{paths['home']}/side.{name}"}
                 found[name] = {**common, **own, "command": shlex.split(settings["command"])}
     return found
 

@@ -97,3 +97,18 @@ def test_balancers_share_addresses_on_the_interface_of_the_default_route(render)
     assert "virtual_ipaddress {\n        10.0.0.9/24\n    }" in text
     assert "virtual_ipaddress_excluded {\n        fd00::9/64\n    }" in text
     assert "interface bond0" in render("keepalived.conf.j2", load_balancer_virtual_interface="bond0", **shared)
+
+
+def test_app_below_a_path_has_its_requests_before_the_owner_of_the_domain(render):
+    below = [{**SHOP, "name": "desk", "path": "/desk"}, {**BLOG, "name": "any", "path": "/any"}]
+    text = render(hostvars={name: {**WEB, "flask_apps": [SHOP, BLOG, *below]} for name in ("web1", "web2")})
+    rules = [line.strip() for line in text.splitlines() if "_backend" in line]
+    assert rules == [
+        "use_backend app_desk if { var(txn.host) -m str shop.test } { path,url_dec -m beg /desk/ }",
+        "use_backend app_shop if { var(txn.host) -m str shop.test }",
+        "use_backend app_desk if { var(txn.host) -m end .shop.test } { path,url_dec -m beg /desk/ }",
+        "use_backend app_shop if { var(txn.host) -m end .shop.test }",
+        "use_backend app_any if { path,url_dec -m beg /any/ }",
+        "default_backend app_blog",
+    ]
+    assert "http-check send meth GET uri /desk/ ver" in backend(text, "desk")

@@ -29,7 +29,7 @@ def host(units=None, **more):
 
 def planned(**more):
     return {"current": "1", "home": "/srv/shop", "domains": ["shop.test"], "max_request_seconds": 30,
-            "max_body_size": "1m", "said": {}, "health": "", "reload": "zerg",
+            "path": "", "others": [], "max_body_size": "1m", "said": {}, "health": "", "reload": "zerg",
             "workers": {"processes": 2, "threads": 2, "share": 512, "why": "because."},
             "vassal": {"digest": "d", "text": "threads = 2\n"},
             "files": [{"path": RUN, "owner": "shop", "group": "www-data", "mode": "2710"}], **more}  # fmt: skip
@@ -157,6 +157,19 @@ def test_too_large_bodies_and_timeouts_belong_to_their_app():
     assert app(on=host(nginx_errors=[error("too_large", "other.test"), error("too_large", at=NOW - 60)])) == []
     assert "POST /up" in one(app(on=host(nginx_errors=[error("timeout")]))).evidence
     assert "queue" in one(app(on=host(nginx_errors=[error("full")]))).what
+
+
+def test_faults_of_a_shared_domain_belong_to_the_app_with_the_longest_path():
+    def named(path, others, request):
+        error = {"at": NOW - 1, "kind": "full", "bytes": 0, "server": "shop.test", "request": request}
+        return [found.what for found in app(plan=planned(path=path, others=others), on=host(nginx_errors=[error]))]
+
+    for request, wanted in (
+        ("GET /shop/x", "/shop"), ("GET /shop", "/shop"), ("GET /shop/desk/1", "/shop/desk"), ("GET /shopping", ""),
+        ("GET /", ""), ("", ""),
+    ):  # fmt: skip
+        paths = {"": ["/shop", "/shop/desk"], "/shop": ["/shop/desk"], "/shop/desk": []}
+        assert [path for path, others in paths.items() if named(path, others, request)] == [wanted], request
 
 
 def test_with_a_stopped_emperor_only_wrong_rights_of_an_app_are_named():

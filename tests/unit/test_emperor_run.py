@@ -137,3 +137,24 @@ def test_side_process_is_what_its_file_says(instance, file, host, tmp_path, monk
     host.side("shop", "worker", *([instance] if instance else []))
     own = {b"EMPEROR_INSTANCE": instance.encode()} if instance else {}
     assert became == [(str(host.home), "rq", ["rq", "worker"], {b"KEY": b"hunter2", **own})]
+
+
+def test_side_process_that_serves_is_told_its_socket_and_finds_no_old_one(host, tmp_path, monkeypatch):
+    (tmp_path / "sides/shop").mkdir(parents=True)
+    sock = tmp_path / "side.live.1a2b-2.sock"
+    sock.touch()
+    job = {
+        "command": ["uvicorn", "--uds", "{socket}"],
+        "directory": "/",
+        "environment": {},
+        "socket": f"{tmp_path}/side.live",
+    }
+    (tmp_path / "sides/shop/live@1a2b.json").write_text(json.dumps(job))
+    monkeypatch.setattr(host, "SIDES", str(tmp_path / "sides"))
+    became = []
+    monkeypatch.setattr(os, "execvpe", lambda *arguments: became.append(arguments))
+    host.side("shop", "live", "1a2b-2")
+    ((_program, command, environment),) = became
+    assert command == ["uvicorn", "--uds", str(sock)]
+    assert environment[b"EMPEROR_SOCKET"] == os.fsencode(sock)
+    assert not sock.exists()

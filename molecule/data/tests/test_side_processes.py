@@ -1,17 +1,43 @@
 """Side processes follow the releases: no job is lost or done twice; a worker that does not start changes nothing."""
 
+import json
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 HOME = "/srv/flask_apps/jobs"
-WORKERS = "systemctl list-units --plain --no-legend --state=%s 'emperor-side-jobs.*@*' | cut -d ' ' -f 1"
+WORKERS = "systemctl list-units --plain --no-legend --state=%s 'emperor-side-jobs.worker@*' | cut -d ' ' -f 1"
 
 
 @pytest.fixture
 def workers(fleet):
     """The units of the workers that are in a state, on the first host."""
     return lambda state="running": sorted(fleet[0].check_output(WORKERS, state).split())
+
+
+class Sockets:
+    """Clients of a side process's WebSockets, on a host; `found` is what they saw."""
+
+    def __init__(self, host):
+        self.host, self.found = host, {}
+        self.thread = threading.Thread(target=self.ask)
+
+    def ask(self):
+        python = f"{HOME}/releases/$(basename $(readlink {HOME}/current))/venv/bin/python"
+        program = Path(__file__).with_name("sockets.py").read_text()
+        run = self.host.run(f"rm -f /tmp/stop; {python} -c %s /tmp/stop jobs.test /live", program)
+        self.found = json.loads(run.stdout) if run.rc == 0 else {"failures": [run.stderr]}
+
+    def __enter__(self):
+        self.thread.start()
+        time.sleep(2)
+        return self
+
+    def __exit__(self, *_exception):
+        self.host.check_output("touch /tmp/stop")
+        self.thread.join()
 
 
 @pytest.fixture
@@ -61,8 +87,8 @@ def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
 def test_status_tells_how_they_do(playbook):
     run = playbook("status", "-e", "app=jobs")
     assert not run.failed, run.error
-    assert "side processes of jobs on emperor-debian12: worker 2 of 2 run, tick " in run.output
-    assert "side processes of jobs on emperor-debian13: worker 2 of 2 run\n" in run.output
+    assert "side processes of jobs on emperor-debian12: live 1 of 1 run, worker 2 of 2 run, tick " in run.output
+    assert "side processes of jobs on emperor-debian13: live 1 of 1 run, worker 2 of 2 run\n" in run.output
 
 
 def test_scheduled_job_runs_on_one_host_of_the_fleet(fleet):
@@ -74,7 +100,7 @@ def test_scheduled_job_runs_on_one_host_of_the_fleet(fleet):
 
 
 def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, playbook, fleet, workers):
-    with giver() as load:
+    with Sockets(fleet[0]) as sockets, giver() as load:
         old = workers()
         first, second = (variant(apps["jobs"], {"note.txt": f"release {number}"}) for number in range(2))
         for step, settings in (("deploy", first), ("rollback", first), ("deploy", second)):
@@ -86,6 +112,10 @@ def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, play
             assert len(workers()) == 2
             old = workers()
     assert not load.failures, load.failures[:3]
+    # New WebSockets always come in, to three releases; one that is open ends with its release: 1012, service restart.
+    assert not sockets.found["failures"], sockets.found["failures"][:3]
+    assert sockets.found["asked"] > 100
+    assert (len(sockets.found["releases"]), sockets.found["closed"]) == (3, [1012] * 3)
     wanted = sorted([f"{what} {number}" for number in load.taken for what in ("began", "ended")])
     until(lambda: len(lines(fleet[0], "done")) >= len(wanted))
     until(lambda: not workers("deactivating"))
@@ -93,6 +123,16 @@ def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, play
     assert sorted(what for what, _space, _release in done) == wanted
     assert len({release for _what, _space, release in done}) == 3
     until(lambda: lines(fleet[0], "ticks")[-1] == f"RELEASE_ID={done[-1][2]}")
+
+
+def test_side_process_serves_a_path_as_clients_ask_for_it(client):
+    told = client("jobs").json("/live/some%20where?a=1")
+    assert told["path"] == "/live/some where"
+    assert told["headers"]["host"] == "jobs.test"
+    assert told["headers"]["x-forwarded-proto"] == "http"
+    assert "upgrade" not in told["headers"]
+    assert client("jobs").ask("GET", "/live")[0] == 200
+    assert "headers" not in client("jobs").ask("GET", "/lively")[1]
 
 
 def test_worker_that_does_not_start_fails_the_release(apps, client, variant, deploy, fleet, workers):
@@ -103,7 +143,10 @@ def test_worker_that_does_not_start_fails_the_release(apps, client, variant, dep
     assert "its side process worker does not start: the module nothing_like_it is missing" in run.error
     assert workers() == before
     assert client("jobs").ask("GET", "/") == served
-    assert fleet[0].check_output("ls /etc/systemd/system/multi-user.target.wants | grep -c emperor-side-jobs") == "2"
+    assert (
+        fleet[0].check_output("ls /etc/systemd/system/multi-user.target.wants | grep -c emperor-side-jobs.worker")
+        == "2"
+    )
     run = deploy({"schedule": {"tick": {"command": "true", "calendar": "someday"}}})
     assert "flask_apps[jobs].schedule.tick.calendar is 'someday', but systemd does not understand that" in run.error
 

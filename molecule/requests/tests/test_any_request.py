@@ -96,7 +96,7 @@ def told(answer):
 def test_any_valid_request_reaches_the_app_as_on_another_server(host, addresses, reference):
     ours, other = (addresses[host.backend.name], 80), ("127.0.0.1", reference)
 
-    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "X-OWN"]),
         path=PATHS,
@@ -132,7 +132,7 @@ QUERIES = st.just("") | st.text(st.sampled_from(UNRESERVED + "/?%")).map(lambda 
 def test_health_check_before_a_switch_asks_what_nginx_asks(host):
     targets: list[str] = []
 
-    @settings(max_examples=300)
+    @settings(max_examples=300, deadline=None)
     @given(PATHS, QUERIES)
     def collect(path, query):
         targets.append(path + query)

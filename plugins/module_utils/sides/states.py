@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes, host, system
-from ansible_collections.flaskops.emperor.plugins.module_utils.sides import units
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import (
     PROPERTIES,
     Found,
@@ -22,6 +22,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store impor
 )
 
 LOOK = 0.25  # seconds between two looks at what starts; less than the pause before a new start
+TAKEN = 1  # seconds after which a process has taken the connections that nginx had made to it
 LINES = 15  # of its log, in the message of a failure
 
 Wanted = Mapping[str, Mapping[str, Any]]
@@ -86,6 +87,7 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
     prepare(sides, gid)
     generation = os.urandom(4).hex()
     host.write(sides.note, json.dumps({"generation": generation}), 0, 0)
+    known = set(sides.newest())
     began = time.time()
     try:
         for part in new:
@@ -95,6 +97,8 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
         systemctl("enable", "--quiet", *names)
         systemctl("start", *names)
         watch(names, wanted, began)
+        for part in set(new) - known:  # nobody served there before
+            sockets.lead(wanted[part], generation)
     except Unfit:
         roll_back(sides)
         raise
@@ -102,13 +106,16 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
 
 
 def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
-    """See that what was started goes on running.
+    """See that what was started goes on running, and that those that serve a path can be reached.
 
     :param names: of the units, each with its part.
-    :raises Unfit: when it does not.
+    :raises Unfit: when it is not so.
     """
     started = time.monotonic()
-    longest = max(int(wanted[part]["start_seconds"]) for part in names.values())
+    # Of one that serves it is known sooner.
+    longest = max(
+        (int(wanted[part]["start_seconds"]) for part in names.values() if "serve" not in wanted[part]), default=0
+    )
     while True:
         for name, state in system.show(list(names), PROPERTIES).items():
             part, passed = names[name], time.monotonic() - started
@@ -116,21 +123,31 @@ def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
             if not well and passed <= int(wanted[part]["start_seconds"]) + 2 * LOOK:
                 reason = why(name, state, began)
                 raise Unfit(f"was not changed, because its side process {part} does not start: {reason}")
-        if time.monotonic() - started > longest:
+        passed = time.monotonic() - started
+        silent = {name: reason for name, part in names.items() if (reason := sockets.closed(wanted[part], name))}
+        for name, reason in silent.items():
+            if passed > int(wanted[names[name]]["start_seconds"]):
+                said = f"{reason}\n{last_words(name, began)}"
+                raise Unfit(f"was not changed, because its side process {names[name]} does not serve: {said}")
+        if passed > longest and not silent:
             return
         time.sleep(LOOK)
 
 
 def why(name: str, state: Mapping[str, str], began: float) -> str:
     """Why a process ended: the cause first, then the end of its log."""
-    # What the process wrote, and not what systemd says of it.
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(began)}", f"_SYSTEMD_UNIT={name}"]
-    log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
-    said = "\n".join([line for line in log.splitlines() if line.strip()][-LINES:])
+    log = last_words(name, began)
     status = state.get("ExecMainStatus", "0")
     killed = state.get("ExecMainCode") in ("2", "3")  # CLD_KILLED, CLD_DUMPED
     how = f"it was killed by signal {status}" if killed else f"it ended with exit code {status}"
-    return f"{causes.of_start(log) or how}\n{said}"
+    return f"{causes.of_start(log) or how}\n{log}"
+
+
+def last_words(name: str, began: float) -> str:
+    """The end of what a process wrote, and not of what systemd says of it."""
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(began)}", f"_SYSTEMD_UNIT={name}"]
+    log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    return "\n".join([line for line in log.splitlines() if line.strip()][-LINES:])
 
 
 def end(sides: Sides, names: Sequence[str], wait: bool) -> None:
@@ -154,11 +171,15 @@ def roll_back(sides: Sides) -> bool:
         return False
     generation = json.loads(text)["generation"]
     rest = {one.part for one in sides.jobs() if one.generation != generation}
+    for one in sides.jobs():  # a run was killed after clients went to the new ones
+        if one.generation != generation:
+            sockets.lead(one.job, one.generation)
     for one in sides.jobs():
         if one.generation == generation:
             end(sides, sides.instances(one), wait=one.part not in rest)
             host.remove(one.path)
     host.remove(sides.note)
+    sockets.forget(sides.home, sides.run, [(one.job, one.generation) for one in sides.newest().values()])
     forget(sides)
     write_units(sides)
     return True
@@ -216,12 +237,15 @@ def commit(sides: Sides, wanted: Wanted, gid: int) -> bool:
     kept = [name for one in newest.values()
             for name in (sides.instances(one) or [f"{units.unit(sides.app, one.part)}.timer"])]  # fmt: skip
     old = sides.superfluous(kept)
+    if [one for one in newest.values() if sockets.lead(one.job, one.generation)]:
+        time.sleep(TAKEN)
     # Their file must stay until they have ended: without it systemd forgets how long they may take.
     stay = tuple(f"{units.unit(sides.app, part)}@" for part, job in wanted.items() if units.is_background(job))
     gone = [name for name in old if not name.startswith(stay)]
     end(sides, [name for name in old if name not in gone], wait=False)
     end(sides, gone, wait=True)
     files = [one.path for one in sides.jobs() if one not in newest.values()]
+    changed = sockets.forget(sides.home, sides.run, [(one.job, one.generation) for one in newest.values()]) or changed
     for path in [*files, *([sides.note] if os.path.exists(sides.note) else [])]:
         host.remove(path)
         changed = True

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
-from ansible_collections.flaskops.emperor.plugins.module_utils.sides import units
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
 
 JOBS = "/etc/emperor/sides"
 LIMITS = "/etc/emperor/vassals"  # where the module `vassal` keeps an app's memory limit
@@ -63,10 +63,12 @@ class Sides:
     """The side processes of an app on this host.
 
     :param app: its name.
+    :param home: its directory.
+    :param run: the directory of its sockets.
     """
 
-    def __init__(self, app: str) -> None:
-        self.app = app
+    def __init__(self, app: str, home: str = "", run: str = "") -> None:
+        self.app, self.home, self.run = app, home, run
         self.directory = os.path.join(JOBS, app)
         # The generations that were started, but not committed.
         self.note = os.path.join(self.directory, "started")
@@ -123,6 +125,8 @@ class Sides:
             return False
         if units.is_background(one.job):
             wanted = set(self.instances(one))
+            if not sockets.led(one.job, one.generation):
+                return False
             return self.enabled(one.part) >= wanted and all(runs(states.get(name, {})) for name in wanted)
         timer = f"{units.unit(self.app, one.part)}.timer"
         return timer in self.enabled(one.part) and states.get(timer, {}).get("ActiveState") == "active"

@@ -76,6 +76,8 @@ def _service(app: str, part: str, job: Job) -> str:
         lines += [f"ExecStart={PROGRAM} --side {app} {part}"]
     lines += [f"User={app}", f"Group={app}", f"Slice={slice_of(app)}", f"SyslogIdentifier={app}-{part}", *OWN]
     lines += ["# The sandbox of the Emperor.", *job["sandbox"]]
+    if job.get("serve"):
+        lines += ["# nginx, which is in the group of the directory, may use its socket.", "UMask=0007"]
     if is_background(job):
         lines += ["", "[Install]", f"WantedBy={WANTS['service']}"]
     return "\n".join([*lines, ""])

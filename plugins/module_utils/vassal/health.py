@@ -30,7 +30,8 @@ def check(app: App, sock: str, generation: str, patience: float | None = None) -
     wanted, path = app.params["health_status"], app.params["health_path"]
     patience = app.params["start_timeout"] if patience is None else patience
     try:
-        answer = uwsgi_client.request(sock, path, app.params["health_host"], timeout=patience)
+        host, mount = app.params["health_host"], app.params.get("script_name", "")
+        answer = uwsgi_client.request(sock, path, host, timeout=patience, script_name=mount)
     except OSError as error:
         raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
     if answer.status != wanted:

@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup.logs import WINDOW
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import MIB, Case, clock
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import Problem
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import below
 
 BUSY = 1  # seconds that the oldest request must have taken before busy threads are a problem
 
@@ -87,9 +88,14 @@ def late(case: Case) -> Iterator[Problem]:
 
 
 def errors(case: Case, kind: str) -> list[Mapping[str, Any]]:
-    """What nginx complained of about this app."""
+    """What nginx complained of about this app: by its domains, and by its path where it shares them."""
     names = set(case.planned["domains"]) or {"_"}
-    return [one for one in case.host["nginx_errors"] if one["kind"] == kind and one["server"] in names]
+
+    def own(path: str) -> bool:
+        return below(path, case.planned["path"]) and not any(below(path, other) for other in case.planned["others"])
+
+    found = [one for one in case.host["nginx_errors"] if one["kind"] == kind and one["server"] in names]
+    return [one for one in found if own(one["request"].partition(" ")[2])]
 
 
 def refused(case: Case) -> Iterator[Problem]:

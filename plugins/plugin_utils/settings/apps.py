@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data, side_processes
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data, mounts, side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
@@ -49,7 +49,7 @@ RESERVED_NAMES = frozenset((
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
 OWN_VARIABLES = frozenset((
     "RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP", "EMPEROR_FILES",
-    "EMPEROR_BACKUP", "EMPEROR_INSTANCE",
+    "EMPEROR_BACKUP", "EMPEROR_INSTANCE", "EMPEROR_SOCKET",
 ))  # fmt: skip
 
 SOURCES = ("path", "git", "archive", "package")
@@ -193,7 +193,8 @@ def _times(app: Mapping[str, Any], where: str) -> dict[str, int]:
     }
 
 
-def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+def _health(values: Mapping[str, Any] | None, path: str, where: str) -> dict[str, Any]:
+    """The health check, as a client of an app at this path sends it."""
     health = {"path": "/", "status": 200, **given(values)}
     require(URL_PATH, health["path"], f"{where}.health.path", "must be a path like '/healthz'")
     bare = health["path"].partition("?")[0]
@@ -202,7 +203,7 @@ def _health(values: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
             f"{where}.health.path", f"is {health['path']!r}, but must have no '.' or '..' and no broken escapes in it."
         )
     status = bounded(health["status"], 100, 599, f"{where}.health.status", "an HTTP status")
-    return {"path": health["path"], "status": status}
+    return {"path": path + health["path"], "status": status}
 
 
 def _max_tasks(value: Any, where: str) -> int:
@@ -254,6 +255,7 @@ def _one(
         persistent=persistent,
         files=data.files(app.get("files") or [], persistent, package, where),
         **site,
+        owner=name,  # of its domains, see `mounts.arrange`
         tls=complete_tls(app.get("tls"), tls, [*site["domains"], *site["redirect_domains"]], where),
         profile=profile,
         workers=_workers(app, where, profile, reload),
@@ -261,7 +263,7 @@ def _one(
         reload=reload,
         **_times(app, where),
         max_body_size=max_body_size,
-        health=_health(app.get("health"), where),
+        health=_health(app.get("health"), site["path"], where),
         hooks=_hooks(app.get("hooks") or {}, where),
         background=background,
         schedule=side_processes.schedule(app.get("schedule"), background, where),
@@ -273,27 +275,10 @@ def _one(
 
 def _unique(apps: Iterable[Mapping[str, Any]]) -> None:
     names: set[str] = set()
-    owners: dict[str, str] = {}
     for app in apps:
-        name = app["name"]
-        if name in names:
-            fail(f"flask_apps[{name}].name", "is used by two apps: every app needs a name of its own.")
-        names.add(name)
-        if app["state"] == "absent":
-            continue
-        # An empty list makes the app the host's default server, of which nginx takes one.
-        for domain in [*(app["domains"] or [""]), *app["redirect_domains"]]:
-            if domain in owners and not domain:
-                fail(
-                    f"flask_apps[{name}].domains",
-                    f"is empty, as it is for {owners['']}: only one app can answer for every domain, "
-                    "name the domains of the other.",
-                )
-            if domain in owners:
-                kind = "domains" if domain in app["domains"] else "redirect_domains"
-                sentence = f"has {domain}, which {owners[domain]} has too: remove it from one of them."
-                fail(f"flask_apps[{name}].{kind}", sentence)
-            owners[domain] = name
+        if app["name"] in names:
+            fail(f"flask_apps[{app['name']}].name", "is used by two apps: every app needs a name of its own.")
+        names.add(app["name"])
 
 
 def complete_apps(
@@ -312,7 +297,9 @@ def complete_apps(
     :param headers: the value of ``flask_apps_security_headers``.
     :raises Refused: with one sentence naming the variable and the cure.
     """
+    apps = list(apps)
     result = [_one(app, root.rstrip("/"), run.rstrip("/"), tls, headers) for app in apps]
     _unique(result)
+    mounts.arrange(result, [app["name"] for app in apps if given(app.get("tls"))])
     side_processes.check_identifiers(result)
     return result

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.virtual import complete_virtual
 
@@ -52,6 +53,8 @@ def backend(app: Mapping[str, Any]) -> dict[str, Any]:
         "name": app["name"],
         "domains": [name for name in names if not name.startswith("*.")],
         "endings": [name[1:] for name in names if name.startswith("*.")],
+        # The owner of a domain gets what no path of another app takes.
+        "path": app["path"] if mounted(app) else "",
         "health": dict(app["health"]),
         "health_host": [*app["domains"], "localhost"][0].replace("*", "health"),
         "seconds": app["max_request_seconds"],
@@ -88,10 +91,11 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
             raise Refused(
                 f"load_balancer_weight is 0 on all hosts that serve {one['name']}: set it to 100 on one of them."
             )
-    found = sorted(apps.values(), key=lambda one: str(one["name"]))
+    # Those with the longest path first, as nginx chooses.
+    found = sorted(apps.values(), key=lambda one: (-len(one["path"]), str(one["name"])))
     return {
         "apps": found,
-        "default": next((one["name"] for one in found if not one["domains"] and not one["endings"]), ""),
+        "default": next((one["name"] for one in found if not (one["domains"] or one["endings"] or one["path"])), ""),
         "longest": max([one["seconds"] for one in found], default=60),
         "virtual": complete_virtual(settings, settings["me"]),
     }

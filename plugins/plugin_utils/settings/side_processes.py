@@ -17,7 +17,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 PART = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 # What a calendar of systemd is made of; whether it is one, systemd says on the host.
 CALENDAR = re.compile(r"[A-Za-z0-9*][A-Za-z0-9 *:,./~_+-]{0,199}\Z")
-BACKGROUND = ("command", "instances", "start_seconds", "stop_seconds")
+BACKGROUND = ("command", "instances", "start_seconds", "stop_seconds", "serve")
 SCHEDULE = ("command", "calendar", "once_per_fleet")
 
 
@@ -46,11 +46,14 @@ def background(values: Any, where: str) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for name, chosen, here in _each(values or {}, BACKGROUND, f"{where}.background"):
+        # One that serves is ready as soon as it accepts connections, and may take longer.
+        patience = 30 if chosen.get("serve") else 5
         found[name] = {
             "command": chosen["command"],
             "instances": bounded(chosen.get("instances", 1), 1, 100, f"{here}.instances", "processes"),
-            "start_seconds": bounded(chosen.get("start_seconds", 5), 1, 600, f"{here}.start_seconds", "seconds"),
+            "start_seconds": bounded(chosen.get("start_seconds", patience), 1, 600, f"{here}.start_seconds", "seconds"),
             "stop_seconds": bounded(chosen.get("stop_seconds", 60), 1, 86400, f"{here}.stop_seconds", "seconds"),
+            **({"serve": chosen["serve"]} if chosen.get("serve") else {}),  # checked with the site
         }
     return found
 

@@ -27,13 +27,24 @@ NO_HEADERS = frozenset((
 ))  # fmt: skip
 YEAR = 365 * 24 * 3600
 # Settings that give URL prefixes to something else than the app as usual.
-PREFIXES = ("static", "media", "protected", "streaming")
+PREFIXES = ("static", "media", "protected", "streaming", "serve")
 
 
-def _prefix(value: Any, where: str) -> str:
+def url_prefix(value: Any, where: str) -> str:
+    """A prefix of URLs, checked."""
     if not isinstance(value, str) or not URL_PREFIX.match(value) or {".", ".."} & set(value.split("/")):
         fail(where, "must be a URL prefix like '/static': a leading slash, no slash at the end, no '..'.")
     return str(value)
+
+
+def _path(value: Any, where: str) -> str:
+    """The path of an app as a prefix of its URLs: empty for `/`."""
+    if value in (None, "", "/"):
+        return ""
+    path = url_prefix(value, f"{where}.path")
+    if path.startswith("/."):
+        fail(f"{where}.path", f"is {path!r}, but must not start with a dot: `/.well-known` belongs to all apps.")
+    return path
 
 
 def _static(values: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -41,7 +52,7 @@ def _static(values: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict
     directories, lifetimes = {}, {}
     for prefix, value in values.items():
         here = f"{where}.static[{prefix!r}]"
-        _prefix(prefix, here)
+        url_prefix(prefix, here)
         options = given(value) if isinstance(value, Mapping) else {"directory": value}
         unknown = set(options) - {"directory", "max_age", "immutable"}
         if unknown or "directory" not in options:
@@ -61,7 +72,7 @@ def _of_data(values: Mapping[str, Any], where: str, kind: str) -> dict[str, str]
     result = {}
     for prefix, directory in values.items():
         here = f"{where}.{kind}[{prefix!r}]"
-        result[_prefix(prefix, here)] = relative(directory, here, "data")
+        result[url_prefix(prefix, here)] = relative(directory, here, "data")
     return result
 
 
@@ -71,6 +82,19 @@ def _names(values: Iterable[Any], where: str) -> list[str]:
         require(DOMAIN, value, where, "must be a host name in lower case, like shop.example.com")
         result.append(str(value))
     return result
+
+
+def _served(values: Any, where: str) -> dict[str, str]:
+    """The side processes that serve a path, by URL prefix."""
+    found: dict[str, str] = {}
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        if isinstance(value, Mapping) and value.get("serve"):
+            here = f"{where}.background.{name}.serve"
+            prefix = url_prefix(value["serve"], here)
+            if prefix in found:
+                fail(here, f"is {prefix}, which {found[prefix]} has too: choose another path.")
+            found[prefix] = str(name)
+    return found
 
 
 def security_headers(common: Mapping[str, Any], own: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -116,12 +140,14 @@ def site_settings(app: Mapping[str, Any], where: str, headers: Mapping[str, Any]
     static, lifetimes = _static(app.get("static") or {}, where)
     found: dict[str, Any] = {
         "domains": _names(app.get("domains") or [], f"{where}.domains"),
+        "path": _path(app.get("path"), where),
         "redirect_domains": _names(app.get("redirect_domains") or [], f"{where}.redirect_domains"),
         "static": static,
         "static_lifetimes": lifetimes,
         "media": _of_data(app.get("media") or {}, where, "media"),
         "protected": _of_data(app.get("protected") or {}, where, "protected"),
-        "streaming": [_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
+        "streaming": [url_prefix(prefix, f"{where}.streaming") for prefix in app.get("streaming") or []],
+        "serve": _served(app.get("background"), where),
         "limits": _limits(app.get("limits") or {}, where),
         "security_headers": security_headers(headers, app.get("security_headers") or {}, where),
     }

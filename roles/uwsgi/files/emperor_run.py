@@ -119,7 +119,14 @@ def side(app: str, part: str, instance: str = "") -> None:
     generation = instance.rpartition("-")[0]
     job = json.loads(Path(SIDES, app, f"{part}@{generation}.json" if generation else f"{part}.json").read_text("utf-8"))
     os.chdir(job["directory"])
-    become(job["command"], job["environment"] | ({"EMPEROR_INSTANCE": instance} if instance else {}))
+    own = {"EMPEROR_INSTANCE": instance} if instance else {}
+    command = job["command"]
+    if "socket" in job:
+        own["EMPEROR_SOCKET"] = f"{job['socket']}.{instance}.sock"
+        command = [word.replace("{socket}", own["EMPEROR_SOCKET"]) for word in command]
+        # Of one that was killed: many servers do not start where a file is.
+        Path(own["EMPEROR_SOCKET"]).unlink(missing_ok=True)
+    become(command, job["environment"] | own)
 
 
 def become(command: list[str], found: dict[str, str]) -> None:

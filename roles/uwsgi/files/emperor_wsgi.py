@@ -53,13 +53,26 @@ def named(environ, release):
     return f"request {told} (release {release})"
 
 
+def redirected(headers, prefix):
+    """Headers of an app below a path of its domain, which names files for nginx as if it had all paths."""
+    return [
+        (name, prefix + value)
+        if name.lower() == "x-accel-redirect" and value.startswith("/") and not value.startswith(prefix + "/")
+        else (name, value)
+        for name, value in headers
+    ]
+
+
 def starter(start_response, environ, release):
     """What an app calls to start its response. uWSGI's own cannot take an exception (`py_uwsgi_spit`)."""
     # For nginx's access log; clients do not get them.
     own = [("X-Emperor-Release", release), ("X-Emperor-Queue", waited(environ))]
+    prefix = environ.get("SCRIPT_NAME")
 
     def start(status, headers, error=None):
         try:
+            if prefix:
+                headers = redirected(headers, prefix)
             written = start_response(status, [*headers, *own])
             if status.startswith("500"):
                 print(f"{named(environ, release)} got {status}", file=sys.stderr, flush=True)

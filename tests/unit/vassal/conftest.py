@@ -99,7 +99,7 @@ def timeouts(monkeypatch):
     """How long was waited for each answer; none comes."""
     waited: list[float] = []
 
-    def request(*_arguments, timeout):
+    def request(*_arguments, timeout, **_more):
         waited.append(timeout)
         raise TimeoutError if len(waited) != 2 else ConnectionRefusedError
 
