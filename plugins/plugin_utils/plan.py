@@ -263,9 +263,8 @@ def host_differs(
 
 def anything(answer: Mapping[str, Any]) -> bool:
     """Whether a run has something to do on a host, as the plan has it."""
-    keys = ("todo", "absent", "untooled", "packages", "nginx_outdated", "host_differs")
-    certificates = answer["certificates"]
-    return any(answer[key] for key in keys) or any(certificates[key] for key in ("todo", "files_differ", "unused"))
+    kinds = ("todo", "absent", "untooled", "packages", "nginx_outdated", "host_differs", "files_differ", "unused")
+    return any(answer.get(kind) or answer["certificates"].get(kind) for kind in kinds)
 
 
 def leftovers(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:
@@ -376,8 +375,7 @@ def compare(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, s
             differs["site"] = "site changed"
     differs |= vassal_differs(wanted, host, found)
     if wanted.release:
-        other = "release" in differs
-        differs |= side_processes.differ(wanted.app, wanted.release, host.once, found["sides"], other)
+        differs |= side_processes.differ(wanted.app, wanted.release, host.once, found["sides"], "release" in differs)
     if found["health"] and not differs:
         differs["health"] = f"clients {found['health']}"
     return {key: text if key == "release" or not new else "" for key, text in differs.items()}
