@@ -12,8 +12,8 @@ ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", 
        "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2",
        "stop.conf.j2"]  # fmt: skip
 # The others: test_haproxy_template.py, the scenario fleet, and the programs themselves in the scenario insight.
-ELSEWHERE = ["alive.j2", "emperor-exporter.service.j2", "haproxy.cfg.j2", "keepalived-unit.conf.j2", "keepalived.conf.j2",
-             "prometheus.yml.j2"]  # fmt: skip
+ELSEWHERE = ["alive.j2", "emperor-exporter.service.j2", "haproxy.cfg.j2", "keepalived-unit.conf.j2",
+             "keepalived.conf.j2", "prometheus.yml.j2"]  # fmt: skip
 
 
 def test_every_template_is_tested():
