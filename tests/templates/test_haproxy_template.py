@@ -62,6 +62,7 @@ def test_times_follow_from_the_longest_request(render):
     text = render()
     assert "timeout server 100s" in backend(text, "blog")
     assert "timeout server 70s" in backend(text, "shop")
+    assert "timeout tunnel 1h " in text
     assert "hard-stop-after 150s" in text
 
 
