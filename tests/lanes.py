@@ -1,7 +1,7 @@
 """Runs Molecule's scenarios: fresh hosts, converge, idempotence, testinfra, destroy.
 
-Most of them wait half of their time, so three run side by side; those that are about lost requests and exact times come
-last, with only each other beside them.
+Most of them wait half of their time, so three run side by side. Then come those that are about lost requests and exact
+times, with only each other beside them, and at last what measures the memory of the whole machine.
 The whole output of each goes to .cache/scenarios/NAME.log.
 """
 
@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache/scenarios"
 # Not those with commands of their own: vm is slow without KVM (make test-vm), the others test nothing (make bench).
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench", "bench_runs"})
-LAST = [name for name in SCENARIOS if name in ("faults", "requests")]
-LONG = [name for name in ("reload_modes", "doctor", "fleet", "workers") if name in SCENARIOS]
-BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*LAST, *LONG])]
+EXACT, ALONE = ["faults", "requests"], ["workers"]
+LONG = ["reload_modes", "doctor", "fleet"]
+BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*LONG, *EXACT, *ALONE])]
+STAGES = (BESIDE, EXACT, ALONE)
 LANES = 3
 STEP = re.compile(r"^INFO .* > (\w+)\] Executing$")
 
@@ -37,16 +38,16 @@ class Lanes:
         self._chosen = chosen
         self._outcomes = self._begin(BESIDE)
 
-    def _begin(self, names):
-        return {name: self._pool.submit(run, name, self.said.put) for name in names if name in self._chosen}
+    def _begin(self, stage):
+        return {name: self._pool.submit(run, name, self.said.put) for name in stage if name in self._chosen}
 
     def outcome(self, scenario):
         """The future of a scenario's exit code and output.
 
-        Ask for those of LAST when all others have ended.
+        Ask in the order of STAGES, for those of one when all of the stage before have ended.
         """
         if scenario not in self._outcomes:
-            self._outcomes |= self._begin(LAST)
+            self._outcomes |= self._begin(next(stage for stage in STAGES if scenario in stage))
         return self._outcomes[scenario]
 
     def __enter__(self):

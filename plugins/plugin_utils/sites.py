@@ -103,6 +103,12 @@ class Sites:
             for path, text in texts.items()
         ]
 
+    def removal(self, name: str) -> list[dict[str, Any]]:
+        """The files to change when an app is removed; one that flask_apps still has takes only its own along."""
+        if name in self.apps:
+            return [{"path": path, "state": "absent"} for path in self.own(name)]
+        return self.change(name, [])
+
     def check(self, chosen: Collection[str]) -> None:
         """See that the owner of a domain is there, or comes along.
 

@@ -4,7 +4,7 @@ import queue
 import re
 
 import pytest
-from lanes import BESIDE, LAST  # type: ignore[import-not-found]  # as in conftest.py
+from lanes import STAGES  # type: ignore[import-not-found]  # as in conftest.py
 
 
 def what_failed(lines):
@@ -13,7 +13,7 @@ def what_failed(lines):
     return "\n".join(lines[max(0, end - 80) : end + 1])
 
 
-@pytest.mark.parametrize("scenario", [*BESIDE, *LAST])
+@pytest.mark.parametrize("scenario", [name for stage in STAGES for name in stage])
 def test_scenario(scenario, lanes, capfd):
     outcome = lanes.outcome(scenario)
     while not (outcome.done() and lanes.said.empty()):

@@ -185,3 +185,12 @@ def test_load_balancer_knows_the_longest_paths_first():
         ("desk", "/shop/desk"), ("shop", "/shop"), ("site", "")
     ]  # fmt: skip
     assert found["apps"][0]["health"]["path"] == "/shop/desk/"
+
+
+def test_removal_takes_the_files_of_an_app_that_is_still_in_the_list():
+    found = sites(app("site"), app("shop", "/shop"), there=("site", "shop"), mounts=("site+shop",))
+    assert found.removal("shop") == [
+        {"path": "/etc/nginx/flask_apps/site+shop.conf", "state": "absent"},
+        {"path": f"{SITES}/flask_apps-shop.conf", "state": "absent"},
+    ]
+    assert {one["state"] for one in found.removal("gone")} == {"absent"}
