@@ -136,7 +136,9 @@ def test_changed_configuration_file_goes_the_way_of_a_switch(apps, client, write
         assert "SyntaxError" in run.error
         assert "broken-secret" not in run.output
         assert client("notes").json("/") == before
-        broken = start_playbook(*arguments, variables=with_content("import time; time.sleep(30)\nCOLOUR = 'never'\n"))
+        # Without -vvv: nobody reads what it prints before it is killed, and a full pipe would stop it.
+        slow = with_content("import time; time.sleep(30)\nCOLOUR = 'never'\n")
+        broken = start_playbook("deploy", "-e", "app=notes", variables=slow)
         killed_when(broken, fleet[0], f"test -L {HOME}/files/before")
         run = playbook(*arguments, variables=with_content("COLOUR = 'deep blue of notes'\n"))
         assert not run.failed, run.error
