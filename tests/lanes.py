@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache/scenarios"
 # Not those with commands of their own: vm is slow without KVM (make test-vm), the others test nothing (make bench).
 SCENARIOS = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - {"vm", "bench", "bench_runs"})
-EXACT, ALONE = ["faults", "requests"], ["workers"]
-LONG = ["reload_modes", "doctor", "fleet"]
+EXACT, ALONE = ["faults", "requests"], ["memory"]
+LONG = ["reload_modes", "doctor", "fleet", "workers"]
 BESIDE = [*LONG, *(name for name in SCENARIOS if name not in [*LONG, *EXACT, *ALONE])]
 STAGES = (BESIDE, EXACT, ALONE)
 LANES = 3
