@@ -10,6 +10,7 @@ from load_client import Load, Options, Target
 from load_report import NO_RELEASE
 
 ROTATE = "logrotate --force --state /var/lib/logrotate/flask_apps.status /etc/flask_apps/logrotate.conf"
+WAIT = 20  # seconds for the Emperor or systemd to do something
 GET = """
 import http.client, json, ssl, sys
 port, host, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -22,6 +23,14 @@ answer = connection.getresponse()
 body = answer.read().decode()
 print(json.dumps({"status": answer.status, "body": body, "headers": {k.lower(): v for k, v in answer.getheaders()}}))
 """
+
+
+def until(check):
+    """Wait for something to be true; returns what it is."""
+    end = time.monotonic() + WAIT
+    while not (found := check()) and time.monotonic() < end:
+        time.sleep(0.5)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,9 @@ import re
 import time
 from pathlib import Path
 
-from conftest import GET
+from conftest import GET, until
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-WAIT = 20  # seconds for the Emperor or systemd to do something
 
 
 def requests_of(found, app):
@@ -20,14 +19,6 @@ def requests_of(found, app):
         if told["app"] == app:
             totals[told["release"]] = totals.get(told["release"], 0) + value
     return totals
-
-
-def until(check):
-    """Wait for something to be true; returns what it is."""
-    end = time.monotonic() + WAIT
-    while not (found := check()) and time.monotonic() < end:
-        time.sleep(0.5)
-    return found
 
 
 def test_requests_are_counted_through_a_switch_and_rotations(host, visited):

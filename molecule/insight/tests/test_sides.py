@@ -2,18 +2,11 @@
 
 import time
 
+from conftest import until
+
 PULSE, TICK = 'app="desk",name="pulse"', 'app="desk",name="tick"'
 STUCK = "/srv/flask_apps/desk/shared/stuck"
 UNITS = "systemctl list-units --plain --no-legend 'emperor-side-desk.pulse@*' | cut -d ' ' -f 1"
-WAIT = 20  # seconds
-
-
-def until(check):
-    """Wait for something to be true; returns what it is."""
-    end = time.monotonic() + WAIT
-    while not (found := check()) and time.monotonic() < end:
-        time.sleep(0.5)
-    return found
 
 
 def test_background_process_runs_and_its_restart_is_counted(host, metrics):

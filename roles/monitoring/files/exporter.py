@@ -37,35 +37,33 @@ GAUGES = {
 }
 
 
+# What is told of side processes: the fact, of which kind it is, and the metric.
+OF_SIDES: tuple[tuple[str, str, type[Metric], str, str], ...] = (
+    ("wanted", "background", GaugeMetricFamily, "emperor_side_processes", "Background processes that should run."),
+    ("running", "background", GaugeMetricFamily, "emperor_side_processes_running", "Those of them that run."),
+    ("restarts", "background", CounterMetricFamily, "emperor_side_process_restarts",
+     "How often they were started again after they ended."),
+    ("active", "schedule", GaugeMetricFamily, "emperor_schedule_active", "Whether the job runs at its times."),
+    ("failed", "schedule", GaugeMetricFamily, "emperor_schedule_failed", "Whether it failed when it last ran."),
+    ("began", "schedule", GaugeMetricFamily, "emperor_schedule_start_timestamp_seconds", "When it last began."),
+    ("succeeded", "schedule", GaugeMetricFamily, "emperor_schedule_success_timestamp_seconds",
+     "When it last began and ended well."),
+)  # fmt: skip
+
+
 def of_sides(apps: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Metric]:
     """What the side processes do.
 
     :param apps: as `side_facts` tells it.
     """
-    labels = ["app", "name"]
-    metrics: dict[str, tuple[str, Metric]] = {
-        "wanted": ("background", GaugeMetricFamily(
-            "emperor_side_processes", "Background processes that should run.", labels=labels)),
-        "running": ("background", GaugeMetricFamily(
-            "emperor_side_processes_running", "Those of them that run.", labels=labels)),
-        "restarts": ("background", CounterMetricFamily(
-            "emperor_side_process_restarts", "How often they were started again after they ended.", labels=labels)),
-        "active": ("schedule", GaugeMetricFamily(
-            "emperor_schedule_active", "Whether the job runs at its times.", labels=labels)),
-        "failed": ("schedule", GaugeMetricFamily(
-            "emperor_schedule_failed", "Whether it failed when it last ran.", labels=labels)),
-        "began": ("schedule", GaugeMetricFamily(
-            "emperor_schedule_start_timestamp_seconds", "When it last began.", labels=labels)),
-        "succeeded": ("schedule", GaugeMetricFamily(
-            "emperor_schedule_success_timestamp_seconds", "When it last began and ended well.", labels=labels)),
-    }  # fmt: skip
-    for fact, (kind, family) in metrics.items():
+    for fact, kind, family, name, text in OF_SIDES:
+        metric = family(name, text, labels=["app", "name"])
         for app, sides in apps.items():
-            for name, told in sides.items():
+            for side, told in sides.items():
                 # Of what never happened there is no time.
                 if told["kind"] == kind and (told[fact] or fact not in ("began", "succeeded")):
-                    family.add_metric([app, name], told[fact])
-        yield family
+                    metric.add_metric([app, side], told[fact])
+        yield metric
 
 
 class Collector:
