@@ -34,6 +34,11 @@ if ! podman container exists "$name"; then
       exec /lib/systemd/systemd')
   fi
   podman "${runtime[@]}" run "${options[@]}" "$@" "localhost/emperor-host:$release" "${init[@]}" >/dev/null
+  # The kernel counts a user's processes over all containers, so apps on several hosts would share one limit: accounts get
+  # their numbers from a range that depends on the address.
+  address=$(podman container inspect --format '{{.NetworkSettings.IPAddress}}' "$name")
+  first=$((100 + 100 * (${address##*.} % 9)))
+  printf 'SYS_UID_MIN %d\nSYS_UID_MAX %d\n' $first $((first + 99)) | podman exec -i "$name" tee -a /etc/login.defs >/dev/null
   echo "created $name"
 elif [ "$(podman container inspect --format '{{.State.Running}}' "$name")" != true ]; then
   podman start "$name" >/dev/null
