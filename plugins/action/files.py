@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -23,23 +23,33 @@ class ActionModule(ActionBase):
         _result, options = self.validate_argument_spec(
             {"files": {"type": "list", "elements": "dict", "required": True}}
         )
-        entries = [self._entry(entry, task_vars or {}) for entry in options["files"]]
+        entries = completed(self, options["files"], task_vars or {})
         answer: dict[str, Any] = self._execute_module(MODULE, module_args={"files": entries}, task_vars=task_vars)
         return answer
 
-    def _entry(self, entry: Mapping[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        unknown = [key for key in entry if key not in OWN]
-        if unknown or "path" not in entry:
-            raise AnsibleActionFail(
-                f"files: {dict(entry)} has {', '.join(unknown) or 'no path'}: use {', '.join(OWN)}."
-            )
-        found = {key: value for key, value in entry.items() if key not in ("src", "template")}
-        if "src" in entry:
-            path = self._find_needle("files", entry["src"])
-            found["content"] = self._loader.get_text_file_contents(path)
-        if "template" in entry:
-            found["content"] = render(self, entry["template"], task_vars)
-        return found
+
+def completed(
+    action: ActionBase, entries: Iterable[Mapping[str, Any]], variables: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Entries with the contents that their files and templates of the role give them.
+
+    :param action: the action plugin that runs.
+    :param entries: see the module `files`.
+    :param variables: all that templates may use.
+    """
+    return [_complete(action, entry, variables) for entry in entries]
+
+
+def _complete(action: ActionBase, entry: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = [key for key in entry if key not in OWN]
+    if unknown or "path" not in entry:
+        raise AnsibleActionFail(f"files: {dict(entry)} has {', '.join(unknown) or 'no path'}: use {', '.join(OWN)}.")
+    found = {key: value for key, value in entry.items() if key not in ("src", "template")}
+    if "src" in entry:
+        found["content"] = action._loader.get_text_file_contents(action._find_needle("files", entry["src"]))
+    if "template" in entry:
+        found["content"] = render(action, entry["template"], variables)
+    return found
 
 
 def render(action: ActionBase, template: str, variables: Mapping[str, Any]) -> str:

@@ -12,6 +12,14 @@ from typing import Any
 PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestamp"
 
 
+def said(command: list[str]) -> str:
+    """What a program writes to its standard output; nothing on a system that has no such program."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""
+
+
 def show(names: Collection[str], properties: str = PROPERTIES) -> dict[str, dict[str, str]]:
     """The properties of units by name, see systemctl(1).
 
@@ -21,9 +29,8 @@ def show(names: Collection[str], properties: str = PROPERTIES) -> dict[str, dict
     if not names:
         return {}
     command = ["systemctl", "show", "--timestamp=us+utc", f"--property={properties}", "--", *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     blocks = [
-        dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in done.stdout.split("\n\n")
+        dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in said(command).split("\n\n")
     ]
     return {block["Id"]: block for block in blocks if "Id" in block}
 
@@ -65,8 +72,7 @@ def missing(packages: Collection[str]) -> list[str]:
     if not packages:
         return []
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", "--", *packages]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    installed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
+    installed = {line.split()[0] for line in said(command).splitlines() if line.endswith(" installed")}
     return [name for name in packages if name not in installed]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import system
+from ansible_collections.flaskops.emperor.plugins.module_utils.entries import Entry
 
 DOCUMENTATION = r"""
 module: host_state
@@ -36,6 +38,20 @@ options:
     description: Files to read, of a few bytes each.
     type: list
     elements: str
+    default: []
+  files:
+    description: Files and directories to compare, see the module M(flaskops.emperor.files).
+    type: list
+    elements: dict
+    default: []
+  services:
+    description: For units that are to run, the files from which each takes its configuration.
+    type: dict
+    default: {}
+  tools:
+    description: Virtualenvs, each with its C(path) and the C(package) in it, with its version.
+    type: list
+    elements: dict
     default: []
 attributes:
   check_mode:
@@ -71,6 +87,27 @@ read:
   description: What the files hold, without white space around it; empty for a file that is not there.
   type: dict
   returned: always
+differing:
+  description: Those of O(files) that are not as they should be.
+  type: list
+  elements: str
+  returned: always
+outdated:
+  description:
+    - Those of O(services) that do not run, do not start at boot, or do not run what is on disk, see the module
+      M(flaskops.emperor.service_current).
+  type: list
+  elements: str
+  returned: always
+untooled:
+  description: Those of O(tools) that are not there.
+  type: list
+  elements: str
+  returned: always
+system:
+  description: The C(distribution), its C(version), and whether C(systemd) runs the host.
+  type: dict
+  returned: always
 apt:
   description: Whether the module P(ansible.builtin.apt#module) can look up packages, also in check mode.
   type: bool
@@ -87,19 +124,41 @@ def content(path: str) -> str:
         return ""
 
 
+def outdated(services: dict[str, list[str]]) -> list[str]:
+    """The services that do not run what is on disk, or would not after a reboot."""
+    found = system.units(list(services))
+    return [
+        name
+        for name, files in services.items()
+        if found[name]["stale"] or not found[name]["enabled"] or system.outdated(name, files)
+    ]
+
+
 def main() -> None:
     """Look, answer."""
-    names = ("packages", "units", "paths", "read")
+    names, entries = ("packages", "units", "paths", "read"), ("files", "tools")
     module = AnsibleModule(
-        argument_spec={name: {"type": "list", "elements": "str", "default": []} for name in names},
+        argument_spec={
+            **{name: {"type": "list", "elements": "str", "default": []} for name in names},
+            **{name: {"type": "list", "elements": "dict", "default": []} for name in entries},
+            "services": {"type": "dict", "default": {}},
+        },
         supports_check_mode=True,
     )
+    params = dict(module.params)
+    # The contents would stand in the answer.
+    module.params["files"] = [given["path"] for given in params["files"]]
+    distribution, version = system.distribution()
     module.exit_json(
         changed=False,
-        missing=system.missing(module.params["packages"]),
-        units=system.units(module.params["units"]),
-        paths={pattern: sorted(glob.glob(pattern)) for pattern in module.params["paths"]},
-        read={path: content(path) for path in module.params["read"]},
+        missing=system.missing(params["packages"]),
+        units=system.units(params["units"]),
+        paths={pattern: sorted(glob.glob(pattern)) for pattern in params["paths"]},
+        read={path: content(path) for path in params["read"]},
+        differing=[given["path"] for given in params["files"] if not Entry(given).right()],
+        outdated=outdated(params["services"]),
+        untooled=[one["path"] for one in params["tools"] if not system.has_tool(one["path"], one["package"])],
+        system={"distribution": distribution, "version": version, "systemd": os.path.isdir("/run/systemd/system")},
         apt=importlib.util.find_spec("apt") is not None,
     )
 

@@ -138,7 +138,7 @@ REFUSED = [
     (
         ({},),
         {"memory": 0},
-        "ansible_facts has no memtotal_mb, from which the number of workers follows: gather the facts",
+        "The host does not tell its memory, from which the number of workers follows: let /proc/meminfo be",
     ),
     (
         (workers(processes=4),),
@@ -335,5 +335,5 @@ def test_filter_refuses_with_the_sentence_of_the_plan():
     (name, found), *others = filter_plugin.FilterModule().filters().items()
     assert (name, others) == ("worker_plan", [])
     assert found(listed({}), "app0", cpus=2, memory=24000)["processes"] == 4
-    with pytest.raises(AnsibleFilterError, match="has no memtotal_mb"):
+    with pytest.raises(AnsibleFilterError, match="does not tell its memory"):
         found(listed({}), "app0", cpus=2, memory=0)

@@ -252,7 +252,7 @@ def worker_plan(
     """
     if memory <= 0:
         refuse(
-            "ansible_facts has no memtotal_mb, from which the number of workers follows: gather the facts `hardware`."
+            "The host does not tell its memory, from which the number of workers follows: let /proc/meminfo be readable."
         )
     app = next(app for app in apps if app["name"] == name)
     workers = app["workers"]
