@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run
+from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
+from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, dependencies, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host, check_system
@@ -31,6 +32,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.sources import bu
 
 MODULE = "flaskops.emperor.apps_state"
 CACHE = "~/.cache/flaskops"
+SHARED = "conf.d/flask_apps.conf"  # nginx's file for all apps of a host
 SERVICES = ("nginx.service", "emperor.service")
 ROTATION = "flask_apps-logs.timer"
 UNLIMITED = (
@@ -50,16 +52,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "targets": {"type": "dict", "default": {}},
     "staged": {"type": "dict", "default": {}},
     "show": {"type": "bool", "default": False},
+    "lock": {"type": "int"},
     "root": {"type": "str", "required": True},
     "run": {"type": "str", "required": True},
     "directory": {"type": "str", "required": True},
-    "sites": {"type": "str", "required": True},
-    "site_template": {"type": "str", "required": True},
+    "nginx": {"type": "str", "required": True},
     "base": {"type": "str", "required": True},
     "tested": {"type": "dict", "required": True},
     "allow_untested": {"type": "bool", "default": False},
-    "shared": {"type": "str", "required": True},
-    "shared_template": {"type": "str", "required": True},
     "rotation": {"type": "list", "elements": "dict", "default": []},
     "reserve": {"type": "int", "required": True},
     "uwsgi": {"type": "str", "required": True},
@@ -97,7 +97,7 @@ class Certificates:
             self.acme = complete_acme(options["acme"])
             ca = ca_text(self.acme, options["base"], read)
             self.host_files = certificate_plan.host_files(options["hook"], ca)
-            self.location = [certificate_plan.location(os.path.dirname(options["sites"]))]
+            self.location = [certificate_plan.location(options["nginx"])]
 
     def paths(self) -> list[str]:
         """The files of the host to look at."""
@@ -171,7 +171,8 @@ class ActionModule(ActionBase):
         check_root(options["root"], options["writable_paths"])
         host = Host(
             apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],
-            backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"], sites=options["sites"],
+            backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"],
+            sites=f"{options['nginx']}/sites-enabled",
             port=options["port"], https_port=options["https_port"], pip_arguments=options["pip_arguments"],
             once=options["once"],
         )  # fmt: skip
@@ -224,17 +225,24 @@ class ActionModule(ActionBase):
                 *plan.paths_of(wanted, host),
                 *site_paths(host),
                 options["root"],
-                options["shared"],
+                f"{options['nginx']}/{SHARED}",
                 *certificates.paths(),
                 *(one["path"] for one in options["rotation"]),
             ],
-            "nginx": os.path.dirname(options["sites"]),
+            "nginx": options["nginx"],
             "units": units,
             "tool": options["tool"],
             "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
         }
-        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
-        return answer
+
+        def ask(lock: dict[str, Any]) -> dict[str, Any]:
+            answer: dict[str, Any] = self._execute_module(MODULE, {**arguments, "lock": lock}, task_vars=task_vars)
+            return answer
+
+        if options["lock"] is None or self._task.check_mode:
+            return ask({})
+        name = task_vars.get("inventory_hostname", "")
+        return wait(ask, options["lock"], PATH, name, self._display.display)
 
     def _target(self, one: Wanted, releases: Mapping[str, Any], options: Mapping[str, Any]) -> Wanted:
         """The release to which an app rolls back.
@@ -266,14 +274,14 @@ class ActionModule(ActionBase):
         label = next((release["label"] for release in releases["releases"] if release["id"] == releases["current"]), "")
         return Wanted(one.app, release=releases["current"], label=label)
 
-    def _site(self, app: Mapping[str, Any], mount: bool, template: str, task_vars: dict[str, Any]) -> str:
+    def _site(self, app: Mapping[str, Any], mount: bool, task_vars: dict[str, Any]) -> str:
         """The text of a file of nginx for an app. Its secrets are out of the template's reach.
 
         :param mount: whether it is the one that the site of another app includes.
         """
         shown = {key: value for key, value in app.items() if key not in ("environment", "files")}
         shown["tls"] = {key: value for key, value in app["tls"].items() if key != "key"}
-        return render(self, template, {**task_vars, "__flask_apps_app": shown, "__flask_apps_mount": mount})
+        return render(self, "site.conf.j2", {**task_vars, "__flask_apps_app": shown, "__flask_apps_mount": mount})
 
     def _compare(
         self,
@@ -286,7 +294,7 @@ class ActionModule(ActionBase):
         """The plan, and what the tasks of each app need; nothing in it is secret."""
         answer: dict[str, Any] = {"changed": False, "todo": [], "absent": [], "apps": {}}
         known = {**task_vars, "__flask_apps_plan": state}
-        sites = Sites(host, state, lambda app, mount: self._site(app, mount, options["site_template"], known))
+        sites = Sites(host, state, lambda app, mount: self._site(app, mount, known))
         if options["purpose"] in ("deploy", "rollback"):
             sites.check([one.name for one in wanted])
         for one in wanted:
@@ -312,9 +320,10 @@ class ActionModule(ActionBase):
         answer["ansible_facts"] = state.get("ansible_facts", {})
         answer |= {name: state[name] for name in ("machine", "https", "redirected")}
         answer |= {name: state[name] for name in ("nginx_outdated", "packages")}
-        text = render(self, options["shared_template"], {**task_vars, "__flask_apps_plan": state})
+        text = render(self, "flask_apps.conf.j2", {**task_vars, "__flask_apps_plan": state})
         rotates = state["units"][ROTATION]["active"] and state["units"][ROTATION]["enabled"]
-        differs = plan.host_differs(state, options["root"], options["shared"], text, options["rotation"])
+        shared = f"{options['nginx']}/{SHARED}"
+        differs = plan.host_differs(state, options["root"], shared, text, options["rotation"])
         answer |= {"host_differs": differs or not rotates, "rotates": rotates}
         answer["table"] = plan.table(wanted, [] if options["only"] else answer["unlisted"], state["packages"])
         if options["show"]:

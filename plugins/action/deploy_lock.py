@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import socket
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
 
 MODULE = "flaskops.emperor.deploy_lock"
 POLL = 2.0  # seconds between two looks at a host that is locked
@@ -89,57 +91,72 @@ class ActionModule(ActionBase):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Ask the module until it holds the lock, or the time is over."""
+        """Take the lock, or give it back."""
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(
             {
                 "state": {"type": "str", "choices": ["held", "free"], "required": True},
-                "path": {"type": "str", "default": "/run/flask_apps.json"},
+                "path": {"type": "str", "default": PATH},
                 "wait": {"type": "int", "default": 300},
             }
         )
         if self._task.check_mode:
             return {"changed": False, "held": False}
-        owner = this_run()
+        variables = task_vars or {}
+
+        def ask(arguments: dict[str, Any]) -> dict[str, Any]:
+            answer: dict[str, Any] = self._execute_module(MODULE, {**options, **arguments}, task_vars=variables)
+            # The interpreter of this host: a task that runs once would tell it to all hosts as theirs.
+            answer.pop("ansible_facts", None)
+            return answer
+
+        host = variables.get("inventory_hostname", "")
         if options["state"] == "free":
-            return self._ask({**options, "owner": owner}, task_vars)
-        return self._wait(options, owner, task_vars)
+            return ask({"owner": this_run()})
+        # A task that runs once tells all hosts which of them is locked now.
+        return {**wait(ask, options["wait"], options["path"], host, self._display.display), "host": host}
 
-    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
-        # The interpreter of this host: a task that runs once would tell it to all hosts as theirs.
-        answer.pop("ansible_facts", None)
-        return answer
 
-    def _wait(self, options: dict[str, Any], owner: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        deadline = time.monotonic() + options["wait"]
-        replace, told = "", False
-        while True:
-            # Short waits on the host, so that what it says of the holder is never old.
-            arguments = {**options, "owner": owner, "replace": replace, "wait": int(POLL)}
-            answer = self._ask(arguments, task_vars)
-            if answer.get("held") or answer.get("failed") or answer.get("unreachable"):
-                # A task that runs once tells all hosts which of them is locked now.
-                return {**answer, "host": (task_vars or {}).get("inventory_hostname", "")}
-            holder: dict[str, Any] | None = answer.get("holder")
-            ended = holder is not None and gone(holder, owner["system"])
-            replace = holder["token"] if holder and ended else ""
-            if ended and not answer["busy"]:
-                continue
-            if holder is None or ended:
-                why, sentence = "has a running module", answer["busy"]
-            else:
-                why = f"is locked {described(holder)}"
-                sentence = (
-                    f"This host {why}: wait until that run has ended or raise flask_apps_lock_wait_seconds (it is "
-                    f"{options['wait']}), and only if that run is dead remove {options['path']} on the host."
-                )
-            if time.monotonic() >= deadline:
-                return {"failed": True, "changed": False, "msg": sentence}
-            if gone(owner, owner["system"]):  # this run was killed: nothing would give the lock back
-                return {"failed": True, "changed": False, "msg": "This run has ended."}
-            if not told:
-                host = (task_vars or {}).get("inventory_hostname", "")
-                self._display.display(f"{host} {why}: waiting up to {options['wait']} s.")
-                told = True
-            time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))
+def wait(
+    ask: Callable[[dict[str, Any]], dict[str, Any]],
+    seconds: int,
+    path: str,
+    host: str,
+    tell: Callable[[str], Any],
+) -> dict[str, Any]:
+    """Ask a module until this run holds the lock of a host; its last answer.
+
+    :param ask: calls the module, with its ``owner``, ``replace`` and ``wait``.
+    :param seconds: how long to wait for another run; the answer is then a failure with a sentence.
+    :param path: the file of the lock.
+    :param host: the name of the host.
+    :param tell: tells the user, once, for whom this run waits.
+    """
+    owner, deadline = this_run(), time.monotonic() + seconds
+    replace, told = "", False
+    while True:
+        # Short waits on the host, so that what it says of the holder is never old.
+        answer = ask({"owner": owner, "replace": replace, "wait": int(POLL)})
+        if answer.get("held") or answer.get("failed") or answer.get("unreachable"):
+            return answer
+        holder: dict[str, Any] | None = answer.get("holder")
+        ended = holder is not None and gone(holder, owner["system"])
+        replace = holder["token"] if holder and ended else ""
+        if ended and not answer["busy"]:
+            continue
+        if holder is None or ended:
+            why, sentence = "has a running module", answer["busy"]
+        else:
+            why = f"is locked {described(holder)}"
+            sentence = (
+                f"This host {why}: wait until that run has ended or raise flask_apps_lock_wait_seconds (it is "
+                f"{seconds}), and only if that run is dead remove {path} on the host."
+            )
+        if time.monotonic() >= deadline:
+            return {"failed": True, "changed": False, "msg": sentence}
+        if gone(owner, owner["system"]):  # this run was killed: nothing would give the lock back
+            return {"failed": True, "changed": False, "msg": "This run has ended."}
+        if not told:
+            tell(f"{host} {why}: waiting up to {seconds} s.")
+            told = True
+        time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))

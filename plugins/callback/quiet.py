@@ -1,4 +1,4 @@
-"""Callback: Ansible's own output, except that with `-e format=json` only the JSON of a report is printed."""
+"""Callback: Ansible's own output, with less of what did not change; with `-e format=json` only the JSON of a report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible import context
 from ansible.parsing.splitter import parse_kv
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.plugins.loader import filter_loader, test_loader
 
@@ -18,7 +19,8 @@ version_added: 1.0.0
 description:
   - With C(-e format=json) nothing but the report of status.yml or doctor.yml goes to the standard output. Errors go to
     the standard error.
-  - In all other runs it is the callback C(default).
+  - In all other runs it is the callback C(default), which also says nothing of included tasks when C(display_ok_hosts)
+    is off.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -69,3 +71,13 @@ class CallbackModule(Default):
             list(loader.all())
         if json_only():
             self._display: Any = Silence(self._display)
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Print a result; that tasks were included is one, too."""
+        if self.get_option("display_ok_hosts") or not isinstance(result.task, TaskInclude):
+            super().v2_runner_on_ok(result)
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        """Print which tasks were included, unless results without a change are hidden."""
+        if self.get_option("display_ok_hosts"):
+            super().v2_playbook_on_include(included_file)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, lock, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
@@ -68,6 +68,11 @@ options:
     description: Directory of nginx's configuration.
     type: path
     default: /etc/nginx
+  lock:
+    description:
+      - The C(owner), C(replace) and C(wait) of M(flaskops.emperor.deploy_lock), to hold the lock before it looks. When
+        another run has it, the answer is that of M(flaskops.emperor.deploy_lock).
+    type: dict
 attributes:
   check_mode:
     description: Only reads.
@@ -238,14 +243,24 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "default": []},
             "tool": {"type": "dict"},
             "nginx": {"type": "path", "default": "/etc/nginx"},
+            "lock": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     params = module.params
+    held: dict[str, Any] = {}
+    if params["lock"] and not module.check_mode:
+        try:
+            held = lock.decide("held", lock.PATH, **params["lock"])
+        except PermissionError as error:
+            module.fail_json(msg=f"Only root may change this host ({error}): set `become: true`.")
+        if not held["held"]:
+            module.exit_json(changed=False, **held)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda app: look(app, params["directory"]), params["apps"]))
     module.exit_json(
         changed=False,
+        **held,
         apps={app["name"]: state for app, state in zip(params["apps"], found)},
         files={path: describe(path) for path in params["files"]},
         mounts=sorted(glob.glob(os.path.join(params["nginx"], "flask_apps", "*.conf"))),

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils import lock, system, web
 from ansible_collections.flaskops.emperor.plugins.modules import apps_state
 
 
@@ -85,3 +85,15 @@ def test_account_is_described_as_it_is():
     assert found
     assert (found["home"], found["group"]) == ("/root", "root")
     assert os.path.isabs(found["shell"])
+
+
+def test_host_that_another_run_has_locked_is_not_looked_at(look, tmp_path, monkeypatch, lock_file):
+    monkeypatch.setattr(lock, "PATH", str(tmp_path / "flask_apps.json"))
+    run = {"controller": "laptop", "system": "x", "user": "alice", "pid": 1, "start": 1}
+    asked = {"replace": "", "wait": 0}
+    assert look(lock={**asked, "owner": run})["held"]
+    assert "apps" in look(lock={**asked, "owner": run})
+    answer = look(app(tmp_path), lock={**asked, "owner": {**run, "pid": 2}})
+    assert answer["holder"]["pid"] == 1
+    assert not answer["held"]
+    assert "apps" not in answer

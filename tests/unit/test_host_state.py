@@ -1,5 +1,9 @@
 """host_state and system: what is missing, what runs, and what is there."""
 
+import grp
+import os
+import pwd
+
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import system
 from ansible_collections.flaskops.emperor.plugins.modules import host_state
@@ -62,6 +66,33 @@ def test_module_returns_paths_and_contents(run_module, tmp_path):
     assert answer["paths"] == {pattern: [f"{tmp_path}/a.conf"], nowhere: []}
     assert answer["read"] == {f"{tmp_path}/a.conf": "4096", nowhere: ""}
     assert (answer["missing"], answer["units"]) == ([], {})
+
+
+def test_files_services_and_tools_that_differ_are_named(run_module, program, tmp_path, monkeypatch):
+    program("systemctl", SHOW)
+    me, mine = pwd.getpwuid(os.getuid()), grp.getgrgid(os.getgid())
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: me)
+    monkeypatch.setattr(grp, "getgrnam", lambda _name: mine)
+    (tmp_path / "right").write_text("a")
+    (tmp_path / "right").chmod(0o644)
+    (tmp_path / "other").write_text("secret")
+    (tmp_path / "venv/lib/python3.13/site-packages/uv-1.0.dist-info").mkdir(parents=True)
+    answer = run_module(
+        host_state,
+        files=[{"path": f"{tmp_path}/{name}", "content": "a"} for name in ("right", "other", "nowhere")],
+        services={"nginx.service": [], "emperor@shop.socket": [], "gone.service": []},
+        tools=[{"path": f"{tmp_path}/venv", "package": f"uv=={version}"} for version in ("1.0", "2.0")],
+    )
+    assert answer["differing"] == [f"{tmp_path}/other", f"{tmp_path}/nowhere"]
+    assert answer["outdated"] == ["emperor@shop.socket", "gone.service"]
+    assert answer["untooled"] == [f"{tmp_path}/venv"]
+    assert not answer["changed"]
+
+
+def test_host_without_debians_and_systemds_programs_has_nothing(run_module, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = run_module(host_state, packages=["nginx"], services={"nginx.service": []})
+    assert (answer["missing"], answer["outdated"]) == (["nginx"], ["nginx.service"])
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ REFUSED = [
     (
         ({},),
         {"memory": 0},
-        "The host does not tell its memory, from which the number of workers follows: let /proc/meminfo be",
+        "The host does not tell its memory, from which workers follow: let /proc/meminfo be",
     ),
     (
         (workers(processes=4),),

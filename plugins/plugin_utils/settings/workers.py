@@ -251,9 +251,7 @@ def worker_plan(
     :raises Refused: with one sentence naming the variable and the cure.
     """
     if memory <= 0:
-        refuse(
-            "The host does not tell its memory, from which the number of workers follows: let /proc/meminfo be readable."
-        )
+        refuse("The host does not tell its memory, from which workers follow: let /proc/meminfo be readable.")
     app = next(app for app in apps if app["name"] == name)
     workers = app["workers"]
     found = Size(size["total"], size["private"], size["rss"]) if size else PROFILES[app["profile"]].assumed

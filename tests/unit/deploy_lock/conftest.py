@@ -5,7 +5,7 @@ import time
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.action import deploy_lock as action
-from ansible_collections.flaskops.emperor.plugins.modules import deploy_lock as module
+from ansible_collections.flaskops.emperor.plugins.module_utils import lock
 from other_run import SINCE
 
 
@@ -28,7 +28,7 @@ def held_by(path):
     """Let a run hold the lock, which it last touched so many seconds ago; return its token."""
 
     def write(owner, idle=0.0, token="t0ken"):
-        module.write(str(path), {**owner, "token": token, "since": SINCE})
+        lock.write(str(path), {**owner, "token": token, "since": SINCE})
         moment = time.time() - idle
         os.utime(path, (moment, moment))
         return token
@@ -39,4 +39,4 @@ def held_by(path):
 @pytest.fixture
 def holder(path):
     """Who holds the lock."""
-    return lambda: module.read(str(path))
+    return lambda: lock.read(str(path))

@@ -7,7 +7,7 @@ import stat
 import time
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, lock
 from ansible_collections.flaskops.emperor.plugins.modules import deploy_lock as module
 from other_run import OTHER
 
@@ -76,14 +76,14 @@ def test_lock_is_replaced_only_with_the_token_of_its_run(ask, me, held_by, holde
     assert not ask("held", {**me, "pid": 2}, replace="old")["held"]
 
 
-@pytest.mark.parametrize(("idle", "held"), [(module.LAPSE - 30, False), (module.LAPSE + 30, True)])
+@pytest.mark.parametrize(("idle", "held"), [(lock.LAPSE - 30, False), (lock.LAPSE + 30, True)])
 def test_untouched_lock_lapses(idle, held, ask, me, held_by):
     held_by(OTHER, idle)
     assert ask("held", me)["held"] is held
 
 
 def test_lock_does_not_lapse_while_modules_run(ask, me, held_by):
-    held_by(OTHER, module.LAPSE + 30)
+    held_by(OTHER, lock.LAPSE + 30)
     with exclusive.exclusive():
         pass  # one that took long, and ended this moment
     assert not ask("held", me)["held"]
@@ -132,7 +132,7 @@ def test_module_without_its_action_plugin_is_refused(owner, ask, path):
 
 @pytest.mark.parametrize("state", ["held", "free"])
 def test_lock_stays_as_it_is_while_another_module_runs(state, ask, me, held_by, path):
-    held_by(OTHER, module.LAPSE + 30)
+    held_by(OTHER, lock.LAPSE + 30)
     before = path.read_text()
     with exclusive.exclusive():
         answer = ask(state, me)
@@ -157,20 +157,20 @@ def test_one_of_many_simultaneous_runs_gets_the_lock(dead, me, path, held_by, mo
     runs = 6
     if dead:
         held_by(OTHER, token="dead")
-    write = module.write
+    write = lock.write
 
     def slow(*arguments):
         time.sleep(0.05)
         write(*arguments)
 
-    monkeypatch.setattr(module, "write", slow)
+    monkeypatch.setattr(lock, "write", slow)
     fork = multiprocessing.get_context("fork")
     gate, answers = fork.Barrier(runs), fork.Queue()
 
     def run(number):
         gate.wait()
         with exclusive.exclusive(mark=False):
-            answers.put(module.take(str(path), {**me, "pid": number}, "dead"))
+            answers.put(lock.take(str(path), {**me, "pid": number}, "dead"))
 
     processes = [fork.Process(target=run, args=(number,)) for number in range(runs)]
     for process in processes:
