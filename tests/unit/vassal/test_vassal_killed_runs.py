@@ -9,6 +9,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     switch,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.observe import observe
 from vassal_host import (
     Killed,
     complete,
@@ -64,6 +65,21 @@ def test_returning_to_the_old_release_after_a_kill_needs_no_start(killed, host):
     assert host.deploy("1") is True
     assert host.tried == []
     assert host.runs() == {"blue": complete(host, "1")}
+
+
+def test_instance_that_was_told_to_end_tells_that_a_switch_is_not_finished(killed, host):
+    def unfinished():
+        return observe({**host.params, "patience": 1})["unfinished"]
+
+    killed("not settled")
+    assert unfinished()
+    (older,) = host.app().others
+    os.unlink(host.app().note)
+    os.unlink(older.file)
+    Path(older.stats).touch()  # the run was killed while the instance ended its requests
+    assert unfinished()
+    host.commit()
+    assert not unfinished()
 
 
 def test_uncommitted_switch_is_not_repeated(killed, host):
