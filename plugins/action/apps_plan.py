@@ -155,7 +155,10 @@ class ActionModule(ActionBase):
                 wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
             answer |= self._compare(wanted, host, state, options, task_vars)
-            return answer | {"differs": plan.anything(answer)}
+            # For all apps together, before releases are built.
+            prepares = [answer[kind] for kind in ("untooled", "packages", "host_differs")]
+            prepares += [answer["certificates"][kind] for kind in ("todo", "files_differ")]
+            return answer | {"differs": plan.anything(answer), "prepares": any(prepares)}
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
 

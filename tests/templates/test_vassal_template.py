@@ -88,22 +88,21 @@ def test_the_loader_is_installed_where_the_vassal_looks_for_it():
 
 def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
     def tasks(file):
-        text = (ROLES / "flask_apps/tasks" / file).read_text()
-        return re.findall(r"include_tasks: ([\w.]+)|tasks_from: (?:\"{{ ')?(\w+)", text)
+        text = (ROLES / file).read_text()
+        found = re.findall(r"(?:include|import)_tasks: ([\w.]+)|tasks_from: (?:\"{{ ')?(\w+)", text)
+        return [file or step for file, step in found]
 
-    steps = [file or step for file, step in tasks("change.yml")]
-    assert steps == [
+    assert tasks("flask_apps/tasks/change.yml") == [
         "target",
-        "host.yml",
-        "tools",
-        "certificates.yml",
+        "plan.yml",
+        "prepare.yml",
         "build",
         "absent",
-        "batch.yml",
-        "drain",
-        "forget",
+        "rolling",
+        "finish.yml",
     ]
-    assert [step for _file, step in tasks("batch.yml")] == ["drain", "switch", "drain"]
+    assert tasks("fleet/tasks/rolling.yml") == ["drain.yml", "batch.yml", "drain.yml"]
+    assert tasks("fleet/tasks/batch.yml") == ["switch"]
     assert "trial.yml" in (ROLES / "release/tasks/build.yml").read_text()
     assert "switch.yml" not in (ROLES / "release/tasks/build.yml").read_text()
     assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()
