@@ -98,13 +98,24 @@ def headers(_environ, start_response, query):
     return text(start_response, "200 OK", b"", *(tuple(pair.split(":", 1)) for pair in query["set"]))
 
 
+def cut(_environ, start_response, query):
+    """Stop in the middle of a response, by an exception or with the worker."""
+    sized = [("Content-Length", "20")] if "sized" in query else []
+    start_response("200 OK", [("Content-Type", "text/plain"), *sized])
+    yield b"1234567890"
+    time.sleep(0.2)
+    if "crash" in query:
+        ctypes.string_at(0)
+    raise ValueError("in the middle")
+
+
 def worker(_environ, start_response, query):
     """Tell which process answers, after a while."""
     time.sleep(float(query.get("seconds", ["0"])[0]))
     return text(start_response, "200 OK", str(os.getpid()).encode())
 
 
-HANDLERS = (early, empty, unsized, file, leave, leave_late, crash, fail, events, private, upload, link, headers, worker)
+HANDLERS = (early, empty, unsized, file, leave, leave_late, crash, fail, events, private, upload, link, headers, worker, cut)
 ROUTES = {f"/{handler.__name__}": handler for handler in HANDLERS}
 
 

@@ -20,7 +20,7 @@ print(connection.getresponse().read().decode())
 
 
 class Answer:
-    """A response: its status, its headers by lower-case name, its body."""
+    """A response: its status, its headers by lower-case name, its body, and whether it came to an end."""
 
     def __init__(self, raw):
         head, _separator, body = raw.partition(b"\r\n\r\n")
@@ -29,7 +29,10 @@ class Answer:
         self.pairs = [tuple(line.split(": ", 1)) for line in lines if ": " in line]
         self.headers = {name.lower(): value for name, value in self.pairs}
         if self.headers.get("transfer-encoding") == "chunked":
+            self.complete = body.endswith(b"0\r\n\r\n")
             body = b"".join(pieces(body))
+        else:
+            self.complete = len(body) == int(self.headers.get("content-length", len(body)))
         self.body = body
 
     @property
