@@ -8,13 +8,12 @@ import os
 import pwd
 import re
 import shlex
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
+from ansible_collections.flaskops.emperor.plugins.module_utils import confined
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
@@ -25,7 +24,8 @@ short_description: Run a command in a release of an app
 version_added: 1.0.0
 description:
   - Runs one command as the app's user, in the source of a release, with the environment the app has. So C(flask db
-    upgrade) finds the release's own virtualenv and settings.
+    upgrade) finds the release's own virtualenv and settings. It runs in the sandbox of the Emperor, with temporary
+    directories of its own.
   - When it fails, the module fails with the last lines of its output, without the values of environment variables.
   - Nothing that the command started goes on after it has ended.
 options:
@@ -88,22 +88,10 @@ output:
 """
 
 LAST_LINES = 25
-MERCY = 5  # seconds to end by itself when the time is over
 
 
 class Failed(Exception):
     """The command did not do its work; the text tells how it ended, and shows the end of its output."""
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End a command with all it started: politely, then for good."""
-    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(MERCY)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def run(
@@ -119,22 +107,18 @@ def run(
     :param seconds: how long it may take.
     :param hidden: what no message may show, by a name; the values of the environment if not given.
     :raises Failed: when it ends badly, or not in time.
+    :raises Unconfined: when the host has no sandbox for it.
     """
+    # By its number: backups of an app may run beside its deploy.
+    name = f"emperor-command-{user.pw_name}-{os.getpid()}"
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(
-            command, cwd=directory, env=environment, start_new_session=True, umask=0o022,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-            user=user.pw_uid, group=user.pw_gid, extra_groups=[],
-        )  # fmt: skip
-        how = ""
-        try:
-            code = process.wait(seconds)
-            if code != 0:
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        except subprocess.TimeoutExpired:
-            how = f"did not end within {seconds} s"
-        finally:
-            end(process)
+        limit = seconds + 2 * confined.MERCY
+        with confined.running(name, command, user, output, environment, directory=directory, seconds=limit) as unit:
+            try:
+                unit.process.wait(seconds)
+                how = unit.ending()
+            except subprocess.TimeoutExpired:
+                how = f"did not end within {seconds} s"
         output.seek(0)
         # Secrets first: one of many lines may be cut off in its middle.
         said = "\n".join(censor(output.read(), hidden or environment).strip().splitlines()[-LAST_LINES:])
@@ -180,10 +164,8 @@ def main() -> None:
     hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
         with contextlib.nullcontext() if module.params["beside"] else exclusive():
-            output = run(
-                with_parent(words), directory, environment, pwd.getpwnam(name), module.params["timeout"], hidden
-            )
-    except Busy as reason:
+            output = run(words, directory, environment, pwd.getpwnam(name), module.params["timeout"], hidden)
+    except (Busy, confined.Unconfined) as reason:
         module.fail_json(msg=str(reason))
     except Failed as failure:
         module.fail_json(msg=censor(f"`{command}` in release {release} of {name} {failure}", hidden))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils import confined, exclusive
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +94,52 @@ def program(tmp_path, monkeypatch):
         return str(file)
 
     return make
+
+
+# Runs a command as systemd would, except as whom and in which sandbox; its number is in a file until it has ended.
+SYSTEMD_RUN = """
+while [ "$1" != -- ]; do
+  case "$1" in
+    --unit=*) unit=${1#*=} ;;
+    --property=WorkingDirectory=*) directory=${1#--property=WorkingDirectory=} ;;
+    --property=UMask=*) umask "${1#--property=UMask=}" ;;
+  esac
+  shift
+done
+shift
+echo "$unit" >> "$0.units"
+cd "$directory"
+exec 3<&0
+setsid env -i sh -c 'echo $$ > "$0"; exec "$@" 3<&-' "$0.$unit.pid" "$@" <&3 &
+exec 2> /dev/null
+wait $!
+code=$?
+read -r pid < "$0.$unit.pid"
+kill -KILL "-$pid"
+rm -f "$0.$unit.pid"
+test $code -le 128 || { echo "ExecMainCode=2\nExecMainStatus=$((code - 128))" > "$0.$unit.state"; exit 255; }
+exit $code
+"""
+SYSTEMCTL = """
+for unit; do :; done
+here=$(dirname "$0")/systemd-run.$unit
+case "$*" in
+  show*) cat "$here.state" 2> /dev/null ;;
+  kill*) ! read -r pid < "$here.pid" || kill -KILL "-$pid" ;;
+  stop*)
+    read -r pid < "$here.pid" || exit 0
+    kill -TERM "$pid"
+    for _try in $(seq "${STOP_TRIES:-100}"); do test -e "$here.pid" || exit 0; sleep 0.02; done
+    kill -KILL "-$pid" ;;
+esac
+"""
+
+
+@pytest.fixture
+def sandboxed(program, tmp_path, monkeypatch):
+    """A host with a sandbox for an app's code, and with a systemd that runs it; returns where its units are noted."""
+    unit = tmp_path / "emperor.service"
+    unit.write_text("[Service]\nNoNewPrivileges=yes\nUMask=0027\nReadWritePaths=/srv/flask_apps\n")
+    monkeypatch.setattr(confined, "EMPEROR", str(unit))
+    program("systemctl", SYSTEMCTL)
+    return program("systemd-run", SYSTEMD_RUN) + ".units"

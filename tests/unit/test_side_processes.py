@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import system
+from ansible_collections.flaskops.emperor.plugins.module_utils import confined, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import states, store, units
 from ansible_collections.flaskops.emperor.plugins.modules import side_processes as module
@@ -155,7 +155,7 @@ def systemd(tmp_path, monkeypatch, deeds):
     fake.root.mkdir()
     (fake.root / "emperor.service").write_text("[Service]\nProtectHome=yes\n")
     monkeypatch.setattr(units, "UNITS", str(fake.root))
-    monkeypatch.setattr(units, "EMPEROR", str(fake.root / "emperor.service"))
+    monkeypatch.setattr(confined, "EMPEROR", str(fake.root / "emperor.service"))
     monkeypatch.setattr(store, "JOBS", str(tmp_path / "jobs"))
     monkeypatch.setattr(store, "LIMITS", str(tmp_path))
     monkeypatch.setattr(states, "systemctl", fake)

@@ -154,6 +154,17 @@ def test_nothing_gets_out_of_a_worker(fleet):
         assert host.check_output("pgrep -u shop") == others
 
 
+@pytest.mark.parametrize("place", ["build", "hook", "trial", "command"])
+def test_nothing_gets_out_of_what_runs_code_of_an_app_beside_it(place, host):
+    if place == "command":
+        host.check_output("emperor-run blog sh -c 'python probe.py command $HOME'")
+    where = "current/src" if place == "build" else "shared"
+    found = json.loads(host.check_output(f"cat /srv/flask_apps/blog/{where}/probe-{place}.json"))
+    print(json.dumps(found, indent=1))
+    assert len(found["out"]) + len(found["held"]) > (35 if place == "build" else 70), "the probe itself is wrong"
+    assert found["out"] == []
+
+
 @pytest.mark.parametrize(("unit", "most"), [("nginx", 4.0), ("emperor", 3.0), ("emperor@shop", 2.0),
                                             ("emperor-memory-guard", 2.0)])  # fmt: skip
 def test_unit_may_do_little(host, unit, most):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.sides.units import EMPEROR
+from ansible_collections.flaskops.emperor.plugins.module_utils.confined import sandbox
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health, journal, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
@@ -40,7 +40,7 @@ def sized(config: Config, run: str, workers: int, threads: int) -> Config:
 def properties(app: App, seconds: float) -> list[str]:
     """How its unit runs: in the sandbox of the Emperor and within the memory of the app, and clients come first."""
     told = [
-        *host.sandbox(host.read(EMPEROR) or ""),
+        *sandbox(),
         "CapabilityBoundingSet=",
         "CPUWeight=50",
         "KillMode=mixed",

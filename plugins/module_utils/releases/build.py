@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
@@ -156,7 +156,10 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
     path = releases.path(release)
     source, venv = os.path.join(path, "src"), os.path.join(path, "venv")
     environment = environment_of(path, releases.home, params)
-    place = Sandbox(params["user"], BUILDER, path, [path, environment["UV_CACHE_DIR"]], environment)
+    try:
+        place = Sandbox(params["user"], BUILDER, path, [path, environment["UV_CACHE_DIR"]], environment)
+    except confined.Unconfined as reason:
+        raise BuildFailed(str(reason)) from reason
     place.stop()
     if not os.path.isdir(environment["UV_CACHE_DIR"]):
         os.mkdir(environment["UV_CACHE_DIR"], 0o700)

@@ -6,21 +6,12 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import host
+from ansible_collections.flaskops.emperor.plugins.module_utils import confined, host
 
 BUILDER = "emperor-build"  # the user that builds: no app's, so that none can change what will be its next release
 LIMIT = 3600  # seconds for one step; where nobody waits for it any more, systemd ends it then
-# What a build may not do, see systemd.exec(5): as in the Emperor's unit, and nothing with privileges.
-CONFINED = (
-    "UMask=0022", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes",
-    "PrivateTmp=yes", "PrivateDevices=yes", "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes",
-    "ProtectKernelLogs=yes", "ProtectKernelModules=yes", "ProtectKernelTunables=yes", "ProtectProc=invisible",
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK", "RestrictNamespaces=yes", "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes", "LockPersonality=yes", "SystemCallArchitectures=native",
-    "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM",
-    # The apps that serve come first.
-    "Nice=5", "OOMScoreAdjust=500",
-)  # fmt: skip
+# Besides the sandbox of all that runs an app's code: the apps that serve come first.
+OWN = ("UMask=0022", "CapabilityBoundingSet=", "ProtectControlGroups=yes", "Nice=5", "OOMScoreAdjust=500")
 
 
 class Failed(Exception):
@@ -41,6 +32,7 @@ class Sandbox:
     :param path: of the release.
     :param writable: directories that they may change.
     :param environment: of every step. Some of it may be secret: nobody else can read it.
+    :raises Unconfined: when the host has no sandbox.
     """
 
     def __init__(
@@ -48,8 +40,10 @@ class Sandbox:
     ) -> None:
         self.unit = f"emperor-build-{name}.service"
         self.path, self.environment = path, dict(environment)
+        # It writes where the apps cannot, and nowhere else.
+        shared = [one for one in confined.sandbox() if not one.startswith("ReadWritePaths=")]
         self.properties = [
-            *CONFINED, f"User={user}", f"SupplementaryGroups={name}", f"RuntimeMaxSec={LIMIT}",
+            *shared, *OWN, f"User={user}", f"SupplementaryGroups={name}", f"RuntimeMaxSec={LIMIT}",
             f"ReadWritePaths={' '.join(writable)}", f"EnvironmentFile={self.file}",
         ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
+from ansible_collections.flaskops.emperor.plugins.module_utils.confined import known as sandbox
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
 
 JOBS = "/etc/emperor/sides"
@@ -45,11 +46,6 @@ def systemctl(*arguments: str) -> None:
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Unfit(f"`systemctl {' '.join(arguments)}` failed: {done.stderr.strip()}")
-
-
-def sandbox() -> list[str]:
-    """That of the Emperor, which is the one of the app."""
-    return host.sandbox(host.read(units.EMPEROR) or "")
 
 
 def runs(state: dict[str, str]) -> bool:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any
 
 UNITS = "/etc/systemd/system"
-EMPEROR = f"{UNITS}/emperor.service"
 PROGRAM = "/usr/local/sbin/emperor-run"
 PREFIX = "emperor-side-"
 WANTS = {"service": "multi-user.target", "timer": "timers.target"}

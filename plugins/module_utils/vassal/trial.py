@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import signal
-import subprocess
 import tempfile
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
+from ansible_collections.flaskops.emperor.plugins.module_utils import confined, host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health, journal, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Stop, Unhealthy
@@ -30,47 +27,32 @@ def start(app: App, config: Config) -> processes.Memory | None:
     for leftover in (sock, stats):
         host.remove(leftover)
     host.write(file, text, user.pw_uid, user.pw_gid)
+    command = [app.params["wrapper"], "--ini", file]
+    limit = app.params["start_timeout"] * 3 + 60  # it is ended long before
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        process = subprocess.Popen(
-            with_parent([app.params["wrapper"], "--ini", file]),
-            cwd="/", env={}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-            user=user.pw_uid, group=user.pw_gid, extra_groups=[],
-        )  # fmt: skip
-
-        dying = watch.deaths(stats)
-
-        def hopeless() -> bool:
-            if process.poll() is not None:
-                raise Stop(f"it ends before it answers (exit code {process.returncode})")
-            return dying()
-
         try:
-            health.wait(app, sock, config.generation, app.params["start_timeout"], hopeless)
-            output.seek(0)
-            app.warnings += journal.warnings(output.read())
-            with contextlib.suppress(OSError):
-                return processes.memory(processes.of_file(file, user.pw_uid), user.pw_uid, user.pw_gid)
-            return None
+            with confined.running(f"emperor-trial-{app.name}", command, user, output, {}, seconds=limit) as unit:
+                dying = watch.deaths(stats)
+
+                def hopeless() -> bool:
+                    if unit.process.poll() is not None:
+                        raise Stop(f"it ends before it answers (exit code {unit.process.returncode})")
+                    return dying()
+
+                health.wait(app, sock, config.generation, app.params["start_timeout"], hopeless)
+                output.seek(0)
+                app.warnings += journal.warnings(output.read())
+                with contextlib.suppress(OSError):
+                    return processes.memory(processes.of_file(file, user.pw_uid), user.pw_uid, user.pw_gid)
+                return None
         except Unhealthy as reason:
             output.seek(0)
             raise Unhealthy(journal.explained(str(reason), output.read())) from reason
+        except confined.Unconfined as reason:
+            raise Unhealthy(str(reason)) from reason
         finally:
-            end(process)
             for leftover in (file, sock, stats):
                 host.remove(leftover)
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End the trial start and its children: politely, then for good."""
-    for means, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-        try:
-            os.killpg(process.pid, means)
-            process.wait(seconds)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # workers that outlived their master
 
 
 def once(app: App, config: Config) -> processes.Memory | None:

@@ -63,7 +63,7 @@ def interpreter(program):
 
 
 @pytest.fixture
-def uv(program):
+def uv(program, sandboxed):
     program("systemd-run", SYSTEMD_RUN)
     program("systemctl", "")
     return program("uv", UV)

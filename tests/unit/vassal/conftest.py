@@ -262,7 +262,7 @@ def dying(monkeypatch):
 
 
 @pytest.fixture
-def tried_start(params, deeds, tmp_path):
+def tried_start(params, deeds, tmp_path, sandboxed):
     (tmp_path / "wrapper").write_text(SERVER)
     (tmp_path / "wrapper").chmod(0o755)
 

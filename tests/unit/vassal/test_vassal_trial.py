@@ -1,7 +1,6 @@
 """The trial start: on a private socket, with everything as it will be."""
 
 import os
-import subprocess
 import time
 
 import pytest
@@ -18,9 +17,9 @@ def test_healthy_app_passes_the_trial_start_and_leaves_nothing(tried_start, tmp_
     tried_start("1")
     assert left(tmp_path) == ["child", "content"]
     assert ended(int((tmp_path / "run/shop/child").read_text()))
-    (command, uid, gid) = next(what for what in deeds.of("run as") if "--ini" in what[0])
-    assert command[-3:] == [str(tmp_path / "wrapper"), "--ini", str(tmp_path / "run/shop/trial.ini")]
-    assert (uid, gid) == (os.getuid(), os.getgid())
+    command = next(what[0] for what in deeds.of("run as") if "systemd-run" in what[0])
+    assert {"--unit=emperor-trial-shop.service", "--property=User=shop", f"--gid={os.getgid()}",
+            "--property=NoNewPrivileges=yes", "--property=CapabilityBoundingSet="} <= set(command)  # fmt: skip
 
 
 def test_memory_of_the_trial_start_is_measured_while_it_runs(tried_start, tmp_path):
@@ -74,7 +73,13 @@ def test_app_with_a_wrong_status_is_reported_and_ended(tried_start, tmp_path):
 
 
 def test_app_that_ignores_sigterm_is_killed_with_its_children(tried_start, tmp_path, monkeypatch):
-    real = subprocess.Popen.wait
-    monkeypatch.setattr(subprocess.Popen, "wait", lambda self, timeout=None: real(self, min(timeout or 9, 0.2)))
+    monkeypatch.setenv("STOP_TRIES", "5")
     tried_start("stubborn")
     assert ended(int((tmp_path / "run/shop/child").read_text()))
+
+
+def test_without_a_sandbox_nothing_is_started(tried_start, tmp_path):
+    (tmp_path / "emperor.service").unlink()
+    with pytest.raises(Unhealthy, match="so an app's code has no sandbox: run playbooks/site"):
+        tried_start("1")
+    assert left(tmp_path) == []
