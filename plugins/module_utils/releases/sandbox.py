@@ -66,7 +66,8 @@ class Sandbox:
         try:
             done = subprocess.run(
                 ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={self.unit}",
-                 f"--working-directory={directory}", *options, "--", *command],
+                 f"--working-directory={directory}", *options, "--",
+                 "/usr/bin/env", "--", *command],  # in its own PATH: systemd-run would look in that of this process
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 errors="replace", check=False,
             )  # fmt: skip
