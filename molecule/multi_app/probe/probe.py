@@ -156,10 +156,9 @@ def forks():
             one.wait()
 
 
-def own_vassal():
-    for path in glob.glob(f"/etc/emperor/vassals/{ME}.*.ini"):
-        os.chmod(path, 0o600)
-        append(path)
+def change_mode(path):
+    os.chmod(path, 0o600)
+    append(path)
 
 
 def file_with_user_bit():
@@ -203,7 +202,7 @@ FILES = {
     "put code into the own virtualenv": lambda: make(f"{sys.prefix}/bin/more"),
     "replace the own current link": lambda: move(f"{HOME}/current"),
     "replace where nginx sends requests": lambda: move(f"{HOME}/upstream.sock"),
-    "change the own vassal file": own_vassal,
+    "change the own vassal file": lambda: any_of(change_mode, *glob.glob(f"/etc/emperor/vassals/{ME}.*.ini")),
     "make a vassal": lambda: make("/etc/emperor/vassals/probe.ini"),
     "read passwords": lambda: read("/etc/shadow"),
     "add a user": lambda: append("/etc/passwd"),
