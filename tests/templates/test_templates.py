@@ -116,3 +116,9 @@ def test_nginx_has_two_files_for_every_connection():
     ((files,),) = directives(main, "worker_rlimit_nofile")
     ((connections,),) = directives(main, "events", "worker_connections")
     assert int(files) >= 2 * int(connections)
+
+
+def test_app_without_any_security_header_has_a_site():
+    off = dict.fromkeys(("X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"), "")
+    app = {"domains": ["shop.test"], "redirect_domains": ["www.shop.test"], "security_headers": off}
+    assert "None" not in render("site.conf.j2", app)

@@ -45,6 +45,8 @@ def safety(found):
         ("/", {"domain": "nobody.test"}, 421),
         ("/private?file=/private-files/report.txt", {}, 200),
         ("/media/nothing", {}, 404),
+        ("/x", {"domain": "www.echo.test"}, 308),
+        ("/shop", {}, 308),
     ],
 )
 def test_every_response_has_each_header_once(ask, target, more, status):

@@ -46,6 +46,7 @@ def test_http_is_redirected_with_path_and_query_as_they_were_sent(address, name)
     answer, _body = ask(address, name, path, tls=False)
     assert answer.status == 308
     assert answer.headers["Location"] == f"https://{name}{path}"
+    assert answer.headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
 
 
 def test_upload_by_http_is_redirected_too(address):

@@ -85,8 +85,13 @@ def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_
             (FILES / "renewed.pem").read_bytes()
         )
     assert SECRET not in run.output
-    for line in (FILES / "renewed.key").read_text().splitlines()[1:-1]:
-        assert line not in run.output
+    lines = (FILES / "renewed.key").read_text().splitlines()[1:-1]
+    assert not [line for line in lines if line in run.output]
+    for host in fleet:
+        look = f"grep -rlsIF {lines[0]} /etc /srv /run /var /opt /tmp /usr/local /dev/shm"
+        assert host.check_output(look) == "/etc/nginx/certificates/bought.pem"
+        assert host.run(f"setpriv --reuid=nobody --regid=nogroup --clear-groups {look}").stdout == ""
+        assert lines[0] not in host.check_output("journalctl --no-pager --since=-1h")
 
 
 def test_second_run_changes_nothing_and_asks_no_ca(apps, playbook):
