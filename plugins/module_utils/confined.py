@@ -82,8 +82,8 @@ class Unit:
 def options(user: str, directory: str, seconds: float) -> list[str]:
     """How a unit runs: in the sandbox, without capabilities, and not longer than it may."""
     properties = [
-        *sandbox(), "CapabilityBoundingSet=", "KillMode=mixed", f"TimeoutStopSec={MERCY}", f"RuntimeMaxSec={seconds:.0f}",
-        f"User={user}", f"WorkingDirectory={directory}",
+        *sandbox(), "CapabilityBoundingSet=", "KillMode=mixed", f"TimeoutStopSec={MERCY}",
+        f"RuntimeMaxSec={seconds:.0f}", f"User={user}", f"WorkingDirectory={directory}",
     ]  # fmt: skip
     return [f"--property={one}" for one in properties]
 

@@ -1,6 +1,6 @@
 """The sample app with a page that tries, from inside its worker, to get out: /probe tells which attempts did it.
 
-The same is tried in the build of its release, in a hook (as a program), and in the trial start; a file tells how it went.
+The same is tried in the build of its release, in a hook (as a program), and in the trial start; a file tells of it.
 
 An attempt is a function that comes to its end when it got out, and raises OSError when something held it. The victim is
 the app `shop` of the same host. Nothing that an attempt does when it succeeds does lasting harm.
@@ -318,7 +318,7 @@ def note(place, path):
 
 
 def create_app():
-    import uwsgi
+    import uwsgi  # noqa: PLC0415 (a program has none)
 
     if b"/trial.sock" in repr(uwsgi.opt.get("socket")).encode():
         note("trial", os.environ["HOME"])

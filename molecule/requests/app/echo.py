@@ -115,7 +115,23 @@ def worker(_environ, start_response, query):
     return text(start_response, "200 OK", str(os.getpid()).encode())
 
 
-HANDLERS = (early, empty, unsized, file, leave, leave_late, crash, fail, events, private, upload, link, headers, worker, cut)
+HANDLERS = (
+    early,
+    empty,
+    unsized,
+    file,
+    leave,
+    leave_late,
+    crash,
+    fail,
+    events,
+    private,
+    upload,
+    link,
+    headers,
+    worker,
+    cut,
+)
 ROUTES = {f"/{handler.__name__}": handler for handler in HANDLERS}
 
 

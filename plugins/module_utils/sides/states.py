@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes, host, system
+from ansible_collections.flaskops.emperor.plugins.module_utils.confined import known as sandbox
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import (
     PROPERTIES,
     Found,
     Sides,
     Unfit,
-    sandbox,
     systemctl,
 )
 
