@@ -21,6 +21,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted, sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
+    check_proxy_ports,
     check_root,
     check_stop_timeout,
 )
@@ -71,6 +72,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tool": {"type": "dict", "default": {}},
     "port": {"type": "int", "required": True},
     "https_port": {"type": "int", "required": True},
+    "proxy_ports": {"type": "dict", "default": {}},
+    "trusted_proxies": {"type": "list", "elements": "str", "default": []},
     "writable_paths": {"type": "list", "elements": "str", "required": True},
     "once": {"type": "bool", "default": True},
     "stop_timeout": {"type": "int"},
@@ -172,6 +175,7 @@ class ActionModule(ActionBase):
         )
         check_only(options["only"], apps)
         check_root(options["root"], options["writable_paths"])
+        check_proxy_ports(options["proxy_ports"], options["port"], options["https_port"], options["trusted_proxies"])
         host = Host(
             apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],
             backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"],

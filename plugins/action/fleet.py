@@ -10,8 +10,13 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 
 OPTIONS: dict[str, dict[str, Any]] = {
     # compare: fail when hosts differ. target: choose the release of a rollback. tell: say what each host serves.
-    "what": {"type": "str", "choices": ["compare", "target", "tell"], "required": True},
-    "plans": {"type": "dict", "required": True},
+    # errors: fail when the hosts of a batch answered with too many.
+    "what": {"type": "str", "choices": ["compare", "target", "tell", "errors"], "required": True},
+    "plans": {"type": "dict", "default": {}},
+    "before": {"type": "list", "elements": "dict", "default": []},
+    "after": {"type": "list", "elements": "dict", "default": []},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "percent": {"type": "int", "default": 0},
     "apps": {"type": "list", "elements": "str", "default": []},
     "release": {"type": "str", "default": ""},
     "cure": {"type": "str", "default": ""},
@@ -37,6 +42,12 @@ class ActionModule(ActionBase):
                 }
             except Refused as refusal:
                 return {"failed": True, "changed": False, "msg": str(refusal)}
+        if options["what"] == "errors":
+            try:
+                fleet.check_errors(*(options[name] for name in ("before", "after", "hosts", "apps", "percent")))
+            except Refused as refusal:
+                return {"failed": True, "changed": False, "msg": str(refusal)}
+            return {"changed": False}
         mixed = fleet.mixed(plans)
         if options["what"] == "compare":
             return {"failed": bool(mixed), "changed": False, "msg": " ".join(mixed)}

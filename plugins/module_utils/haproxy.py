@@ -73,6 +73,9 @@ def summary(row: dict[str, str]) -> dict[str, Any]:
         "takes": weight > 0 and not out,
         "requests": int(row["scur"] or 0),
         "queue": int(row["qcur"] or 0),
+        # Since HAProxy started: all responses, and those that were errors or did not come. None of HTTPS passed on.
+        "responses": sum(int(row.get(f"hrsp_{kind}xx") or 0) for kind in range(1, 6)),
+        "errors": int(row.get("hrsp_5xx") or 0),
         "check": f"{row.get('check_status', '')}{code} {row.get('last_chk', '')}".strip(),
     }
 

@@ -58,7 +58,8 @@ RETURN = r"""
 servers:
   description:
     - Of every server of every app C(app), C(server), C(status), whether it is C(out), its C(weight), whether it
-      C(takes) new requests, its C(requests) now, its C(queue), and what its last C(check) said.
+      C(takes) new requests, its C(requests) now, its C(queue), its C(responses) since HAProxy started and the C(errors)
+      among them, and what its last C(check) said.
   type: list
   elements: dict
   returned: always

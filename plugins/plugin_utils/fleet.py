@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
@@ -114,3 +114,34 @@ def staged(name: str, plans: Plans, release: str) -> dict[str, Any]:
         "source, so nothing was changed: deploy it again, or choose one that all hosts have with -e release=ID: "
         f"{', '.join(everywhere) or 'there is none'}."
     )
+
+
+def check_errors(
+    before: Iterable[Mapping[str, Any]],
+    after: Iterable[Mapping[str, Any]],
+    hosts: Collection[str],
+    apps: Collection[str],
+    percent: int,
+) -> None:
+    """See that the first hosts answer with few errors, as all load balancers together have counted them.
+
+    :param before: the servers of every balancer, as the module `haproxy_server` sees them.
+    :param after: the same later.
+    :param percent: of the responses of an app that may be errors.
+    :raises Refused: when more are.
+    """
+    for app in apps:
+        counts = {"responses": 0, "errors": 0}
+        for servers, sign in ((after, 1), (before, -1)):
+            for one in servers:
+                if one["app"] == app and one["server"] in hosts:
+                    for name in counts:
+                        counts[name] += sign * one[name]
+        # A balancer that was restarted meanwhile counts from the beginning.
+        errors, responses = counts["errors"], counts["responses"]
+        if errors > 0 and errors * 100 > percent * responses:
+            raise Refused(
+                f"{errors} of {responses} responses of {app} on {', '.join(hosts)} were errors (5xx), more than the "
+                f"{percent} % of flask_apps_canary_error_percent, so the other hosts do not follow: see why with "
+                f"playbooks/logs.yml -e app={app}."
+            )

@@ -76,6 +76,21 @@ def test_cookie_and_https_are_off_unless_chosen(render, tmp_path):
     assert "redirect scheme https" in text
 
 
+def test_passed_https_is_chosen_by_name_and_http_leads_to_it(render):
+    web = {**WEB, "flask_apps_tls": {"mode": "selfsigned"}, "flask_apps_proxy_protocol_https_port": 8443}
+    hosts = {"web1": web, "web2": {**web, "flask_apps": [SHOP, BLOG]}, "lb1": {}, "lb2": {}}
+    text = render(hostvars=hosts)
+    assert "use_backend https if { var(txn.host) -m str shop.test }" in text
+    assert "use_backend app_shop if { req.ssl_sni -i shop.test }" in text
+    assert "use_backend app_shop if { req.ssl_sni -i -m end .shop.test }" in text
+    assert "default_backend https\n" in text
+    assert "default_backend app_blog\n" in text
+    shop = backend(text, "shop")
+    assert shop.startswith("    mode tcp\n")
+    assert "http-request" not in shop
+    assert "server web1 web1:8443 send-proxy-v2 check check-ssl verify none check-sni shop.test inter" in shop
+
+
 def test_host_without_ipv6_gets_none(render):
     assert ":::" in render()
     assert ":::" not in render(__load_balancer_host={"paths": {"/proc/net/if_inet6": []}})

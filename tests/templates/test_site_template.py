@@ -167,6 +167,23 @@ def test_only_trusted_proxies_set_the_clients_address(trusted):
     assert bool(directives(shared, "real_ip_header")) is bool(trusted)
 
 
+def test_proxy_protocol_has_ports_of_its_own_and_tells_the_client():
+    ports = {"flask_apps_proxy_protocol_port": 8080, "flask_apps_proxy_protocol_https_port": 8443}
+    more = ports | {"flask_apps_trusted_proxies": ["10.0.0.0/8"]}
+    shared = nginx(render("flask_apps.conf.j2", **more))
+    assert directives(shared, "real_ip_header") == [["proxy_protocol"]]
+    # TLS that was passed on: what the request says of the client is the client's own.
+    (believed,) = [found[-1] for found in shared if found[:2] == ["map", "$flask_apps_proxy:$server_port"]]
+    assert believed == [["default", "$flask_apps_proxy"], ["1:8443", "0"]]
+    site = nginx(render("site.conf.j2", {"tls": {"mode": "selfsigned"}}, **more))
+    wanted = [f"{address}{port}" for port in (80, 8080, 443, 8443) for address in ("", "[::]:")]
+    listens = directives(site, "server", "listen")
+    assert [port for port, *_how in listens] == wanted
+    assert [port for port, *how in listens if "proxy_protocol" in how] == [
+        "8080", "[::]:8080", "8443", "[::]:8443"
+    ]  # fmt: skip
+
+
 def test_body_size_limit_is_that_of_the_app():
     assert directives(nginx(render("site.conf.j2", {"max_body_size": "1g"})), "server", "client_max_body_size") == [
         ["1g"]

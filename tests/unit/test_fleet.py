@@ -3,14 +3,18 @@
 import pytest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import fleet
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.balancer import (
+    PORT,
+    TLS_PORT,
     certificate_names,
     complete_balancer,
 )
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_proxy_ports
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 SETTINGS = {
     "group": "webservers", "http_port": 80, "https_port": 443, "check_seconds": 2, "slow_start_seconds": 10,
     "queue_seconds": 30, "server_connections": 512, "certificates": [],
+    "sticky": False,
     "virtual_addresses": [], "virtual_router": 51, "balancers": {"lb1": "lb1"}, "me": "lb1",
 }  # fmt: skip
 SHOP = {"name": "shop", "app": "shop:app", "source": {"path": "."}, "domains": ["shop.test", "*.shop.test"]}
@@ -28,6 +32,8 @@ def behind(**more):
     return {"flask_apps": [SHOP], "flask_apps_trusted_proxies": ["10.0.0.1"], **more}
 
 
+TLS = behind(flask_apps_tls={"mode": "selfsigned"}, **{PORT: 8080, TLS_PORT: 8443})
+ACME = {**SHOP, "domains": ["shop.test"], "tls": {"mode": "acme"}}
 V1, V2, V3 = release("v1", 1.0), release("v2", 2.0), release("v3", 3.0)
 
 
@@ -105,6 +111,30 @@ def test_balancer_knows_names_endings_and_servers_and_no_secret():
     assert found["default"] == ""
 
 
+def test_balancer_goes_to_the_port_that_fits_the_app():
+    plain = {**SHOP, "name": "blog", "domains": ["blog.test"], "tls": {"mode": "off"}}
+    below = {**SHOP, "name": "desk", "domains": ["shop.test"], "path": "/desk"}
+    hosts = {"a": TLS | {"flask_apps": [{**SHOP, "domains": ["shop.test"]}, plain, below]}}
+    found = {one["name"]: one for one in complete_balancer(SETTINGS, hosts)["apps"]}
+    assert {name: one["servers"][0]["address"] for name, one in found.items()} == {"shop": "a:8443", "blog": "a:8080"}
+    assert found["shop"]["passed"]
+    assert not found["blog"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "trusted", "sentence"),
+    [
+        ((80, 0), ["10.0.0.1"], "^flask_apps_proxy_protocol_port is 80, which is flask_apps_http_port, too: choose"),
+        ((8080, 8080), ["10.0.0.1"], "https_port is 8080, which is flask_apps_proxy_protocol_port, too: choose"),
+        ((0, 8443), [], "https_port is set, but flask_apps_trusted_proxies is empty: name"),
+        ((70000, 0), ["10.0.0.1"], "is 70000, but must be a whole number of a port from 0 to 65535"),
+    ],
+)
+def test_port_for_the_proxy_protocol_that_cannot_be_is_refused(ports, trusted, sentence):
+    with pytest.raises(Refused, match=sentence):
+        check_proxy_ports(dict(zip((PORT, TLS_PORT), ports, strict=True)), 80, 443, trusted)
+
+
 def test_app_without_domains_gets_what_no_other_app_has():
     app = {key: value for key, value in SHOP.items() if key != "domains"}
     assert complete_balancer(SETTINGS, {"a": behind(flask_apps=[app])})["default"] == "shop"
@@ -119,6 +149,10 @@ def test_app_without_domains_gets_what_no_other_app_has():
         ({}, {"a": behind(load_balancer_weight=0)}, "load_balancer_weight is 0 on all hosts that serve shop"),
         ({}, {"a": behind(load_balancer_weight=300)}, "load_balancer_weight of a is 300, but must be a whole number"),
         ({}, {"a": behind(flask_apps_tls={"mode": "selfsigned"})}, "load balancer speaks HTTP to the web hosts"),
+        ({}, {"a": TLS, "b": TLS | {TLS_PORT: 0}}, f"or let it pass HTTPS on by {TLS_PORT} of b"),
+        ({"certificates": ["a.pem"]}, {"a": TLS}, "load_balancer_certificates is set, but HTTPS of shop is passed on"),
+        ({"sticky": True}, {"a": TLS}, "load_balancer_sticky is set, but HTTPS of shop is passed on"),
+        ({}, {"a": TLS | {"flask_apps": [ACME]}}, "tls.mode is acme, but the CA asks the load balancer"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, hosts, sentence):

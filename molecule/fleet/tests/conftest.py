@@ -137,7 +137,8 @@ class Machines:
         self._hosts = hosts
         self._containers = {name: host.backend.name for name, host in hosts.items()}
 
-    def _ip(self, name, *arguments):
+    def ip(self, name, *arguments):
+        """Change the network of a host."""
         pid = Path(f"/run/emperor-hosts/{self._containers[name]}.pid").read_text(encoding="ascii").strip()
         subprocess.run(["nsenter", f"--target={pid}", "--net", "ip", *arguments], check=True)
 
@@ -156,11 +157,11 @@ class Machines:
         address = self._hosts[alive[0]].check_output("getent ahostsv4 %s", name).split()[0]
         gateway = self._hosts[alive[0]].check_output("ip route show default").split()[2]
         self.podman("start", name)
-        self._ip(name, "address", "flush", "dev", "eth0", "scope", "global")
-        self._ip(name, "address", "add", f"{address}/16", "dev", "eth0")
-        self._ip(name, "route", "replace", "default", "via", gateway)
+        self.ip(name, "address", "flush", "dev", "eth0", "scope", "global")
+        self.ip(name, "address", "add", f"{address}/16", "dev", "eth0")
+        self.ip(name, "route", "replace", "default", "via", gateway)
         for one in alive:
-            self._ip(one, "neighbour", "flush", "dev", "eth0")
+            self.ip(one, "neighbour", "flush", "dev", "eth0")
         self._hosts[name].run("systemctl is-system-running --wait")
 
 

@@ -1,11 +1,15 @@
 """Clients of the balancer notice nothing: no deploy, no rollback, no reload of the balancer, no host that is sick."""
 
+import http.client
+import re
 import time
 
 import pytest
 from load_report import noticed
 
 SICK = "    if __import__('os').path.exists('/srv/flask_apps/shop/sick'): return Response('sick', 500)"
+
+SPOILT = "    if request.query_string: return Response('spoilt', 500)"
 
 
 @pytest.fixture(scope="module")
@@ -14,38 +18,62 @@ def rolled():
     return []
 
 
-def test_canary_that_fails_takes_no_other_host_with_it(deploy, release, served, clients, balancer):
+def test_canary_with_too_many_errors_takes_no_other_host_with_it(
+    deploy, start_playbook, release, served, clients, balancer, hosts
+):
+    assert "is web9, which is no host of this run" in deploy(release("canary"), options=["-e", "canary=web9"]).error
     before = served()
     with clients() as load:
-        run = deploy(
-            release("canary"),
-            options=["-e", "canary=emperor-web2"],
-            flask_apps_canary_check="echo too many errors; false",
-            flask_apps_fleet_on_failure="stop",
-        )
-    assert run.failed
-    assert "too many errors" in run.error
+        process = start_playbook(
+            "deploy", "-e", "app=shop", "-e", "canary=emperor-web2",
+            variables={
+                "flask_apps": [release("canary", healthz=SPOILT)],
+                "flask_apps_canary_seconds": 4,
+                "flask_apps_canary_error_percent": 5,
+                "flask_apps_fleet_on_failure": "stop",
+            },
+        )  # fmt: skip
+        address = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
+        answers = []
+        while process.poll() is None:
+            client = http.client.HTTPConnection(address, timeout=10)
+            client.request("GET", "/healthz?spoilt", headers={"Host": "shop.test"})
+            answers.append(client.getresponse().status)
+            client.close()
+            time.sleep(0.1)
+        output = process.stdout.read()
+    print(output)
+    assert process.returncode != 0
+    assert set(answers) == {200, 500}
+    said = re.search(r"(\d+) of (\d+) responses of shop on emperor-web2 were errors", output)
+    assert 1 < int(said[1]) <= answers.count(500)
     # It stays as it is, to be looked at, and gets requests.
     after = served()
     assert after.pop("emperor-web2") != before.pop("emperor-web2")
     assert after == before
-    assert "shop: emperor-web1, emperor-web3 serve" in run.output
-    assert "shop: emperor-web2 serves" in run.output
-    assert "To bring all hosts to one release: ansible-playbook playbooks/deploy.yml -e app=shop" in run.output
+    assert "shop: emperor-web1, emperor-web3 serve" in output
+    assert "shop: emperor-web2 serves" in output
+    assert "To bring all hosts to one release: ansible-playbook playbooks/deploy.yml -e app=shop" in output
     assert set(balancer().values()) == {"UP"}
     assert not noticed(load.report), load.report
 
 
 def test_deploys_in_parallel_and_rolling_lose_no_request(
-    deploy, start_playbook, release, served, clients, hosts, balancer, rolled
+    deploy, start_playbook, release, served, clients, hosts, balancer, rolled, tmp_path
 ):
+    checked = tmp_path / "checked"
     with clients() as load:
         run = deploy(release("parallel"))
         assert not run.failed, run.error
         rolled.append(served())
+        watch = {"flask_apps_canary_seconds": 1, "flask_apps_canary_error_percent": 0}
         process = start_playbook(
-            "deploy", "-e", "app=shop", "-e", "rolling=1", variables={"flask_apps": [release("rolling")]}
-        )
+            "deploy", "-e", "app=shop", "-e", "rolling=1",
+            variables={
+                "flask_apps": [release("rolling")], "flask_apps_canary_check": f"echo once >> {checked}",
+                **watch,
+            },
+        )  # fmt: skip
         drained = []
         while process.poll() is None:
             drained += [[name for name, status in balancer().items() if status.startswith("DRAIN")]]
@@ -59,13 +87,14 @@ def test_deploys_in_parallel_and_rolling_lose_no_request(
     parallel, rolling = (set(one.values()) for one in rolled)
     assert len(parallel) == len(rolling) == 1
     assert parallel != rolling
+    assert checked.read_text() == "once\n"
     # One host at a time.
     assert max(len(names) for names in drained) == 1, drained
     assert set(balancer().values()) == {"UP"}
 
 
 def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(
-    deploy, playbook, release, clients, hosts, wait_for
+    deploy, playbook, release, clients, hosts, wait_for, balancer
 ):
     # One host is ahead of the others: validate and status say so.
     assert not deploy(release("sick", healthz=SICK), options=["--limit=emperor-web1"]).failed
@@ -83,6 +112,8 @@ def test_sick_host_is_out_within_two_checks_and_back_when_it_is_well(
         assert run.output.count("at another balancer") == 2
         sick.check_output("rm /srv/flask_apps/shop/sick")
         wait_for("emperor-web1", "UP")
+        # Its share grows slowly.
+        assert int(balancer("weight")["emperor-web1"]) < 100
         # It hangs: requests that it has wait, others go elsewhere.
         sick.check_output("pkill -STOP -u shop")
         assert wait_for("emperor-web1", "DOWN") < 6

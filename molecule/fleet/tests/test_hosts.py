@@ -1,5 +1,6 @@
 """Hosts that go: stopped, upgraded, rebooted, killed in a deploy."""
 
+import itertools
 import json
 import threading
 import time
@@ -68,21 +69,34 @@ def test_host_that_is_stopped_and_started_loses_no_request(clients, machines, wa
     assert not noticed(load.report), load.report
 
 
-def test_upgrade_of_a_host_loses_no_request(playbook, clients, balancer, hosts):
-    host, asked = hosts["emperor-web2"], "systemctl show --property=MainPID emperor nginx"
-    before = host.check_output(asked)
-    host.check_output("sh -c %s", REPOSITORY)
+def test_upgrade_of_one_host_after_the_other_loses_no_request(start_playbook, clients, balancer, hosts):
+    names, asked = ("emperor-web1", "emperor-web2"), "systemctl show --property=MainPID emperor nginx"
+    before = {name: hosts[name].check_output(asked) for name in names}
+    for name in names:
+        hosts[name].check_output("sh -c %s", REPOSITORY)
+    out = []
     try:
         with clients() as load:
-            run = playbook("maintain", "--limit=emperor-web2", "-e", "do=upgrade")
-        assert not run.failed, run.error
-        assert host.package("nothing").version == "2"
-        assert host.package("nothing-new").is_installed
+            process = start_playbook("maintain", f"--limit={','.join(names)}", "-e", "do=upgrade")
+            while process.poll() is None:
+                out.append([name for name, status in balancer().items() if status.startswith("DRAIN")])
+                time.sleep(0.5)
+            output = process.stdout.read()
+            print(output)
+        assert process.returncode == 0, output
+        for name in names:
+            assert hosts[name].package("nothing").version == "2"
+            assert hosts[name].package("nothing-new").is_installed
     finally:
-        host.check_output("sh -c %s", BACK)
+        for name in names:
+            hosts[name].check_output("sh -c %s", BACK)
     print(load.report)
     assert not noticed(load.report), load.report
-    assert set(before.split()).isdisjoint(host.check_output(asked).split()), "they run with the libraries of before"
+    for name in names:
+        now = hosts[name].check_output(asked)
+        assert set(before[name].split()).isdisjoint(now.split()), "they run with the libraries of before"
+    # One host at a time is out of the balancer, in the order of the inventory.
+    assert [one for one, _same in itertools.groupby(filter(None, out))] == [[name] for name in names]
     assert set(balancer().values()) == {"UP"}
 
 

@@ -99,3 +99,40 @@ def test_balancer_that_is_killed_is_replaced_within_three_seconds_and_comes_back
         assert ended - begun < 3, silent
     for one in noticed(load.report):
         assert any(one.begun < ended and one.at > begun for begun, ended in silent), load.report
+
+
+def test_status_fails_when_the_address_is_nowhere_or_at_two_balancers(hosts, playbook, active, machines):
+    def status():
+        run = playbook("status", "--limit=load_balancers")
+        assert run.failed
+        return run.error
+
+    def until(holders):
+        begun = time.monotonic()
+        while len(active()) != holders:
+            assert time.monotonic() - begun < 20, active()
+            time.sleep(0.2)
+
+    first, second = BALANCERS
+    hosts[first].check_output("systemctl stop keepalived")
+    # Its check of HAProxy fails, though HAProxy answers.
+    hosts[second].check_output("chmod -x /etc/keepalived/alive")
+    try:
+        until(0)
+        said = status()
+        assert "keepalived does not run, so 10.88.222." in said
+        assert "is at no balancer: see `journalctl -u keepalived` there" in said
+    finally:
+        hosts[second].check_output("chmod +x /etc/keepalived/alive")
+        hosts[first].check_output("systemctl start keepalived")
+    # They no longer hear each other: what one says to the other gets lost.
+    others = {name: hosts[name].check_output("hostname -I").split()[0] for name in BALANCERS}
+    machines.ip(first, "route", "add", "blackhole", others[second])
+    machines.ip(second, "route", "add", "blackhole", others[first])
+    try:
+        until(2)
+        assert f"is at {first} and {second}: they do not hear each other. Let IP protocol 112 pass" in status()
+    finally:
+        machines.ip(first, "route", "delete", "blackhole", others[second])
+        machines.ip(second, "route", "delete", "blackhole", others[first])
+    until(1)

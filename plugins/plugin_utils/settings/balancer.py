@@ -11,6 +11,8 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.virtual import complete_virtual
 
 PREFIX = "load_balancer_"
+# Where nginx of a web host expects the PROXY protocol: for HTTP, and for HTTPS that is passed on.
+PORT, TLS_PORT = "flask_apps_proxy_protocol_port", "flask_apps_proxy_protocol_https_port"
 # Smallest and largest value of every number, and its unit.
 NUMBERS = {
     "http_port": (1, 65535, "a port"),
@@ -22,31 +24,35 @@ NUMBERS = {
 }
 
 
-def servers(hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The hosts behind the balancer, by name, with their addresses.
+def server(name: str, variables: Mapping[str, Any], passed: bool) -> dict[str, Any]:
+    """A host behind the balancer: its address, and whether the balancer speaks the PROXY protocol there.
 
-    :param hosts: the variables of every host.
+    :param passed: for an app whose HTTPS is passed on.
     """
-    found = []
-    for name, variables in hosts.items():
-        address = variables.get("load_balancer_address") or variables.get("ansible_host") or name
-        weight = bounded(variables.get("load_balancer_weight", 100), 0, 256, f"{PREFIX}weight of {name}", "shares")
-        address = f"{address}:{variables.get('flask_apps_http_port') or 80}"
-        found.append({"name": name, "address": address, "weight": weight})
-    return found
+    address = variables.get("load_balancer_address") or variables.get("ansible_host") or name
+    weight = bounded(variables.get("load_balancer_weight", 100), 0, 256, f"{PREFIX}weight of {name}", "shares")
+    port = variables.get(TLS_PORT if passed else PORT) or 0
+    address = f"{address}:{port or variables.get('flask_apps_http_port') or 80}"
+    return {"name": name, "address": address, "weight": weight, "proxy_protocol": port != 0}
 
 
-def backend(app: Mapping[str, Any]) -> dict[str, Any]:
+def backend(app: Mapping[str, Any], host: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be known of an app; no secret is in it.
 
     :raises Refused: when it cannot be served through a balancer.
     """
-    where = f"flask_apps[{app['name']}]"
-    if app["tls"]["mode"] != "off":
+    where, mode = f"flask_apps[{app['name']}].tls.mode", app["tls"]["mode"]
+    if mode != "off" and not variables.get(TLS_PORT):
         fail(
-            f"{where}.tls.mode",
-            f"is {app['tls']['mode']}, but the load balancer speaks HTTP to the web hosts: set it to off, and give the "
-            "certificate to load_balancer_certificates.",
+            where,
+            f"is {mode}, but the load balancer speaks HTTP to the web hosts: set it to off, and give the certificate "
+            f"to load_balancer_certificates, or let it pass HTTPS on by {TLS_PORT} of {host}.",
+        )
+    if mode == "acme":
+        fail(
+            where,
+            "is acme, but the CA asks the load balancer, which asks any host: set it to provided, or end HTTPS at the "
+            "balancer with load_balancer_certificates.",
         )
     names = [*app["domains"], *app["redirect_domains"]]
     return {
@@ -55,10 +61,27 @@ def backend(app: Mapping[str, Any]) -> dict[str, Any]:
         "endings": [name[1:] for name in names if name.startswith("*.")],
         # The owner of a domain gets what no path of another app takes.
         "path": app["path"] if mounted(app) else "",
+        # Whether it has HTTPS on the web hosts: the balancer passes that on, unread.
+        "passed": mode != "off",
         "health": dict(app["health"]),
         "health_host": [*app["domains"], "localhost"][0].replace("*", "health"),
         "seconds": app["max_request_seconds"],
     }
+
+
+def check_passed(apps: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    """See that settings which need to read requests do not meet HTTPS that is passed on.
+
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+    passed = [name for name, one in apps.items() if one["passed"]]
+    for name in ("certificates", "sticky"):
+        if passed and settings[name]:
+            fail(
+                PREFIX + name,
+                f"is set, but HTTPS of {', '.join(passed)} is passed on, which the balancer cannot read: leave it out, "
+                "or set tls.mode to off there.",
+            )
 
 
 def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -82,12 +105,14 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
                 "its apps take the balancer for their client."
             )
         for app in complete_apps(variables.get("flask_apps") or [], tls=variables.get("flask_apps_tls") or {}):
-            if app["state"] == "present":
-                apps.setdefault(app["name"], {**backend(app), "servers": []})["servers"].append(host)
-    known = {one["name"]: one for one in servers(hosts)}
+            if app["state"] != "present" or (mounted(app) and app["tls"]["mode"] != "off" and variables.get(TLS_PORT)):
+                continue  # HTTPS that is passed on shows no path: an app below one goes with the owner of its domain
+            one = backend(app, host, variables)
+            one = apps.setdefault(app["name"], {**one, "servers": []})
+            one["servers"].append(server(host, variables, one["passed"]))
+    check_passed(apps, settings)
     for one in apps.values():
-        one["servers"] = [known[host] for host in one["servers"]]
-        if not any(server["weight"] for server in one["servers"]):
+        if not any(each["weight"] for each in one["servers"]):
             raise Refused(
                 f"load_balancer_weight is 0 on all hosts that serve {one['name']}: set it to 100 on one of them."
             )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, fail
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import tasks_needed
 
 # Seconds between the longest request of an app and the end of the whole Emperor: what uWSGI and systemd need besides.
@@ -35,6 +35,26 @@ def check_root(root: str, writable_paths: Collection[str]) -> None:
         raise Refused(
             f"flask_apps_root is {root}, in which the Emperor lets no app write: add it to uwsgi_writable_paths."
         )
+
+
+def check_proxy_ports(ports: Mapping[str, Any], http: int, https: int, trusted: Collection[str]) -> None:
+    """See that ports for the PROXY protocol are nobody else's, and that somebody is believed there.
+
+    :param ports: by the names of their variables; 0 for none.
+    :param http: the port of nginx for HTTP.
+    :param https: the one for HTTPS.
+    :param trusted: addresses of load balancers.
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+    taken = {http: "flask_apps_http_port", https: "flask_apps_https_port"}
+    for name, given in ports.items():
+        port = bounded(int(given), 0, 65535, name, "a port")
+        if port in taken:
+            fail(name, f"is {port}, which is {taken[port]}, too: choose a port of its own, where clients do not come.")
+        if port and not trusted:
+            fail(name, "is set, but flask_apps_trusted_proxies is empty: name the load balancers that come there.")
+        if port:
+            taken[port] = name
 
 
 def check_stop_timeout(app: Mapping[str, Any], stop_timeout: int | None) -> None:
