@@ -47,7 +47,7 @@ bench: images ## compare servers and settings, for docs/bench.md (an hour and a 
 bench-reload: images ## measure what each reload mode costs, for docs/reload_modes.md (20 minutes)
 	RELOAD_MODES_VERIFY=measure SWITCHES=10 molecule test -s reload_modes
 
-bench-runs: images ## measure what runs of Ansible cost, over SSH, for docs/runs.md (half an hour)
+bench-runs: images ## measure what runs of Ansible cost, over SSH, for docs/runs.md (half an hour; BENCH_HOSTS=4 BENCH_ROUNDS=1 is less)
 	@.config/bootstrap ssh
 	molecule test -s bench_runs
 

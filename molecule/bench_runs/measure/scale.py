@@ -3,12 +3,12 @@
 import threading
 from pathlib import Path
 
-FURTHER = (16, 100, 1000)  # hosts, computed
+FURTHER = {100: 50, 1000: 100}  # hosts, computed, and the forks for them
 PROCESSORS = 8  # of a controller for many hosts, on which the computed seconds are
 
 
 class Memory:
-    """Looks once a second how much memory the processes of a session have together.
+    """Looks three times a second how much memory the processes of a session have together.
 
     A page that several processes share counts once. Connections of SSH that outlive the run are not among them.
 
@@ -33,7 +33,7 @@ class Memory:
 
     def __enter__(self):
         def run():
-            while not self._ended.wait(1):
+            while not self._ended.wait(0.3):
                 self._look()
 
         self._thread = threading.Thread(target=run)
@@ -52,22 +52,30 @@ def line(points):
     return middle_y - slope * middle_x, slope
 
 
-def computed(measured):
+def computed(unchanged, deploy, memory):
     """Lines of Markdown for more hosts than were measured.
 
-    :param measured: for each kind of run the processor time by the number of hosts.
+    :param unchanged: hosts and the processor time of a run that changes nothing.
+    :param deploy: hosts and the processor time of a deploy on all of them at once.
+    :param memory: hosts, each with a fork of its own, and the memory of all processes in MiB.
     """
-    lines = []
-    for kind, times in measured.items():
-        start, each = line(sorted(times.items()))
-        lines += [
-            "",
-            f"{kind}: each further host takes {each:.1f} s of processor time (the line through the measured runs).",
-            "",
-        ]
-        lines += ["| hosts | processor time, computed | seconds on 8 processors, computed |", "|--:|--:|--:|"]
-        for hosts in FURTHER:
-            total = start + each * hosts
+    if min(len(unchanged), len(deploy), len(memory)) < 2:
+        return []
+    (quiet, quiet_each), (busy, busy_each), (base, fork) = line(unchanged), line(deploy), line(memory)
+    lines = [
+        "",
+        f"Up to {max(unchanged)[0]} hosts it is measured. What follows is computed from that, nobody has run it:"
+        f" in a run without changes each further host takes {quiet_each:.1f} s of processor time, in a deploy"
+        f" {busy_each:.1f} s, and each fork {fork:.0f} MiB (the lines through the measured runs).",
+        "",
+        f"| hosts | no change: processor time | on {PROCESSORS} processors | deploy: processor time |"
+        f" on {PROCESSORS} processors | forks | memory |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for hosts, forks in FURTHER.items():
+        times = []
+        for start, each in ((quiet, quiet_each), (busy, busy_each)):
             # Before and after the hosts' own tasks one process works alone.
-            lines.append(f"| {hosts} | {total:.0f} s | {start + each * hosts / PROCESSORS:.0f} |")
+            times += [f"{start + each * hosts:.0f} s", f"{start + each * hosts / PROCESSORS:.0f} s"]
+        lines.append(f"| {hosts} | {' | '.join(times)} | {forks} | {(base + fork * forks) / 1024:.1f} GiB |")
     return lines

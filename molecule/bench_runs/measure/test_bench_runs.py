@@ -21,10 +21,12 @@ BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 # The peer: a role of Galaxy that copies a release to a directory of its own and changes a link to it.
 PEER = "ansistrano.deploy"
 ROLES = PROJECT / ".cache/roles"
-TIMES = 3
+# What is asked for on the command line: fewer rounds, fewer hosts.
+ROUNDS, MOST = int(os.environ.get("BENCH_ROUNDS", "3")), int(os.environ.get("BENCH_HOSTS", "16"))
 UNCHANGED, UNCHANGED_MANY = "no change: one app on one host", "no change: one app on {} hosts"
 DEPLOY, DEPLOY_MANY = "deploy of changed code, same requirements", "deploy of changed code on {} hosts at once"
-APPS, HOSTS = (1, 5, 20), (1, 2, 4, 8)
+APPS, HOSTS = (5, 20), [hosts for hosts in (1, 2, 4, 8, 16) if hosts <= MOST]
+SLOW = {8: 2, 16: 1}  # rounds with so many hosts: they take minutes, and differ less
 
 
 class Run(NamedTuple):
@@ -114,54 +116,59 @@ def source():
 
 @pytest.fixture(scope="module")
 def found():
-    """What was measured; the page is written when all is."""
-    kept: dict = {"runs": {}}
-    yield kept
-    if len(kept["runs"]) == 4 + len(APPS[1:]) + 2 * len(HOSTS[1:]) + ROLES.joinpath(PEER).is_dir():
-        kept["machine"] = machine()
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-        before, _begin, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{table(kept)}\n{END}{rest.partition(END)[2]}")
+    """What was measured. Rows that were not measured this time stay, if it was on the same machine."""
+    kept = json.loads(KEPT.read_text())
+    runs: dict = {}
+    yield runs
+    where = machine()
+    today = where.pop("date")
+    kept["runs"] = (kept["runs"] if kept["machine"] == where else {}) | {
+        name: one | {"date": today} for name, one in runs.items()
+    }
+    kept["machine"] = where
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    before, _begin, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(kept)}\n{END}{rest.partition(END)[2]}")
 
 
 def machine():
-    """Where it was measured."""
+    """When and where it was measured."""
     cpus = re.findall(r"^model name[^:]*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     version = subprocess.check_output(["ansible", "--version"], text=True).splitlines()[0]
     return {"date": datetime.now(UTC).date().isoformat(), "processors": len(cpus), "model": cpus[0], "ansible": version}
 
 
 def table(kept):
-    """The figures as a table of Markdown."""
-    where = kept["machine"]
+    """The figures as tables of Markdown."""
+    where, runs = kept["machine"], kept["runs"]
     lines = [
-        f"Measured on {where['date']} on {where['processors']} processors ({where['model']}), which Ansible shares with"
-        f" the hosts, all containers; {where['ansible']}. Medians of {TIMES}.",
+        f"Measured on {where['processors']} processors ({where['model']}), which Ansible shares with the hosts, all"
+        f" containers; {where['ansible']}. Each figure is the median of as many runs as the last column says.",
         "",
-        "| run | seconds | of which Ansible's processor time | tasks on a host | largest process | all processes |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| run | seconds | of which Ansible's processor time | tasks on a host | all processes | date | runs |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, one in kept["runs"].items():
-        figures = (
-            f"{one['seconds']:.1f} | {one['cpu']:.1f} | {one['tasks']} | {one['mib']} MiB | {one['all_mib']:.0f} MiB"
-        )
-        lines.append(f"| {name} | {figures} |")
-    times = {
-        kind: {1: kept["runs"][alone]["cpu"]} | {hosts: kept["runs"][many.format(hosts)]["cpu"] for hosts in HOSTS[1:]}
-        for kind, alone, many in (("No change", UNCHANGED, UNCHANGED_MANY), ("Deploy", DEPLOY, DEPLOY_MANY))
-    }
-    lines += computed(times)
-    return "\n".join(lines)
+    for name, one in runs.items():
+        memory = f"{one['all_mib']:.0f} MiB" if "all_mib" in one else ""
+        figures = f"{one['seconds']:.1f} | {one['cpu']:.1f} | {one['tasks']:.0f} | {memory}"
+        lines.append(f"| {name} | {figures} | {one['date']} | {one['times']} |")
+
+    def points(alone, many, figure):
+        rows = {1: alone} | {hosts: many.format(hosts) for hosts in HOSTS[1:]}
+        return [(hosts, runs[name][figure]) for hosts, name in rows.items() if figure in runs.get(name, {})]
+
+    unchanged, deploy = points(UNCHANGED, UNCHANGED_MANY, "cpu"), points(DEPLOY, DEPLOY_MANY, "cpu")
+    return "\n".join(lines + computed(unchanged, deploy, points(DEPLOY, DEPLOY_MANY, "all_mib")))
 
 
 def middle(runs):
-    """The median of each figure."""
-    return {name: median(getattr(one, name) for one in runs) for name in Run._fields}
+    """The median of each figure, and of how many runs."""
+    return {name: median(getattr(one, name) for one in runs) for name in Run._fields} | {"times": len(runs)}
 
 
-def several(action):
+def several(action, hosts=1):
     """The same again and again."""
-    return [action() for _time in range(TIMES)]
+    return [action() for _time in range(min(ROUNDS, SLOW.get(hosts, ROUNDS)))]
 
 
 def change(source):
@@ -178,11 +185,11 @@ def unchanged(count, hosts, source):
 
 def test_first_run_on_a_bare_host(source, found):
     first = run("playbooks/site.yml", flask_apps=apps(1, source))
-    found["runs"]["a bare host, one app, downloads included (once)"] = first._asdict()
+    found["a bare host, one app, downloads included"] = middle([first])
 
 
 def test_run_without_a_change(source, found):
-    found["runs"][UNCHANGED] = middle(several(lambda: unchanged(1, 1, source)))
+    found[UNCHANGED] = middle(several(lambda: unchanged(1, 1, source)))
 
 
 def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
@@ -195,37 +202,38 @@ def test_deploy_and_rollback_in_turn_with_the_peer(source, found):
         "ansistrano_keep_releases": 5,
         "ansistrano_allow_anonymous_stats": False,
     }
-    for _time in range(TIMES):
+    for _time in range(ROUNDS):
         change(source)
         ours.append(run("playbooks/deploy.yml", "-e", "app=shop", flask_apps=apps(1, source)))
         back.append(run("playbooks/rollback.yml", "-e", "app=shop", flask_apps=apps(1, source)))
         if ROLES.joinpath(PEER).is_dir():
             theirs.append(run("molecule/bench_runs/peer.yml", **peer))
     assert all(one.changed for one in ours + back + theirs)
-    found["runs"][DEPLOY] = middle(ours)
-    found["runs"]["rollback"] = middle(back)
+    found[DEPLOY] = middle(ours)
+    found["rollback"] = middle(back)
     if theirs:
-        found["runs"][f"{PEER}: code by rsync, restart of the service, nothing checked"] = middle(theirs)
+        found[f"{PEER}: code by rsync, restart of the service, nothing checked"] = middle(theirs)
 
 
 def test_hosts_without_a_change(source, found):
     run("playbooks/site.yml", hosts=HOSTS[-1], flask_apps=apps(1, source))
     for hosts in HOSTS[1:]:
-        found["runs"][UNCHANGED_MANY.format(hosts)] = middle(several(lambda hosts=hosts: unchanged(1, hosts, source)))
+        found[UNCHANGED_MANY.format(hosts)] = middle(several(lambda hosts=hosts: unchanged(1, hosts, source), hosts))
 
 
 def test_deploy_on_all_hosts_at_once(source, found):
+    def deploy(hosts):
+        change(source)
+        one = run("playbooks/deploy.yml", "-e", "app=shop", hosts=hosts, flask_apps=apps(1, source))
+        assert one.changed
+        return one
+
     # From the most to the fewest: those that are left out have an older release, and nobody compares them.
     for hosts in reversed(HOSTS[1:]):
-        runs = []
-        for _time in range(TIMES):
-            change(source)
-            runs.append(run("playbooks/deploy.yml", "-e", "app=shop", hosts=hosts, flask_apps=apps(1, source)))
-            assert runs[-1].changed
-        found["runs"][DEPLOY_MANY.format(hosts)] = middle(runs)
+        found[DEPLOY_MANY.format(hosts)] = middle(several(lambda hosts=hosts: deploy(hosts), hosts))
 
 
-@pytest.mark.parametrize("count", APPS[1:])
+@pytest.mark.parametrize("count", APPS)
 def test_apps_without_a_change(count, source, found):
     run("playbooks/site.yml", flask_apps=apps(count, source))
-    found["runs"][f"no change: {count} apps on one host"] = middle(several(lambda: unchanged(count, 1, source)))
+    found[f"no change: {count} apps on one host"] = middle(several(lambda: unchanged(count, 1, source)))
