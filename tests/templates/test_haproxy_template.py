@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ansible.errors import AnsibleTemplateError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -89,6 +90,13 @@ def test_passed_https_is_chosen_by_name_and_http_leads_to_it(render):
     assert shop.startswith("    mode tcp\n")
     assert "http-request" not in shop
     assert "server web1 web1:8443 send-proxy-v2 check check-ssl verify none check-sni shop.test inter" in shop
+
+
+def test_variable_of_a_web_host_that_cannot_be_read_ends_the_run(render):
+    # As Ansible does with a variable that uses hostvars, when another host reads it: that app would vanish.
+    web = {"flask_apps_trusted_proxies": ["10.0.0.1"], "flask_apps": trust_as_template("{{ nowhere }}")}
+    with pytest.raises(AnsibleTemplateError, match="flask_apps of web1 cannot be read on the load balancers"):
+        render(hostvars={"web1": web, "web2": WEB, "lb1": {}, "lb2": {}})
 
 
 def test_host_without_ipv6_gets_none(render):

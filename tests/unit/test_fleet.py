@@ -146,6 +146,7 @@ def test_app_without_domains_gets_what_no_other_app_has():
         ({}, {}, "load_balancer_group is 'webservers', a group without hosts"),
         ({"check_seconds": 0}, {"a": behind()}, "load_balancer_check_seconds is 0, but must be a whole number"),
         ({}, {"a": behind(flask_apps_trusted_proxies=[])}, "flask_apps_trusted_proxies is empty on a"),
+        ({}, {"a": behind(unreadable=["flask_apps"])}, "^flask_apps of a cannot be read on the load balancers: write"),
         ({}, {"a": behind(load_balancer_weight=0)}, "load_balancer_weight is 0 on all hosts that serve shop"),
         ({}, {"a": behind(load_balancer_weight=300)}, "load_balancer_weight of a is 300, but must be a whole number"),
         ({}, {"a": behind(flask_apps_tls={"mode": "selfsigned"})}, "load balancer speaks HTTP to the web hosts"),

@@ -15,7 +15,7 @@ STRANGER = r"""
 import json, socket
 with socket.create_connection(("127.0.0.1", 8080), 10) as stranger:
     stranger.sendall(b"PROXY TCP4 192.0.2.66 192.0.2.1 6666 443\r\n"
-                     b"GET /echo HTTP/1.1\r\nHost: echo.test\r\nConnection: close\r\n\r\n")
+                     b"GET /echo HTTP/1.0\r\nHost: echo.test\r\n\r\n")
     print(b"".join(iter(lambda: stranger.recv(65536), b"")).partition(b"\r\n\r\n")[2].decode())
 """
 

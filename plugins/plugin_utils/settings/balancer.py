@@ -99,6 +99,11 @@ def complete_balancer(settings: Mapping[str, Any], hosts: Mapping[str, Mapping[s
         )
     apps: dict[str, Any] = {}
     for host, variables in hosts.items():
+        if variables.get("unreadable"):
+            raise Refused(
+                f"{', '.join(variables['unreadable'])} of {host} cannot be read on the load balancers: write the value "
+                "without hostvars, which Ansible does not know when another host reads it."
+            )
         if not variables.get("flask_apps_trusted_proxies"):
             raise Refused(
                 f"flask_apps_trusted_proxies is empty on {host}: name the addresses of the load balancers there, or "
