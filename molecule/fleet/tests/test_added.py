@@ -8,7 +8,7 @@ STAYING = ("emperor-web1", "emperor-web2")
 
 
 def test_host_that_is_added_gets_the_release_and_then_its_share_of_requests(
-    playbook, start_playbook, clients, balancer, served
+    playbook, start_playbook, clients, balancer, served, apps
 ):
     (release,) = set(served(STAYING).values())
     known = []
@@ -24,8 +24,12 @@ def test_host_that_is_added_gets_the_release_and_then_its_share_of_requests(
         assert process.returncode == 0, output
         while not int(balancer("stot")["emperor-web3"]):
             time.sleep(0.2)
-        # Blue and green: all clients go over to the new one.
-        run = playbook("site", "--limit=load_balancers", variables={"weights": dict.fromkeys(STAYING, 0)})
+        # Blue and green: all clients go over to the new one, which lacks an app.
+        variables = {"weights": dict.fromkeys(STAYING, 0)}
+        run = playbook("site", "--limit=load_balancers", variables=variables)
+        assert "load_balancer_weight is 0 on all hosts that serve sealed" in run.error
+        variables["flask_apps"] = [apps["shop"], apps["echo"]]
+        run = playbook("site", "--limit=load_balancers", variables=variables)
         assert not run.failed, run.error
         for where in ("emperor-balancer", "emperor-balancer2"):
             assert [name for name, weight in balancer("uweight", where).items() if weight != "0"] == ["emperor-web3"]

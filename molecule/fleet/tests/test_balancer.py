@@ -59,6 +59,29 @@ def balance(playbook, where="load_balancers", **variables):
     return playbook("site", f"--limit={where}", variables=variables)
 
 
+def test_certificate_makes_the_balancer_serve_https(fetch, mine, playbook, tmp_path, apps):
+    pem = tmp_path / "echo.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=echo.test", "-keyout", pem]
+    made = subprocess.run([*command, "-out", "-"], check=True, capture_output=True, text=True)
+    pem.write_text(made.stdout + pem.read_text())
+    certified = {"load_balancer_certificates": [str(pem)]}
+    refused = balance(playbook, **certified)
+    assert "load_balancer_certificates is set, but HTTPS of sealed is passed on" in refused.error
+    run = balance(playbook, **certified, flask_apps=[apps["shop"], apps["echo"]])
+    assert not run.failed, run.error
+    assert "PRIVATE KEY" not in run.output
+    status, environ, _port = fetch("https")
+    assert status == 200
+    assert environ["REMOTE_ADDR"] == mine
+    assert environ["SERVER_PORT"] == "443"
+    assert environ["wsgi.url_scheme"] == environ["HTTP_X_FORWARDED_PROTO"] == "https"
+    status, headers, _port = fetch("http")
+    assert status == 308
+    assert headers["location"] == "https://echo.test/echo"
+    assert not balance(playbook).failed
+    assert fetch("http")[0] == 200
+
+
 def test_app_sees_the_client_behind_the_balancer(fetch, mine):
     by_protocol = set()
     for _time in range(6):
@@ -95,29 +118,6 @@ def test_stranger_is_not_believed_by_the_proxy_protocol(hosts):
     assert (environ["REMOTE_ADDR"], environ["SERVER_PORT"]) == ("127.0.0.1", "8080")
     assert environ["REMOTE_PORT"] != "6666"
     assert environ["wsgi.url_scheme"] == "http"
-
-
-def test_certificate_makes_the_balancer_serve_https(fetch, mine, playbook, tmp_path, apps):
-    pem = tmp_path / "echo.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=echo.test", "-keyout", pem]
-    made = subprocess.run([*command, "-out", "-"], check=True, capture_output=True, text=True)
-    pem.write_text(made.stdout + pem.read_text())
-    certified = {"load_balancer_certificates": [str(pem)]}
-    refused = balance(playbook, **certified)
-    assert "load_balancer_certificates is set, but HTTPS of sealed is passed on" in refused.error
-    run = balance(playbook, **certified, flask_apps=[apps["shop"], apps["echo"]])
-    assert not run.failed, run.error
-    assert "PRIVATE KEY" not in run.output
-    status, environ, _port = fetch("https")
-    assert status == 200
-    assert environ["REMOTE_ADDR"] == mine
-    assert environ["SERVER_PORT"] == "443"
-    assert environ["wsgi.url_scheme"] == environ["HTTP_X_FORWARDED_PROTO"] == "https"
-    status, headers, _port = fetch("http")
-    assert status == 308
-    assert headers["location"] == "https://echo.test/echo"
-    assert not balance(playbook).failed
-    assert fetch("http")[0] == 200
 
 
 def test_configuration_that_haproxy_does_not_run_is_taken_back(fetch, playbook, hosts):
