@@ -178,9 +178,15 @@ def test_owner_on_the_host_that_is_not_in_the_list_is_named():
 def test_load_balancer_knows_the_longest_paths_first():
     apps = [app("site"), app("shop", "/shop"), app("desk", "/shop/desk")]
     variables = {"flask_apps": apps, "flask_apps_trusted_proxies": ["10.0.0.1"]}
-    alone = {"virtual_addresses": [], "virtual_router": 51, "balancers": {}, "me": "lb1"}
+    alone = {
+        "sticky": False,
+        "certificates": [],
+        "virtual_addresses": [],
+        "virtual_router": 51,
+        "balancers": {},
+        "me": "lb1",
+    }
     numbers = {"http_port": 80, "https_port": 443, "check_seconds": 2, "slow_start_seconds": 0, "queue_seconds": 9}
-    numbers |= {"sticky": False, "certificates": []}
     found = complete_balancer({"group": "web", "server_connections": 9, **numbers, **alone}, {"web1": variables})
     assert [(one["name"], one["path"]) for one in found["apps"]] == [
         ("desk", "/shop/desk"), ("shop", "/shop"), ("site", "")

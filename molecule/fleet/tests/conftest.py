@@ -137,10 +137,10 @@ class Machines:
         self._hosts = hosts
         self._containers = {name: host.backend.name for name, host in hosts.items()}
 
-    def ip(self, name, *arguments):
-        """Change the network of a host."""
+    def network(self, name, *command):
+        """Change the network of a host by a command of this machine."""
         pid = Path(f"/run/emperor-hosts/{self._containers[name]}.pid").read_text(encoding="ascii").strip()
-        subprocess.run(["nsenter", f"--target={pid}", "--net", "ip", *arguments], check=True)
+        subprocess.run(["nsenter", f"--target={pid}", "--net", *command], check=True)
 
     def podman(self, *arguments):
         """Let podman do something with the container of the host named last."""
@@ -157,11 +157,11 @@ class Machines:
         address = self._hosts[alive[0]].check_output("getent ahostsv4 %s", name).split()[0]
         gateway = self._hosts[alive[0]].check_output("ip route show default").split()[2]
         self.podman("start", name)
-        self.ip(name, "address", "flush", "dev", "eth0", "scope", "global")
-        self.ip(name, "address", "add", f"{address}/16", "dev", "eth0")
-        self.ip(name, "route", "replace", "default", "via", gateway)
+        self.network(name, "ip", "address", "flush", "dev", "eth0", "scope", "global")
+        self.network(name, "ip", "address", "add", f"{address}/16", "dev", "eth0")
+        self.network(name, "ip", "route", "replace", "default", "via", gateway)
         for one in alive:
-            self.ip(one, "neighbour", "flush", "dev", "eth0")
+            self.network(one, "ip", "neighbour", "flush", "dev", "eth0")
         self._hosts[name].run("systemctl is-system-running --wait")
 
 
