@@ -101,7 +101,7 @@ def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
         "rolling",
         "finish.yml",
     ]
-    assert tasks("fleet/tasks/rolling.yml") == ["drain.yml", "batch.yml", "drain.yml"]
+    assert tasks("fleet/tasks/rolling.yml") == ["drain.yml", "batch.yml", "drain.yml", "watch.yml"]
     assert tasks("fleet/tasks/batch.yml") == ["switch"]
     assert "trial.yml" in (ROLES / "release/tasks/build.yml").read_text()
     assert "switch.yml" not in (ROLES / "release/tasks/build.yml").read_text()
