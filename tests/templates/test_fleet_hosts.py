@@ -3,7 +3,8 @@
 import pytest
 from rendering import value
 
-LOOKED, NOT_LOOKED = {"apps": {"shop": {}}}, {"changed": False}
+LOOKED: dict = {"apps": {"shop": {}}}
+NOT_LOOKED = {"changed": False}
 
 
 @pytest.mark.parametrize(
