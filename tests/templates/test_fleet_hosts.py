@@ -3,7 +3,7 @@
 import pytest
 from rendering import value
 
-LOOKED: dict = {"apps": {"shop": {}}}
+LOOKED: dict[str, dict[str, dict[str, str]]] = {"apps": {"shop": {}}}
 NOT_LOOKED = {"changed": False}
 
 
