@@ -67,7 +67,7 @@ def logged():
     def read(host, app):
         time.sleep(FLUSH)
         text = host.check_output(f"zcat --force /var/log/flask_apps/{app}/access.log*")
-        return sorted((parse(line) for line in text.splitlines()), key=lambda line: line["time"])
+        return sorted((parse(line) for line in text.splitlines()), key=lambda line: float(line["at"]))
 
     return read
 

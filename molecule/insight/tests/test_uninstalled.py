@@ -35,7 +35,9 @@ def test_hosts_that_are_removed_keep_nothing_of_observation(fleet, playbook):
     assert not run.failed, run.output
     for host in fleet:
         assert not host.run(f"ls -d {' '.join(PATHS)}").stdout
-        assert not host.check_output("dpkg-query --show --showformat='${Package} ${Status}\n' 'prometheus*' | grep -v unknown || true")
+        assert not host.check_output(
+            "dpkg-query --show --showformat='${Package} ${Status}\n' 'prometheus*' | grep -v unknown || true"
+        )
         assert "emperor-metrics" not in host.file("/etc/passwd").content_string
         for port in PORTS:
             assert host.run("python3 -c %s %s localhost /", GET, str(port)).rc != 0, port
