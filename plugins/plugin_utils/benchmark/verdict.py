@@ -137,8 +137,8 @@ def reasons(found: Sequence[Setting], served: str) -> list[str]:
         total = sum(one.requests for setting in found for one in setting.steps) + lost
         told.append(f"{lost} of {total} requests failed, so the figures do not count: see to that first.")
     if once(found):
-        told.append(f"One round cannot tell by how much rounds differ, so differences below {RESTLESS:.0%} were taken for "
-                    "chance, and \"serve it best\" is a guess. For smaller ones: -e rounds=3.")  # fmt: skip
+        told.append(f"One round cannot tell by how much rounds differ, so differences below {RESTLESS:.0%} were taken "
+                    "for chance, and \"serve it best\" is a guess. For smaller ones: -e rounds=3.")  # fmt: skip
     elif noise(found) <= RESTLESS:
         told.append(f"Differences below {noise(found):.0%} mean nothing here: rounds of the same differ as much.")
     return told
