@@ -14,7 +14,7 @@ import pytest
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 PAGE = PROJECT / "docs/monitoring.md"
 SLICES = Path(__file__).with_name("slices.py")
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))  # of 45 slices of a second
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))  # of 45 slices of a second
 APPS, ANSWERS, SCRAPE = 10, 40, 15  # apps; answers that are measured; seconds between two, by default
 MOST, CORE = 0.02, 0.01  # of the throughput; of a core, for the exporter
 GET = """
