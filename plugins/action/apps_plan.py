@@ -377,5 +377,5 @@ class ActionModule(ActionBase):
             "path": one.app["path"],
             "others": [app["path"] for app in sharers(host.apps, one.name) if len(app["path"]) > len(one.app["path"])],
             "domains": [*one.app["domains"], *one.app["redirect_domains"]],
-            **{key: one.app[key] for key in ("max_request_seconds", "max_body_size")},
+            **{key: one.app[key] for key in ("max_request_seconds", "max_body_size", "checks")},
         }

@@ -55,6 +55,7 @@ def test_a_short_entry_gets_every_default():
         "slow_request_seconds": 0,
         "max_body_size": "16m",
         "health": {"path": "/", "status": 200},
+        "checks": [],
         "hooks": NO_HOOKS,
         "background": {},
         "schedule": {},

@@ -208,6 +208,20 @@ def settings(case: Case) -> Iterator[Problem]:
         )
 
 
+def lacks(case: Case) -> Iterator[Problem]:
+    """Something that the app needs is not there, say its own checks."""
+    for number, check in enumerate(case.facts["failed_checks"]):
+        yield case.problem(
+            f"check{number}",
+            f"{case.name} lacks what it needs: its check `{check['command']}` fails.",
+            f"emperor-run {case.name} {check['command']}",
+            check["why"],
+            here=False,
+            before="see to what it names, a database for example. The cure is the check: it must end well then.",
+            explains=("health",),
+        )
+
+
 def others(case: Case, health: bool = True) -> Iterator[Problem]:
     """What else the plan would change, and a health check that fails for a reason that nothing above explains."""
     for key in DIFFERS:
@@ -241,7 +255,7 @@ def diagnose(case: Case, known: Iterable[Problem]) -> list[Problem]:
                 "instance", f"{name} does not run: clients wait, then get 502 to 504.", case.commands.site("apps"), why
             )
         ]
-    for check in (down, reach, release, lacks_variable, busy, killed, late, refused, settings, others):
+    for check in (down, reach, release, lacks_variable, busy, killed, late, refused, settings, lacks, others):
         for problem in check(case):
             if not explained(problem.key, [*known, *found]):
                 found.append(problem)

@@ -264,6 +264,7 @@ def _one(
         **_times(app, where),
         max_body_size=max_body_size,
         health=_health(app.get("health"), site["path"], where),
+        checks=commands(app.get("checks"), f"{where}.checks"),
         hooks=_hooks(app.get("hooks") or {}, where),
         background=background,
         schedule=side_processes.schedule(app.get("schedule"), background, where),
