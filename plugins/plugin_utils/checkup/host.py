@@ -216,8 +216,8 @@ def clock(facts: Mapping[str, Any]) -> Iterator[Problem]:
     """A clock that is wrong, or that of the machine that runs Ansible."""
     if facts.get("clock_off", 0) > CLOCK:
         yield Problem(
-            f"The clock differs by {facts['clock_off']:.0f} s from that of the machine that runs Ansible. Certificates, "
-            "sessions and signed links may be refused, and logs of hosts are out of order.",
+            f"The clock differs by {facts['clock_off']:.0f} s from that of the machine that runs Ansible. "
+            "Certificates, sessions and signed links may be refused, and logs of hosts are out of order.",
             "apt-get install --yes systemd-timesyncd && timedatectl set-ntp true",
             (f"it is {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(facts['now']))} UTC on the host",),
             before="see which of the two clocks is right, with `date --utc`.",
