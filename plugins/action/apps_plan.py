@@ -365,6 +365,7 @@ class ActionModule(ActionBase):
             "port": host.port_of(one.app),
             "tls": one.tls,
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
+            "certificate_days": certificate_plan.days(one.app, state["certificates"].get(one.name)),
             "health": found["health"],
             "sides": bool(one.app["background"] or one.app["schedule"] or found["sides"]["parts"]),
             "sides_told": [part["told"] for part in found["sides"]["parts"].values()],

@@ -29,7 +29,8 @@ def host(units=None, **more):
 
 def planned(**more):
     return {"current": "1", "home": "/srv/shop", "domains": ["shop.test"], "max_request_seconds": 30,
-            "path": "", "others": [], "max_body_size": "1m", "said": {}, "health": "", "reload": "zerg",
+            "path": "", "others": [], "max_body_size": "1m", "said": {}, "health": "", "certificate_problem": "",
+            "certificate_days": 60, "reload": "zerg",
             "workers": {"processes": 2, "threads": 2, "share": 512, "why": "because."},
             "vassal": {"digest": "d", "text": "threads = 2\n"},
             "files": [{"path": RUN, "owner": "shop", "group": "www-data", "mode": "2710"}], **more}  # fmt: skip
@@ -341,3 +342,16 @@ def test_clock_that_differs_is_a_problem(off, count):
     found = list(host_checks.clock(host(clock_off=off)))
     assert len(found) == count
     assert all("differs by 61 s" in problem.what and "UTC" in problem.evidence[0] for problem in found)
+
+
+@pytest.mark.parametrize(("text", "what", "before"), [
+    ("The certificate of shop expired: run playbooks/site.yml.", "The certificate of shop expired. Browsers", ""),
+    ("The certificate of shop ends in 3 days: set flask_apps[shop].tls.certificate and key to a new one, and run "
+     "playbooks/site.yml.", "The certificate of shop ends in 3 days.", "set flask_apps[shop].tls.certificate and key"),
+])  # fmt: skip
+def test_certificate_that_ends_is_a_problem(text, what, before):
+    found = one(app(plan=planned(certificate_problem=text)))
+    assert found.what.startswith(what)
+    assert found.cure == "ansible-playbook -i hosts.yml playbooks/site.yml --limit web1"
+    assert found.before.startswith(before)
+    assert bool(found.before) == bool(before)
