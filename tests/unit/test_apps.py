@@ -41,7 +41,7 @@ def test_a_short_entry_gets_every_default():
         "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": ""},
         "static": {},
         "static_lifetimes": {},
-        **{kind: {} for kind in ("media", "protected")},
+        **{kind: {} for kind in ("media", "protected", "background", "schedule")},
         "streaming": [],
         "serve": {},
         "limits": {"requests_per_second": 0, "burst": 0, "connections": 0},
@@ -57,8 +57,6 @@ def test_a_short_entry_gets_every_default():
         "health": {"path": "/", "status": 200},
         "checks": [],
         "hooks": NO_HOOKS,
-        "background": {},
-        "schedule": {},
         "uwsgi": {},
         "max_tasks": 0,
         "paths": {
