@@ -369,6 +369,7 @@ class ActionModule(ActionBase):
             "port": host.port_of(one.app),
             "tls": one.tls,
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
+            "certificate_days": certificate_plan.days(one.app, state["certificates"].get(one.name)),
             "health": found["health"],
             "sides": bool(one.app["background"] or one.app["schedule"] or found["sides"]["parts"]),
             "sides_told": [part["told"] for part in found["sides"]["parts"].values()],
@@ -381,5 +382,5 @@ class ActionModule(ActionBase):
             "path": one.app["path"],
             "others": [app["path"] for app in sharers(host.apps, one.name) if len(app["path"]) > len(one.app["path"])],
             "domains": [*one.app["domains"], *one.app["redirect_domains"]],
-            **{key: one.app[key] for key in ("max_request_seconds", "max_body_size")},
+            **{key: one.app[key] for key in ("max_request_seconds", "max_body_size", "checks")},
         }

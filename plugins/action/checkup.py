@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,13 +79,24 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         planned: Apps = {name: one for name, one in options["plan"]["apps"].items() if "workers" in one}
         arguments = {
-            "apps": [{"name": name, "home": one["home"], "run": one["run"]} for name, one in planned.items()],
+            "apps": [
+                {
+                    "name": name,
+                    "home": one["home"],
+                    "run": one["run"],
+                    "checks": [] if options["only_drift"] else one["checks"],
+                }
+                for name, one in planned.items()
+            ],
             "units": [*UNITS, *(f"emperor@{name}.socket" for name in planned)],
             **{key: options[key] for key in ("directory", "root", "nginx", "port")},
         }
+        began = time.time()
         found: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
         if found.get("failed") or found.get("unreachable"):
             return found
+        # The host read its clock between these two.
+        found["host"]["clock_off"] = max(began - found["host"]["now"], found["host"]["now"] - time.time(), 0)
         cures = commands(task_vars, task_vars.get("inventory_hostname", ""))
         problems = (differences if options["only_drift"] else diagnose)(options, planned, found, cures)
         return {

@@ -84,8 +84,10 @@ def seconds(text: str) -> int | None:
 def moment(line: str) -> float:
     """When a line of an access log was written; 0 for a line that is broken."""
     with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-        stamp = json.loads(line)["time"] if line.startswith("{") else line.split(maxsplit=1)[0]
-        return datetime.fromisoformat(stamp).timestamp()
+        if line.startswith("{"):
+            return float(json.loads(line)["at"])
+        # No client can write that before nginx does: its paths have no spaces.
+        return float(line.partition(" at=")[2].partition(" ")[0])
     return 0.0
 
 
@@ -137,7 +139,10 @@ def stamp(at: float) -> str:
 
 def without_time(line: str) -> str:
     """A readable line without its time, which is told already."""
-    return line if line.startswith("{") else line.partition(" ")[2]
+    if line.startswith("{"):
+        return line
+    before, _at, after = line.partition(" ")[2].partition(" at=")
+    return " ".join(part for part in (before, after.partition(" ")[2]) if part)
 
 
 def main() -> None:

@@ -101,6 +101,11 @@ def problem(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
     return ""
 
 
+def days(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> int | None:
+    """For how many days the certificate of an app is valid; None without one."""
+    return int(found["days"]) if found and found["there"] and certified(app) else None
+
+
 def line(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
     """How long the certificate of an app is valid, for a person; empty without HTTPS."""
     if not certified(app) or not found or not found["there"]:

@@ -64,7 +64,9 @@ def test_every_page_and_variable_of_a_mounted_app_is_defined():
 
 def test_errors_of_a_mounted_app_are_in_its_own_log():
     for location in nginx(mount()):
-        assert directives(location[-1], "access_log") == [["/var/log/flask_apps/shop/access.log", "flask_apps"]]
+        assert directives(location[-1], "access_log") == [
+            ["/var/log/flask_apps/shop/access.log", "flask_apps", "buffer=64k", "flush=1s"]
+        ]
 
 
 def test_limit_of_the_owner_does_not_hold_below_it():

@@ -11,8 +11,8 @@ from ansible_collections.flaskops.emperor.plugins.modules import app_logs
 
 
 def line(at, text="GET /", json=False):
-    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return f'{{"time":"{stamp}","path":"{text}"}}' if json else f"{stamp} - {text}"
+    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return f'{{"time":"{stamp}","at":{at:.3f},"path":"{text}"}}' if json else f"{stamp} - at={at:.3f} {text}"
 
 
 @pytest.fixture

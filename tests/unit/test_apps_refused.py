@@ -120,6 +120,7 @@ REFUSED = [
     ({"health": {"path": "/%2e"}}, "no '.' or '..'"),
     ({"health": {"path": "/%zz"}}, "no broken escapes"),
     ({"health": {"path": "/%00"}}, "no broken escapes"),
+    ({"checks": "flask ping"}, "checks is 'flask ping', but must be a list of commands."),
     ({"hooks": {"before_switch": "flask db upgrade"}}, "hooks.before_switch is 'flask db upgrade', but must"),
     ({"hooks": {"after_switch": [["flask", "warm"]]}}, "hooks.after_switch has ['flask', 'warm'], but"),
     ({"hooks": {"after_switch": [None]}}, "hooks.after_switch has None, but must be a list of commands"),

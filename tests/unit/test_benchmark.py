@@ -77,13 +77,23 @@ def test_what_serves_is_kept_when_others_differ_by_less_than_rounds_do():
 
 
 def test_of_equal_workers_those_with_the_fewest_slots_are_recommended():
-    found = measured(_1x1=steps({1: [10]}), _4x16=steps({1: [101]}), _2x8=steps({1: [100]}))
+    found = measured(_1x1=steps({1: [10, 10]}), _4x16=steps({1: [101, 101]}), _2x8=steps({1: [100, 101]}))
     assert verdict.chosen(found, "1x1").name == "2x8"
 
 
 def test_nothing_is_recommended_when_rounds_differ_too_much():
     found = measured(_2x2=steps({1: [10, 20]}), _2x8=steps({1: [100, 101]}))
     assert verdict.reasons(found, "2x2")[0].startswith("Nothing can be recommended: the rounds differ by 67%.")
+
+
+def test_one_round_claims_only_what_no_chance_explains():
+    small = measured(_2x2=steps({4: [100]}), _2x8=steps({16: [120]}))
+    told = verdict.reasons(small, "2x2")
+    assert told[0].startswith("Keep 2 processes of 2 threads")
+    assert told[-1].startswith("One round cannot tell by how much rounds differ, so differences below 25%")
+    large = measured(_2x2=steps({4: [100]}), _2x8=steps({16: [400]}))
+    assert verdict.reasons(large, "2x2")[0].startswith("Set `workers: {processes: 2, threads: 8}`")
+    assert not any("rounds of the same differ as much" in line for line in verdict.reasons(large, "2x2"))
 
 
 def test_failed_requests_and_the_limit_are_told():

@@ -29,7 +29,8 @@ def host(units=None, **more):
 
 def planned(**more):
     return {"current": "1", "home": "/srv/shop", "domains": ["shop.test"], "max_request_seconds": 30,
-            "path": "", "others": [], "max_body_size": "1m", "said": {}, "health": "", "reload": "zerg",
+            "path": "", "others": [], "max_body_size": "1m", "said": {}, "health": "", "certificate_problem": "",
+            "certificate_days": 60, "reload": "zerg",
             "workers": {"processes": 2, "threads": 2, "share": 512, "why": "because."},
             "vassal": {"digest": "d", "text": "threads = 2\n"},
             "files": [{"path": RUN, "owner": "shop", "group": "www-data", "mode": "2710"}], **more}  # fmt: skip
@@ -46,7 +47,7 @@ def facts(workers=None, release=None, log=None, **more):
                     "previous_label": "v0", "python": "/p", "python_leads_to": "/q", "python_runs": True, "changed": [],
                     **(release or {})},
         "unfinished": False, "barrier": None, "data": {"path": "/srv/shop/shared", "closed": None, "out_of_reach": []},
-        "since": NOW - 100, "throttled": 0,
+        "since": NOW - 100, "throttled": 0, "failed_checks": [],
         "log": {"starts": [], "killed": [], "crashed": [], "late": [], "exception": None, **(log or {})}, **more,
     }  # fmt: skip
 
@@ -326,3 +327,31 @@ def test_reasons_name_hosts_only_where_they_differ():
 def test_commit_is_shortened():
     assert status.named("1", "a" * 40) == f"1 ({'a' * 12})"
     assert status.named("", "") == "none"
+
+
+def test_failed_check_is_a_problem_and_explains_a_health_check_that_fails():
+    failed = [{"command": "flask ping-db", "why": "connection refused"}]
+    found = one(app(facts(failed_checks=failed), planned(health="get 500 instead of 200")))
+    assert "shop lacks what it needs: its check `flask ping-db` fails." in found.what
+    assert found.evidence == ("connection refused",)
+    assert found.cure == "emperor-run shop flask ping-db"
+
+
+@pytest.mark.parametrize(("off", "count"), [(0, 0), (4.9, 0), (61, 1)])
+def test_clock_that_differs_is_a_problem(off, count):
+    found = list(host_checks.clock(host(clock_off=off)))
+    assert len(found) == count
+    assert all("differs by 61 s" in problem.what and "UTC" in problem.evidence[0] for problem in found)
+
+
+@pytest.mark.parametrize(("text", "what", "before"), [
+    ("The certificate of shop expired: run playbooks/site.yml.", "The certificate of shop expired. Browsers", ""),
+    ("The certificate of shop ends in 3 days: set flask_apps[shop].tls.certificate and key to a new one, and run "
+     "playbooks/site.yml.", "The certificate of shop ends in 3 days.", "set flask_apps[shop].tls.certificate and key"),
+])  # fmt: skip
+def test_certificate_that_ends_is_a_problem(text, what, before):
+    found = one(app(plan=planned(certificate_problem=text)))
+    assert found.what.startswith(what)
+    assert found.cure == "ansible-playbook -i hosts.yml playbooks/site.yml --limit web1"
+    assert found.before.startswith(before)
+    assert bool(found.before) == bool(before)

@@ -24,11 +24,11 @@ def load(name, files=MONITORING):
 sys.path.append(str(UWSGI))  # app_facts imports a neighbour
 access_counts, journal_counts, app_facts = load("access_counts"), load("journal_counts"), load("app_facts", UWSGI)
 
-READABLE = ("2026-11-28T19:19:12.279+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
-            'app_seconds=0.003 release=r1 id=abc host=desk.test agent="a \\x22b\\x22"')  # fmt: skip
-JSON = ('{"time":"2026-11-28T19:19:12.279+00:00","address":"127.0.0.1","method":"GET","path":"/fail","status":500,'
-        '"bytes":22,"seconds":0.300,"queue":0.100,"app_seconds":0.003,"release":"r1","id":"abc","host":"desk.test",'
-        '"agent":"a \\"b\\""}')  # fmt: skip
+READABLE = ("2026-11-28T19:19:12+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
+            'app_seconds=0.003 release=r1 id=abc at=1764357552.279 host=desk.test agent="a \\x22b\\x22"')  # fmt: skip
+JSON = ('{"time":"2026-11-28T19:19:12+00:00","address":"127.0.0.1","method":"GET","path":"/fail","status":500,'
+        '"bytes":22,"seconds":0.300,"queue":0.100,"app_seconds":0.003,"release":"r1","id":"abc",'
+        '"at":1764357552.279,"host":"desk.test","agent":"a \\"b\\""}')  # fmt: skip
 STATIC = READABLE.replace("queue=0.100", "queue=-").replace("release=r1", "release=-").replace(" 500 ", " 200 ")
 
 

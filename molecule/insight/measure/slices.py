@@ -1,8 +1,11 @@
-"""On the host, in turns with all observation and without: responses per second, and processor time per response.
+"""On the host, in turns without observation, with Debian's own access log, and with all of ours.
 
-Arguments: the app's host name, and how often each is measured. nginx, workers and client are the same throughout.
+Arguments: the app's host name, and how many rounds. A round is as long as Prometheus waits between two answers of the
+exporters. nginx, workers and client are the same throughout; nginx has three sites for the same app, which differ in
+their log alone, so nothing is reloaded in between.
 """
 
+import glob
 import http.client
 import json
 import re
@@ -11,79 +14,84 @@ import sys
 import time
 from pathlib import Path
 
-NAME, TIMES = sys.argv[1], int(sys.argv[2])
-SITE = f"/etc/nginx/sites-enabled/flask_apps-{NAME.partition('.')[0]}.conf"
-EXPORTERS = ("emperor-exporter", "prometheus-node-exporter", "prometheus-nginx-exporter")
-PORTS = (9745, 9100, 9113)
-SECONDS, CLIENTS = 6, 16
-TICK = 100  # per second, of the times in /proc/PID/stat
-OBSERVED = Path(SITE).read_text()
-SILENT = re.sub(r"access_log [^;]+;", "access_log off;", OBSERVED)
+NAME, ROUNDS = sys.argv[1], int(sys.argv[2])
+APP = NAME.partition(".")[0]
+SITES = Path("/etc/nginx/sites-enabled")
+EXTRA = SITES / "zz-measure.conf"
+OWN = (SITES / f"flask_apps-{APP}.conf").read_text()
+SERVER = OWN[OWN.index("\nserver {") :]
+DEBIAN = Path("/var/log/nginx/measure.log")
+LOGS = {"none": "access_log off;", "debian": f"access_log {DEBIAN} combined;"}  # `all` is the site as it is
+EXPORTERS = {"emperor-exporter": 9745, "prometheus-node-exporter": 9100, "prometheus-nginx-exporter": 9113}
+EVERY, CLIENTS = 15, 16  # slices of a second
 
 
 def run(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def processes():
-    """The server and what observes it: nginx and the app, then the exporters."""
-    served = run("pgrep", "-x", "nginx").split() + run("pgrep", "-u", NAME.partition(".")[0]).split()
-    units = [run("systemctl", "show", "--property=MainPID", "--value", unit).strip() for unit in EXPORTERS]
-    return served, [pid for pid in units if pid != "0"]
+def serving():
+    """Processes of nginx and of the app."""
+    return run("pgrep", "-x", "nginx").split() + run("pgrep", "-u", APP).split()
 
 
-def spent():
-    """Seconds of processor time that they have used, exporters with the programs that they ran."""
-    total = 0
-    for pids, last in zip(processes(), (13, 15), strict=True):
-        for pid in pids:
-            told = Path(f"/proc/{pid}/stat").read_text()
-            total += sum(map(int, told.rpartition(")")[2].split()[11:last]))
-    return total / TICK
+def spent(pids):
+    """Seconds of processor time that processes have used, to the nanosecond."""
+    files = [file for pid in pids for file in glob.glob(f"/proc/{pid}/task/*/schedstat")]
+    return sum(int(Path(file).read_text().split()[0]) for file in files) / 1e9
 
 
-def observe(on):
-    """With all observation, or without."""
-    Path(SITE).write_text(OBSERVED if on else SILENT)
-    run("systemctl", "start" if on else "stop", *EXPORTERS)
-    run("systemctl", "reload", "nginx")
-    time.sleep(1.5)
-    if on:
-        scrape()
+def asked():
+    """Ask the exporters as Prometheus does. Returns the processor time it took them, with the programs they ran."""
+    pids = [run("systemctl", "show", "--property=MainPID", "--value", unit).strip() for unit in EXPORTERS]
 
+    def used():
+        told = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+        return sum(int(one) for fields in told for one in fields[11:15]) / 100
 
-def scrape():
-    """As Prometheus does."""
-    for port in PORTS:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    before = used()
+    for port in EXPORTERS.values():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("GET", "/metrics")
         connection.getresponse().read()
+    return used() - before
 
 
-def load(seconds, on):
-    """Ask; responses per second, and processor time of each in microseconds."""
-    before = spent()
-    how = ["--threads", "1", "--connections", str(CLIENTS), "--duration", f"{seconds}s", "--header", f"Host: {NAME}"]
+def load(name, pids, ask):
+    """A second of requests: how many, how long, and the processor time of the server and of the exporters."""
+    before = spent(pids)
+    how = ["--threads", "1", "--connections", str(CLIENTS), "--duration", "1s", "--header", f"Host: {name}"]
     wrk = subprocess.Popen(["wrk", *how, "http://127.0.0.1:80/healthz"], stdout=subprocess.PIPE, text=True)
-    time.sleep(seconds - 1)
-    if on:
-        scrape()  # far more often than Prometheus does
+    exporters = asked() if ask else 0
     told = wrk.communicate()[0]
-    if on:
-        scrape()  # what came since is read now, on the account of this load
+    served = spent(pids) - before
     if "Non-2xx" in told or "Socket errors" in told:
         sys.exit(told)
-    count = int(re.search(r"(\d+) requests in", told)[1])
-    return {"rate": count / seconds, "cost": (spent() - before) / count * 1e6}
+    count, took, unit = re.search(r"(\d+) requests in ([\d.]+)(m?s)", told).groups()
+    return {"count": int(count), "seconds": float(took) / (1 if unit == "s" else 1000), "served": served,
+            "exporters": exporters}  # fmt: skip
 
 
-found = {"on": [], "off": []}
+def site(kind, log):
+    """The app's site under another name, with another log."""
+    text = re.sub(r"server_name [^;]+;", f"server_name {kind}.measure;", re.sub(r"access_log [^;]+;", log, SERVER))
+    return re.sub(r"\n *include flask_apps/[^;]+;", "", text)
+
+
+names = {kind: f"{kind}.measure" for kind in LOGS} | {"all": NAME}
+found = {kind: [] for kind in names}
 try:
-    load(3, False)
-    for turn in range(TIMES):
-        for on in (True, False) if turn % 2 else (False, True):
-            observe(on)
-            found["on" if on else "off"].append(load(SECONDS, on))
+    EXTRA.write_text("".join(site(*one) for one in LOGS.items()))
+    run("nginx", "-t", "-q")
+    run("systemctl", "reload", "nginx")
+    time.sleep(2)
+    processes = serving()
+    load(NAME, processes, True)
+    for number in range(ROUNDS * EVERY):
+        for kind in sorted(names, key=lambda one: hash((one, number))):
+            found[kind].append(load(names[kind], processes, kind == "all" and number % EVERY == EVERY // 2))
 finally:
-    observe(True)
+    EXTRA.unlink()
+    run("systemctl", "reload", "nginx")
+    DEBIAN.unlink(missing_ok=True)
 print(json.dumps(found))

@@ -10,6 +10,7 @@ from load_client import Load, Options, Target
 from load_report import NO_RELEASE
 
 ROTATE = "logrotate --force --state /var/lib/logrotate/flask_apps.status /etc/flask_apps/logrotate.conf"
+FLUSH = 1.2  # seconds after which nginx has written what it was asked to its logs
 WAIT = 20  # seconds for the Emperor or systemd to do something
 GET = """
 import http.client, json, ssl, sys
@@ -64,8 +65,9 @@ def logged():
     """The lines of an app's access log, rotated ones too, as dicts in the order of time."""
 
     def read(host, app):
+        time.sleep(FLUSH)
         text = host.check_output(f"zcat --force /var/log/flask_apps/{app}/access.log*")
-        return sorted((parse(line) for line in text.splitlines()), key=lambda line: line["time"])
+        return sorted((parse(line) for line in text.splitlines()), key=lambda line: float(line["at"]))
 
     return read
 
@@ -91,7 +93,13 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
     shutil.copytree(apps["shop"]["source"]["path"], source)
     (source / "second.txt").write_text(f"another release, {time.time()}\n")
     changed = [app | ({"source": {"path": str(source)}} if app["name"] == "shop" else {}) for app in apps.values()]
-    before = {host: (metrics(host), len(logged(host, "shop"))) for host in fleet}
+
+    def counted(host):
+        """Its metrics, and how many lines its log has; in the same state."""
+        lines = len(logged(host, "shop"))
+        return metrics(host), lines
+
+    before = {host: counted(host) for host in fleet}
     began = fleet[0].check_output("date +%Y-%m-%dT%H:%M:%S --utc")
     targets = [Target(name, f"{address}:80", "shop.test") for name, address in addresses.items()]
     with Load(targets, Options({"get_keep": 2, "get_close": 1, "post": 1, "slow": 1, "order": 1})) as load:
@@ -116,6 +124,6 @@ def visited(fleet, addresses, playbook, apps, metrics, logged, tmp_path_factory)
             "began": began,
             "clients": clients,
             "before": before[host],
-            "after": (metrics(host), len(logged(host, "shop"))),
+            "after": counted(host),
         }
     return found

@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from conftest import GET, until
+from conftest import FLUSH, GET, until
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 
@@ -67,10 +67,12 @@ def test_killed_worker_is_an_event_and_a_start(host, metrics):
 
 
 def test_exporter_starts_again_after_it_ends(host, ask, metrics):
+    time.sleep(FLUSH)
     host.check_output("systemctl kill --signal=KILL emperor-exporter.service")
     until(lambda: host.run("python3 -c %s 9745 localhost /metrics", GET).rc == 0)
     assert sum(requests_of(metrics(host), "shop").values()) == 0, "what was counted already is counted again"
     ask(host, "/healthz", "shop.test", 80)
+    time.sleep(FLUSH)
     assert sum(requests_of(metrics(host), "shop").values()) == 1
 
 

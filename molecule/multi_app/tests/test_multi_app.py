@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -178,6 +179,7 @@ def test_nginx_runs_in_its_sandbox(host):
     assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts.splitlines())
     before = host.file("/var/log/flask_apps/shop/access.log").size
     ask(host, "shop.example.com", "/healthz")
+    time.sleep(1.2)  # nginx writes its log once a second
     assert host.file("/var/log/flask_apps/shop/access.log").size > before
 
 

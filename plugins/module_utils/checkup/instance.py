@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, logs, network
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, checks, logs, network
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
@@ -140,7 +140,7 @@ def since(found: App, emperor: float, now: float) -> float:
 def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about one app.
 
-    :param app: its ``name``, ``home`` and ``run``.
+    :param app: its ``name``, ``home``, ``run``, and ``checks``.
     :param params: of the module.
     :param emperor: when it ``started``, and its ``log``.
     """
@@ -175,6 +175,7 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
         "barrier": access.barrier(upstream, web.pw_uid, access.groups_of(web), access.WRITE),
         "upstream": upstream,
         "data": data(app, user),
+        "failed_checks": checks.failed(app["name"], app.get("checks", []), config.environment) if newest else [],
         "since": begin,
         "throttled": logs.throttled([one for one in emperor["log"] if one[0] > begin], f"{app['name']}."),
         "log": logs.of_app(logs.journal(app["name"], begin), found.environments),

@@ -24,6 +24,7 @@ class Step(NamedTuple):
     client: float
     failed: int
     requests: int
+    rounds: int
     spread: float
 
 
@@ -55,7 +56,7 @@ def step(at_a_time: str, rounds: Sequence[Mapping[str, float]]) -> Step:
     return Step(
         int(at_a_time), middle("rate"), middle("p50"), middle("p95"), middle("busy"), middle("client"),
         int(sum(one["failed"] for one in rounds)), int(sum(one["requests"] for one in rounds)),
-        (max(rates) - min(rates)) / (median(rates) or 1),
+        len(rounds), (max(rates) - min(rates)) / (median(rates) or 1),
     )  # fmt: skip
 
 
@@ -70,9 +71,14 @@ def settings(measured: Mapping[str, Mapping[str, Any]]) -> list[Setting]:
     return found
 
 
+def once(found: Sequence[Setting]) -> bool:
+    """Whether something was measured in one round only, so that nobody knows by how much rounds differ."""
+    return any(one.best.rounds == 1 for one in found)
+
+
 def noise(found: Sequence[Setting]) -> float:
     """A difference that means nothing."""
-    return max([NOISE, *(one.best.spread for one in found)])
+    return max([RESTLESS if once(found) else NOISE, *(one.best.spread for one in found)])
 
 
 def chosen(found: Sequence[Setting], served: str) -> Setting:
@@ -130,7 +136,10 @@ def reasons(found: Sequence[Setting], served: str) -> list[str]:
     if lost := sum(one.failed for setting in found for one in setting.steps):
         total = sum(one.requests for setting in found for one in setting.steps) + lost
         told.append(f"{lost} of {total} requests failed, so the figures do not count: see to that first.")
-    if noise(found) <= RESTLESS:
+    if once(found):
+        told.append(f"One round cannot tell by how much rounds differ, so differences below {RESTLESS:.0%} were taken "
+                    "for chance, and \"serve it best\" is a guess. For smaller ones: -e rounds=3.")  # fmt: skip
+    elif noise(found) <= RESTLESS:
         told.append(f"Differences below {noise(found):.0%} mean nothing here: rounds of the same differ as much.")
     return told
 

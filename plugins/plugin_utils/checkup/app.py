@@ -208,6 +208,29 @@ def settings(case: Case) -> Iterator[Problem]:
         )
 
 
+def lacks(case: Case) -> Iterator[Problem]:
+    """Something that the app needs is not there, say its own checks."""
+    for number, check in enumerate(case.facts["failed_checks"]):
+        yield case.problem(
+            f"check{number}",
+            f"{case.name} lacks what it needs: its check `{check['command']}` fails.",
+            f"emperor-run {case.name} {check['command']}",
+            check["why"],
+            here=False,
+            before="see to what it names, a database for example. The cure is the check: it must end well then.",
+            explains=("health",),
+        )
+
+
+def certificate(case: Case) -> Iterator[Problem]:
+    """A certificate that is missing, or has ended or soon will."""
+    said, _colon, cure = case.planned["certificate_problem"].partition(": ")
+    if said:
+        before = cure.partition(", and run ")[0] if cure.startswith("set ") else ""
+        site = case.commands.playbook("site", "--limit", case.commands.host)
+        yield case.problem("certificate", f"{said}. Browsers refuse such a site.", site, before=before)
+
+
 def others(case: Case, health: bool = True) -> Iterator[Problem]:
     """What else the plan would change, and a health check that fails for a reason that nothing above explains."""
     for key in DIFFERS:
@@ -241,7 +264,20 @@ def diagnose(case: Case, known: Iterable[Problem]) -> list[Problem]:
                 "instance", f"{name} does not run: clients wait, then get 502 to 504.", case.commands.site("apps"), why
             )
         ]
-    for check in (down, reach, release, lacks_variable, busy, killed, late, refused, settings, others):
+    for check in (
+        down,
+        reach,
+        release,
+        lacks_variable,
+        busy,
+        killed,
+        late,
+        refused,
+        settings,
+        certificate,
+        lacks,
+        others,
+    ):
         for problem in check(case):
             if not explained(problem.key, [*known, *found]):
                 found.append(problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem i
 
 NGINX, EMPEROR, GUARD = "nginx.service", "emperor.service", "emperor-memory-guard.service"
 MIB = 1 << 20
+CLOCK = 5  # seconds by which clocks may differ
 # What follows from an Emperor, or an nginx, that does not run.
 NO_EMPEROR = frozenset(("*:instance", "*:health", "*:upstream", "*:limit", "*:barrier"))
 NO_NGINX = frozenset(("*:health",))
@@ -210,6 +212,18 @@ def name_unknown(domain: str, apps: Mapping[str, Mapping[str, Any]], commands: C
     )
 
 
+def clock(facts: Mapping[str, Any]) -> Iterator[Problem]:
+    """A clock that is wrong, or that of the machine that runs Ansible."""
+    if facts.get("clock_off", 0) > CLOCK:
+        yield Problem(
+            f"The clock differs by {facts['clock_off']:.0f} s from that of the machine that runs Ansible. "
+            "Certificates, sessions and signed links may be refused, and logs of hosts are out of order.",
+            "apt-get install --yes systemd-timesyncd && timedatectl set-ntp true",
+            (f"it is {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(facts['now']))} UTC on the host",),
+            before="see which of the two clocks is right, with `date --utc`.",
+        )  # fmt: skip
+
+
 def diagnose(
     facts: Mapping[str, Any],
     names: Collection[str],
@@ -236,4 +250,5 @@ def diagnose(
         problems += service(
             GUARD, units[GUARD], commands.site("uwsgi"), "Nothing is done before the memory runs out.", frozenset()
         )
-    return [*problems, *unread(facts), *sockets(facts, names), *drop_ins(facts), *sharing(facts), *disks(facts, root)]
+    several = (unread(facts), sockets(facts, names), drop_ins(facts), sharing(facts), disks(facts, root), clock(facts))
+    return [*problems, *(one for found in several for one in found)]

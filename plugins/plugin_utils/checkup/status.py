@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import MIB
 
 HEAD = ("host", "app", "release", "live since", "reload", "busy threads", "queue", "oldest request",
-        "memory of its share", "restarts", "rollback to")  # fmt: skip
+        "memory of its share", "restarts", "certificate", "rollback to")  # fmt: skip
 
 
 def named(release: str, label: str) -> str:
@@ -57,6 +57,7 @@ def row(app: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
         "killed": facts["group"]["killed"],
         "restarts": workers["replaced"],
         "restarts_told": restarts(facts),
+        "certificate_days": app["certificate_days"],
         "rollback_to": release["previous"],
         "rollback_label": release["previous_label"],
     }
@@ -81,6 +82,7 @@ def cells(host: str, name: str, found: Mapping[str, Any], marked: bool) -> tuple
         f"{oldest['seconds']} s {oldest['method']} {oldest['path']}" if oldest else "",
         f"{memory} of {found['share'] / MIB:.0f} MiB",
         found["restarts_told"],
+        "" if found["certificate_days"] is None else f"{found['certificate_days']} days",
         named(found["rollback_to"], found["rollback_label"]),
     )
 

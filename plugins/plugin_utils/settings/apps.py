@@ -57,6 +57,7 @@ SOURCES = ("path", "git", "archive", "package")
 MOMENTS = ("prepare", "before_switch", "after_switch", "backup", "restore")
 
 WORKERS = ("processes", "threads", "lazy_apps", "import_threads", "minimum", "max_requests", "max_lifetime_seconds")
+APP = "must be 'module:callable', or 'module:factory()' for an application factory"
 
 
 def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -230,8 +231,7 @@ def _one(
     if state == "absent":
         return complete
 
-    sentence = "must be 'module:callable', or 'module:factory()' for an application factory"
-    require(CALLABLE, app.get("app"), f"{where}.app", sentence)
+    require(CALLABLE, app.get("app"), f"{where}.app", APP)
     source = _source(app, where)
     reload = app.get("reload") or "zerg"
     if reload not in MODES:
@@ -264,6 +264,7 @@ def _one(
         **_times(app, where),
         max_body_size=max_body_size,
         health=_health(app.get("health"), site["path"], where),
+        checks=commands(app.get("checks"), f"{where}.checks"),
         hooks=_hooks(app.get("hooks") or {}, where),
         background=background,
         schedule=side_processes.schedule(app.get("schedule"), background, where),
