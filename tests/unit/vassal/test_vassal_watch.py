@@ -63,6 +63,12 @@ def test_a_worker_that_serves_keeps_waiting(dying):
         dying(stats((1, count, 0), (2, 1, 1)))
 
 
+def test_a_worker_that_serves_and_an_instance_that_only_loads_are_told_apart(dying):
+    # An app that is slow to answer gets more time for each check, one that loads is asked again soon.
+    assert dying(stats((1, 1, True))) is True
+    assert dying(ABSENT) is False
+
+
 def test_missing_statistics_socket_keeps_waiting(dying):
     for _look in range(20):
         dying(ABSENT)
