@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides.sockets import doors
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.units import digest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import app_environment
@@ -30,7 +31,8 @@ def sides(app: Mapping[str, Any], release: str, once: bool = True) -> dict[str, 
                 own = {key: value for key, value in settings.items() if key != "once_per_fleet"}
                 if settings.get("serve"):
                     paths = app["paths"]
-                    own |= {"socket": f"{paths['run']}/side.{name}", "link": f"{paths['home']}/side.{name}"}
+                    own |= {"socket": f"{paths['run']}/side.{name}", "held": f"{doors(paths['run'])}/side.{name}"}
+                    own["link"] = f"{paths['home']}/side.{name}"
                 found[name] = {**common, **own, "command": shlex.split(settings["command"])}
     return found
 

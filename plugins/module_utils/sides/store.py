@@ -16,7 +16,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sock
 
 JOBS = "/etc/emperor/sides"
 LIMITS = "/etc/emperor/vassals"  # where the module `vassal` keeps an app's memory limit
-PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts,ExecMainCode,ExecMainStatus"
+PROPERTIES = "Id,ActiveState,SubState,Job,Result,NRestarts,ExecMainCode,ExecMainStatus"
 
 
 class Unfit(Exception):
