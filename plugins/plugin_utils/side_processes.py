@@ -24,6 +24,8 @@ def sides(app: Mapping[str, Any], release: str, once: bool = True) -> dict[str, 
         "directory": f"{app['paths']['releases']}/{release}/src",
         "environment": app_environment(app, release),
     }
+    if app["memory"]["side_processes"]:
+        common["memory"] = app["memory"]["side_processes"] * 1024 * 1024
     found = {}
     for kind in ("background", "schedule"):
         for name, settings in app[kind].items():

@@ -70,7 +70,7 @@ def test_job_knows_its_socket_and_other_jobs_have_none():
     assert not {"socket", "held", "link", "serve"} & set(found["worker"])
     text = "".join(units.files("shop", "live", {**found["live"], "sandbox": []}).values())
     assert "UMask=0007" in text
-    assert "ExecStartPost=+/usr/local/libexec/emperor-side-socket shop live %i\n" in text
+    assert "-- /usr/local/libexec/emperor-side-socket shop live %i\n" in text
 
 
 def test_links_lead_to_the_generation_that_serves(job, tmp_path):

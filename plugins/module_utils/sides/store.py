@@ -128,7 +128,10 @@ class Sides:
         return timer in self.enabled(one.part) and states.get(timer, {}).get("ActiveState") == "active"
 
     def limit(self) -> str:
-        """Bytes of memory that all its side processes may use: as many as its instances."""
+        """Bytes of memory that all its side processes may use: those of the settings, or as many as its instances."""
+        if own := [one.job.get("memory") for one in self.jobs()][-1:]:
+            if own[0]:
+                return str(own[0])
         return (host.read(os.path.join(LIMITS, f"{self.app}.limit")) or "").strip()
 
     def shared(self) -> dict[str, str]:
