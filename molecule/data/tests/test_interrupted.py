@@ -56,7 +56,7 @@ def wanted(apps, tmp_path_factory):
     source = tmp_path_factory.mktemp("jobs")
     for name in ("jobs.py", "live.py", "requirements.txt"):
         text = open(f"{apps['jobs']['source']['path']}/{name}", encoding="utf-8").read()
-        (source / name).write_text(f"{text}# Another release.\n")
+        (source / name).write_text(f"{text}# Another release, {time.time()}\n")
     build, prepare, after = (
         f"sh -c '{HOLD.format(step=step, seconds=seconds)}'"
         for step, seconds in (("build", 901), ("prepare", 902), ("after", 903))

@@ -43,7 +43,7 @@ def test_link_in_place_of_a_socket_leads_no_client_to_another_app(fleet, client)
 
     host.check_output(f"systemctl stop {unit}")
     assert host.check_output("sh -c %s", LINK.format(instance=instance)) == "124"
-    assert jobs.ask("GET", "/live")[0] == 502
+    assert jobs.ask("GET", "/live")[0] == 503
     assert host.run(f"test -L {held} || test -L {held}.new").rc == 1
     host.check_output(f"systemctl start {unit}")
     assert jobs.ask("GET", "/live")[0] == 200
