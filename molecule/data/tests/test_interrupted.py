@@ -65,7 +65,7 @@ def wanted(apps, tmp_path_factory):
         "source": {"path": str(source)},
         "build": [build],
         "hooks": {"prepare": [prepare], "after_switch": [after]},
-        "files": [{"path": "settings.ini", "content": "[jobs]\n"}],
+        "files": [{"path": "settings.ini", "content": "colour = blue of jobs\n"}],
     }
 
 

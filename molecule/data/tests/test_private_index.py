@@ -1,0 +1,41 @@
+"""An index that wants a password: its packages are installed, and no other user of the host learns the password."""
+
+from pathlib import Path
+
+SECRET = "only-for-the-index"
+START = """
+systemctl reset-failed emperor-test-index 2>/dev/null
+systemd-run --quiet --collect --unit=emperor-test-index --setenv=LANG=C.UTF-8 /usr/bin/python3 -c "$0" reader:{secret} /root/seen
+for _try in $(seq 100); do python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8900))' 2>/dev/null && exit; sleep 0.1; done
+"""
+# What any user can read. The tool that starts processes on the host may have the test's own command in its files.
+READ = "setpriv --reuid=nobody --clear-groups grep --recursive --files-with-matches --no-messages --devices=skip {secret} " \
+    "/etc /home /opt /root /run /srv /tmp /usr/local /var"
+
+
+def test_package_of_a_private_index_is_installed_and_nobody_learns_the_password(apps, client, variant, playbook, fleet):
+    host, program = fleet[1], Path(__file__).with_name("index.py").read_text()
+    host.check_output("sh -c %s %s", START.format(secret=SECRET), program)
+    source = Path(apps["notes"]["source"]["path"], "notes.py").read_text()
+    code = source.replace('"colour"', '"quiet": __import__("emperor_quiet").TEXT, "colour"')
+    assert code != source
+    changed = variant(apps["notes"], {"notes.py": code, "requirements.txt": "emperor-quiet\n"})
+    index = f"--extra-index-url=http://reader:{SECRET}@127.0.0.1:8900/simple"
+    arguments = ("deploy", "-vvv", "--diff", "-e", "app=notes", "--limit=webservers[1]")
+    run = playbook(*arguments, variables={"flask_apps": [changed], "flask_apps_pip_arguments": [index]})
+    assert not run.failed, run.error
+    assert client("notes", 1).json("/")["quiet"] == "from the private index"
+    assert SECRET not in run.output
+    seen = host.check_output("grep -v python3.-c /root/seen")
+    assert "uv pip install" in seen
+    assert SECRET not in seen
+    assert host.run(f"journalctl --no-pager --quiet | grep {SECRET} | grep -v emperor-test-index").stdout == ""
+    assert host.run(READ.format(secret=SECRET)).stdout == ""
+
+    wrong = index.replace(SECRET, f"not-{SECRET}")
+    more = variant(changed, {"requirements.txt": "emperor-quiet>=1\n"})
+    run = playbook(*arguments, variables={"flask_apps": [more], "flask_apps_pip_arguments": [wrong]})
+    assert run.failed
+    assert "emperor-quiet" in run.error
+    assert SECRET not in run.output
+    host.check_output("systemctl stop emperor-test-index")
