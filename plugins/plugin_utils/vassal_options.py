@@ -49,7 +49,7 @@ def tasks(app: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
         return int(app["max_tasks"])
     # Old and new ones side by side, and scheduled jobs. A power of two, so that one more does not replace the workers.
     processes = 2 * sum(one["instances"] for one in app["background"].values()) + len(app["schedule"])
-    return max(TASKS, 2 ** math.ceil(math.log2(tasks_needed(plan) + SIDE_TASKS * processes)))
+    return max(TASKS, 1 << math.ceil(math.log2(tasks_needed(plan) + SIDE_TASKS * processes)))
 
 
 def tasks_needed(plan: Mapping[str, Any]) -> int:

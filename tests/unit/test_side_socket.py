@@ -1,4 +1,4 @@
-"""The program that gives the socket of a side process a second name: only to a socket of the app, on which it listens."""
+"""The program that gives the socket of a side process a second name: only if it is the app's, and somebody listens."""
 
 import importlib.util
 import json
@@ -20,6 +20,8 @@ PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/side_socket.py"
 @pytest.fixture
 def program():
     spec = importlib.util.spec_from_file_location("side_socket", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -85,7 +87,9 @@ def wait(program, place, monkeypatch):
         job = {"socket": f"{place}/run/side", "held": f"{place}/run-sockets/sides/side"}
         (place / "shop/live@aaa.json").write_text(json.dumps(job))
         monkeypatch.setattr(program, "SIDES", str(place))
-        monkeypatch.setattr(program, "pwd", SimpleNamespace(getpwnam=lambda _name: SimpleNamespace(pw_uid=os.geteuid())))
+        monkeypatch.setattr(
+            program, "pwd", SimpleNamespace(getpwnam=lambda _name: SimpleNamespace(pw_uid=os.geteuid()))
+        )
         monkeypatch.setattr(os, "chown", lambda *_arguments: None)
         monkeypatch.setattr(sys, "argv", ["x", "shop", "live", "aaa-1"])
         monkeypatch.setenv("MAINPID", str(process.pid))

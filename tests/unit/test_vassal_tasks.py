@@ -15,7 +15,7 @@ LIMITED = Config({"tasks": "64"}, ())
 @pytest.mark.parametrize(
     "log",
     [
-        "spawned uWSGI master process (pid: 7)\nfork(): Resource temporarily unavailable [core/master_utils.c line 770]",
+        "spawned uWSGI master process (pid: 7)\nfork(): Resource temporarily unavailable [core/master_utils.c line 7]",
         "RuntimeError: can't start new thread",
         "BlockingIOError: [Errno 11] Resource temporarily unavailable",
     ],

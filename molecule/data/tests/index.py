@@ -45,7 +45,7 @@ class Index(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"", ("Content-Type", "text/plain"))
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def answer(self, status, body, header):
         self.send_response(status)

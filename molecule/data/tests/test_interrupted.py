@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,7 @@ def wanted(apps, tmp_path_factory):
     """Another release of the app, with something in each step."""
     source = tmp_path_factory.mktemp("jobs")
     for name in ("jobs.py", "live.py", "requirements.txt"):
-        text = open(f"{apps['jobs']['source']['path']}/{name}", encoding="utf-8").read()
+        text = Path(apps["jobs"]["source"]["path"], name).read_text()
         (source / name).write_text(f"{text}# Another release, {time.time()}\n")
     build, prepare, after = (
         f"sh -c '{HOLD.format(step=step, seconds=seconds)}'"
@@ -137,7 +138,9 @@ def test_next_run_heals_and_leaves_nothing_of_those_before(host, wanted, before,
     _release, workers = served()
     assert not set(before[1]) & set(workers)
     assert len(host.check_output("ls /etc/emperor/vassals/jobs.*.ini").split()) == 1
-    units = host.check_output("systemctl list-units --plain --no-legend 'emperor-side-jobs.*@*' | cut -d ' ' -f 1").split()
+    units = host.check_output(
+        "systemctl list-units --plain --no-legend 'emperor-side-jobs.*@*' | cut -d ' ' -f 1"
+    ).split()
     assert len(units) == 3
     jobs = host.check_output("ls /etc/emperor/sides/jobs").split()
     assert len(jobs) == 3  # a worker, one that serves, and one on a schedule

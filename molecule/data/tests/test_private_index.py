@@ -4,13 +4,18 @@ from pathlib import Path
 
 SECRET = "only-for-the-index"
 START = """
-systemctl reset-failed emperor-test-index 2>/dev/null
-systemd-run --quiet --collect --unit=emperor-test-index --setenv=LANG=C.UTF-8 /usr/bin/python3 -c "$0" reader:{secret} /root/seen
-for _try in $(seq 100); do python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8900))' 2>/dev/null && exit; sleep 0.1; done
+systemd-run --quiet --collect --unit=emperor-test-index /usr/bin/python3 -c "$0" reader:{secret} /root/seen
+for _try in $(seq 100); do
+  python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8900))' 2>/dev/null && exit
+  sleep 0.1
+done
+exit 1
 """
-# What any user can read. The tool that starts processes on the host may have the test's own command in its files.
-READ = "setpriv --reuid=nobody --clear-groups grep --recursive --files-with-matches --no-messages --devices=skip {secret} " \
-    "/etc /home /opt /root /run /srv /tmp /usr/local /var"
+# What any user can read.
+READ = """
+setpriv --reuid=nobody --regid=nogroup --clear-groups grep --recursive --files-with-matches --no-messages \\
+  --devices=skip {secret} /etc /home /opt /root /run /srv /tmp /usr/local /var
+"""
 
 
 def test_package_of_a_private_index_is_installed_and_nobody_learns_the_password(apps, client, variant, playbook, fleet):

@@ -3,7 +3,7 @@
 import time
 
 ATTACK = """
-for place in /run/emperor-sockets/jobs/sides /run/emperor-sockets/jobs /run/emperor-sockets /srv/flask_apps/jobs; do
+for place in /run/emperor-sockets/jobs/sides /run/emperor-sockets/jobs /run/emperor-sockets ~/..; do
   ln -s /run/emperor-sockets/notes/app.sock $place/x 2>/dev/null && echo linked in $place
   for one in $(ls $place | grep sock); do
     mv $place/$one $place/y 2>/dev/null && echo renamed in $place
@@ -12,7 +12,9 @@ for place in /run/emperor-sockets/jobs/sides /run/emperor-sockets/jobs /run/empe
 done
 rmdir /run/emperor-sockets/jobs/sides 2>/dev/null && echo removed a directory
 ls /run/emperor-sockets/jobs/sides 2>/dev/null && echo listed
-for one in /run/emperor/jobs/side.live.*.sock; do mv $one $one.kept && ln -s /run/emperor-sockets/notes/app.sock $one; done
+for one in /run/emperor/jobs/side.live.*.sock; do
+  mv $one $one.kept && ln -s /run/emperor-sockets/notes/app.sock $one
+done
 test -L $one && echo changed its own
 """
 # As systemd starts it, beside a process that made such a link in place of its socket.

@@ -2,8 +2,8 @@
 
 Each process makes a socket of its own, named by its instance, in the directory of the app's sockets. From there root
 gives it a second name in a directory of its own, where the app cannot put a link in its place: see the program
-emperor-side-socket. nginx knows links in the app's home, which lead there; root alone can change them, and nginx follows
-them for each connection: so a switch needs no reload.
+emperor-side-socket. nginx knows links in the app's home, which lead there; root alone can change them, and nginx
+follows them for each connection: so a switch needs no reload.
 """
 
 from __future__ import annotations

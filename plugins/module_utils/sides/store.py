@@ -129,9 +129,9 @@ class Sides:
 
     def limit(self) -> str:
         """Bytes of memory that all its side processes may use: those of the settings, or as many as its instances."""
-        if own := [one.job.get("memory") for one in self.jobs()][-1:]:
-            if own[0]:
-                return str(own[0])
+        jobs = self.jobs()
+        if jobs and jobs[-1].job.get("memory"):
+            return str(jobs[-1].job["memory"])
         return (host.read(os.path.join(LIMITS, f"{self.app}.limit")) or "").strip()
 
     def shared(self) -> dict[str, str]:

@@ -22,7 +22,9 @@ MASTER = 32
 # MiB at which a worker is recycled at the latest, or four times its fresh size, rounded up to a power of two. On a host
 # with plenty of memory the limit then stays the same when an app joins the list, and so do the processes of the others.
 CEILING = 256
-SIDE = 96  # MiB of a side process, unless the user says how much all of them have; as a web worker before it is measured
+SIDE = (
+    96  # MiB of a side process, unless the user says how much all of them have; as a web worker before it is measured
+)
 RAMP_SECONDS = 2  # in which all processes of an adaptive app are there when they are needed
 
 
@@ -101,8 +103,8 @@ def _share(apps: Sequence[Mapping[str, Any]], name: str, memory: int, reserve: i
     free, others = usable - sum(set_by_user.values()), sum(not app["memory"]["limit"] for app in present)
     if free < 0 and set_by_user:
         refuse(
-            f"{', '.join(set_by_user)}: {sum(set_by_user.values())} MiB in all, but {host}: lower them, or give the host "
-            "more memory."
+            f"{', '.join(set_by_user)}: {sum(set_by_user.values())} MiB in all, but {host}: lower them, or give the "
+            "host more memory."
         )
     app = next(app for app in present if app["name"] == name)
     if app["memory"]["limit"]:

@@ -2,8 +2,8 @@
 """Put the socket of a side process where nginx looks for it: emperor-side-socket APP PART INSTANCE
 
 systemd runs this as root whenever a process that serves a path starts. The process makes its socket in a directory of
-the app, where the app may also put a link to anything. nginx may use the sockets of all apps, so it must not look there:
-in a directory of root's it gets a hard link, which leads to this one socket, whatever becomes of its first name.
+the app, where the app may also put a link to anything. nginx may use the sockets of all apps, so it must not look
+there: in a directory of root's it gets a hard link, which leads to this one socket, whatever becomes of its first name.
 """
 
 import contextlib

@@ -137,7 +137,9 @@ def test_files_are_copied_where_they_cannot_be_linked(built, home, monkeypatch):
 def test_cache_is_trimmed_after_an_installation_when_it_is_too_large(built, bundle, home, uv, monkeypatch):
     monkeypatch.setattr(build, "CACHE_LIMIT", 1000)
     large = home / "wheels/large"
-    Path(f"{uv}.does").write_text(f'case "$*" in pip*) dd if=/dev/zero of={large} bs=2000 count=1 2>/dev/null ;; esac\n')
+    Path(f"{uv}.does").write_text(
+        f'case "$*" in pip*) dd if=/dev/zero of={large} bs=2000 count=1 2>/dev/null ;; esac\n'
+    )
     built("aaa", requirements="requirements.txt")
     assert calls(home, "aaa")[-2:] == ["cache prune --ci", "cache clean"]
     built("bbb", bundle=bundle(**{"app.py": "app = 2"}), requirements="requirements.txt")
