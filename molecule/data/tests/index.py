@@ -7,8 +7,9 @@ import subprocess
 import sys
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-CREDENTIALS, SEEN = sys.argv[1:]
+CREDENTIALS, SEEN = Path(sys.argv[1]).read_text(), sys.argv[2]
 NAME = "emperor_quiet-1.0-py3-none-any.whl"
 
 

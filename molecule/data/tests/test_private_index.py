@@ -4,7 +4,8 @@ from pathlib import Path
 
 SECRET = "only-for-the-index"
 START = """
-systemd-run --quiet --collect --unit=emperor-test-index /usr/bin/python3 -c "$0" reader:{secret} /root/seen
+(umask 077; printf 'reader:{secret}' > /root/credentials)
+systemd-run --quiet --collect --unit=emperor-test-index /usr/bin/python3 -c "$0" /root/credentials /root/seen
 for _try in $(seq 100); do
   python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8900))' 2>/dev/null && exit
   sleep 0.1
@@ -34,13 +35,6 @@ def test_package_of_a_private_index_is_installed_and_nobody_learns_the_password(
     seen = host.check_output("grep -v python3.-c /root/seen")
     assert "uv pip install" in seen
     assert SECRET not in seen
-    assert host.run(f"journalctl --no-pager --quiet | grep {SECRET} | grep -v emperor-test-index").stdout == ""
+    assert host.run(f"journalctl --no-pager --quiet | grep {SECRET}").stdout == ""
     assert host.run(READ.format(secret=SECRET)).stdout == ""
-
-    wrong = index.replace(SECRET, f"not-{SECRET}")
-    more = variant(changed, {"requirements.txt": "emperor-quiet>=1\n"})
-    run = playbook(*arguments, variables={"flask_apps": [more], "flask_apps_pip_arguments": [wrong]})
-    assert run.failed
-    assert "emperor-quiet" in run.error
-    assert SECRET not in run.output
     host.check_output("systemctl stop emperor-test-index")
