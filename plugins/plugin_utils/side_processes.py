@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.sides.sockets import doors
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.units import digest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import app_environment
@@ -23,6 +24,8 @@ def sides(app: Mapping[str, Any], release: str, once: bool = True) -> dict[str, 
         "directory": f"{app['paths']['releases']}/{release}/src",
         "environment": app_environment(app, release),
     }
+    if app["memory"]["side_processes"]:
+        common["memory"] = app["memory"]["side_processes"] * 1024 * 1024
     found = {}
     for kind in ("background", "schedule"):
         for name, settings in app[kind].items():
@@ -30,7 +33,8 @@ def sides(app: Mapping[str, Any], release: str, once: bool = True) -> dict[str, 
                 own = {key: value for key, value in settings.items() if key != "once_per_fleet"}
                 if settings.get("serve"):
                     paths = app["paths"]
-                    own |= {"socket": f"{paths['run']}/side.{name}", "link": f"{paths['home']}/side.{name}"}
+                    own |= {"socket": f"{paths['run']}/side.{name}", "held": f"{doors(paths['run'])}/side.{name}"}
+                    own["link"] = f"{paths['home']}/side.{name}"
                 found[name] = {**common, **own, "command": shlex.split(settings["command"])}
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,8 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 
 MODULES = "/usr/local/lib/emperor"  # where the role uwsgi installs what workers load
-TASKS = 512  # processes and threads of an app, unless its workers need more
+TASKS = 512  # processes and threads of an app, unless it needs more
+SIDE_TASKS = 50  # those of a side process; a server has 40 threads for what blocks
 CODE = "callret:PyRun_SimpleString"
 
 Options = list[tuple[str, str]]
@@ -43,7 +45,11 @@ def app_environment(app: Mapping[str, Any], release: str) -> dict[str, str]:
 
 def tasks(app: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
     """How many processes and threads an app may have at a time."""
-    return int(app["max_tasks"] or max(TASKS, tasks_needed(plan)))
+    if app["max_tasks"]:
+        return int(app["max_tasks"])
+    # Old and new ones side by side, and scheduled jobs. A power of two, so that one more does not replace the workers.
+    processes = 2 * sum(one["instances"] for one in app["background"].values()) + len(app["schedule"])
+    return max(TASKS, 1 << math.ceil(math.log2(tasks_needed(plan) + SIDE_TASKS * processes)))
 
 
 def tasks_needed(plan: Mapping[str, Any]) -> int:

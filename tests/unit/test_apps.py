@@ -48,7 +48,7 @@ def test_a_short_entry_gets_every_default():
         "security_headers": {},
         "profile": "web",
         "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": False, "import_threads": False},
-        "memory": {"limit": None, "worker_recycle": None},
+        "memory": {"limit": None, "worker_recycle": None, "side_processes": None},
         "reload": "zerg",
         "max_request_seconds": 60,
         "max_start_seconds": 60,
@@ -155,8 +155,8 @@ def test_threads_follow_from_the_profile(profile, threads):
     ("value", "mib"), [(512, 512), ("512", 512), ("512M", 512), ("512m", 512), ("2G", 2048), ("2g", 2048)]
 )
 def test_memory_sizes_become_mib(value, mib):
-    found = one(memory={"limit": value, "worker_recycle": value})
-    assert found["memory"] == {"limit": mib, "worker_recycle": mib}
+    kinds = ("limit", "worker_recycle", "side_processes")
+    assert one(memory=dict.fromkeys(kinds, value))["memory"] == dict.fromkeys(kinds, mib)
 
 
 @pytest.mark.parametrize(

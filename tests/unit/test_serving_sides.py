@@ -21,23 +21,26 @@ def app(**changes):
 @pytest.fixture
 def job(tmp_path):
     """Two processes that serve."""
-    return {**LIVE, "instances": 2, "socket": f"{tmp_path}/run/side.live", "link": f"{tmp_path}/home/side.live"}
+    where = {"socket": "run/shop", "held": "run-sockets/shop/sides", "link": "home"}
+    return {**LIVE, "instances": 2, **{name: f"{tmp_path}/{path}/side.live" for name, path in where.items()}}
 
 
 @pytest.fixture
 def listening(tmp_path):
-    """A socket on which a process listens."""
-    (tmp_path / "run").mkdir(exist_ok=True)
-    (tmp_path / "home").mkdir(exist_ok=True)
+    """A socket on which a process listens, with both its names."""
+    places = [tmp_path / "run/shop", tmp_path / "run-sockets/shop/sides"]
+    for place in (*places, tmp_path / "home"):
+        place.mkdir(parents=True)
     opened = []
 
     def make(name, mode=0o770):
+        own, held = (place / name for place in places)
         one = socket.socket(socket.AF_UNIX)
-        one.bind(str(tmp_path / "run" / name))
+        one.bind(str(own))
         one.listen()
-        os.chmod(tmp_path / "run" / name, mode)
+        own.chmod(mode)
+        held.hardlink_to(own)
         opened.append(one)
-        return str(tmp_path / "run" / name)
 
     yield make
     for one in opened:
@@ -62,10 +65,12 @@ def test_wrong_setting_is_refused_with_a_sentence(settings, sentence):
 def test_job_knows_its_socket_and_other_jobs_have_none():
     found = side_processes.sides(app(background={"live": LIVE, "worker": {"command": "rq worker"}}), "aaa")
     assert found["live"]["socket"] == "/run/emperor/shop/side.live"
+    assert found["live"]["held"] == "/run/emperor-sockets/shop/sides/side.live"
     assert found["live"]["link"] == "/srv/flask_apps/shop/side.live"
-    assert not {"socket", "link", "serve"} & set(found["worker"])
+    assert not {"socket", "held", "link", "serve"} & set(found["worker"])
     text = "".join(units.files("shop", "live", {**found["live"], "sandbox": []}).values())
     assert "UMask=0007" in text
+    assert "-- /usr/local/libexec/emperor-side-socket shop live %i\n" in text
 
 
 def test_links_lead_to_the_generation_that_serves(job, tmp_path):
@@ -74,7 +79,7 @@ def test_links_lead_to_the_generation_that_serves(job, tmp_path):
     assert sockets.lead(job, "aaa")
     assert sockets.led(job, "aaa")
     assert not sockets.lead(job, "aaa")
-    assert os.readlink(tmp_path / "home/side.live.2.sock") == f"{tmp_path}/run/side.live.aaa-2.sock"
+    assert os.readlink(tmp_path / "home/side.live.2.sock") == f"{tmp_path}/run-sockets/shop/sides/side.live.aaa-2.sock"
     assert sockets.lead(job, "bbb")
     assert not sockets.led(job, "aaa")
 
@@ -100,10 +105,11 @@ def test_what_is_no_more_leaves_no_link_and_no_socket(job, listening, tmp_path):
         listening(name)
     sockets.lead(job, "bbb")
     sockets.lead({**job, "link": f"{tmp_path}/home/side.old"}, "ccc")
-    assert sockets.forget(str(tmp_path / "home"), str(tmp_path / "run"), [(job, "bbb")])
-    assert sorted(os.listdir(tmp_path / "run")) == ["shop.blue.sock", "side.live.bbb-1.sock"]
+    assert sockets.forget(str(tmp_path / "home"), str(tmp_path / "run/shop"), [(job, "bbb")])
+    for place in ("run/shop", "run-sockets/shop/sides"):
+        assert sorted(os.listdir(tmp_path / place)) == ["shop.blue.sock", "side.live.bbb-1.sock"]
     assert sorted(os.listdir(tmp_path / "home")) == ["side.live.1.sock", "side.live.2.sock"]
-    assert not sockets.forget(str(tmp_path / "home"), str(tmp_path / "run"), [(job, "bbb")])
+    assert not sockets.forget(str(tmp_path / "home"), str(tmp_path / "run/shop"), [(job, "bbb")])
 
 
 def test_one_that_does_not_open_its_socket_is_refused(job, listening, monkeypatch):

@@ -12,7 +12,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import confined, 
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import states, store, units
 from ansible_collections.flaskops.emperor.plugins.modules import side_processes as module
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes, vassal_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import status
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
@@ -332,3 +332,25 @@ def test_job_is_for_the_app_alone(bring, systemd, tmp_path, deeds):
     told = bring("started", sides("bbb", secret="another secret"), check=True, diff=True)
     assert "secret" not in json.dumps(told)
     assert Path(told["diff"]["before_header"]).name == "shop"
+
+
+def test_side_processes_count_among_the_tasks_of_the_app_in_steps_that_one_more_rarely_passes():
+    plan = {"processes": 4, "threads": 8}
+
+    def tasks(**settings):
+        return vassal_options.tasks(app(**settings), plan)
+
+    assert tasks() == tasks(background={"worker": WORKER | {"instances": 3}}) == 512
+    assert tasks(background={"worker": WORKER | {"instances": 5}}) == 1024
+    assert tasks(background={"worker": WORKER | {"instances": 6}}, schedule={"tick": TICK}) == 1024
+    assert tasks(background={"worker": WORKER | {"instances": 50}}, max_tasks=700) == 700
+
+
+def test_memory_of_the_settings_is_the_limit_of_the_slice_and_else_that_of_the_workers(bring, systemd, tmp_path):
+    (tmp_path / "shop.limit").write_text("7000")
+    switch(bring, sides())
+    assert "MemoryMax=7000\n" in (systemd.root / units.slice_of("shop")).read_text()
+    switch(bring, sides(memory={"side_processes": "1M"}))
+    assert "MemoryMax=1048576\n" in (systemd.root / units.slice_of("shop")).read_text()
+    switch(bring, sides())
+    assert "MemoryMax=7000\n" in (systemd.root / units.slice_of("shop")).read_text()

@@ -112,6 +112,29 @@ def test_memory_left_by_limits_is_shared():
     assert plan({}, memory=4264, reserve=1064)["share"] == 3000
 
 
+def sides(instances=1, **memory):
+    return {"background": {"w": {"command": "x", "instances": instances}}, "memory": memory}
+
+
+@pytest.mark.parametrize(
+    ("entries", "shares"),
+    [
+        ((sides(2), {}), [2000 - 192, 2000]),  # a size for each process
+        ((sides(100), {}), [1000, 2000]),  # at most half, as it is a guess
+        ((sides(2, side_processes="1G"), {}), [1488, 1488]),  # what the user says
+        ((sides(2, limit="1G"), {}), [1024, 2976 - 192]),
+        ((sides(2, limit="1G", side_processes=976), {}), [1024, 2000]),
+    ],
+)
+def test_memory_of_side_processes_is_kept_for_them(entries, shares):
+    assert [plan(*entries, name=f"app{number}", memory=4264)["share"] for number in range(2)] == shares
+
+
+def test_memory_of_side_processes_that_is_not_there_is_refused():
+    with pytest.raises(Refused, match=r"^flask_apps\[app0\].memory.side_processes: 5120 MiB in all, but of the host's"):
+        plan(sides(side_processes="5G"), memory=4264)
+
+
 def test_a_limit_of_the_user_is_kept_and_counted():
     entry = {"memory": {"worker_recycle": 135}}
     assert plan(entry, size=SMALL)["recycle_rss"] == 135

@@ -1,6 +1,7 @@
 """Side processes follow the releases: no job is lost or done twice; a worker that does not start changes nothing."""
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -149,6 +150,27 @@ def test_worker_that_does_not_start_fails_the_release(apps, client, variant, dep
     )
     run = deploy({"schedule": {"tick": {"command": "true", "calendar": "someday"}}})
     assert "flask_apps[jobs].schedule.tick.calendar is 'someday', but systemd does not understand that" in run.error
+
+
+CROWD = (
+    "python -c 'import threading, time; [threading.Thread(target=time.sleep, args=[600]).start() for _ in range(90)]'"
+)
+
+
+def test_app_that_may_have_no_more_processes_is_told_so_at_once(apps, client, deploy, workers):
+    before, served = workers(), client("jobs").ask("GET", "/")
+    began = time.monotonic()
+    crowd = apps["jobs"]["background"] | {"crowd": {"command": CROWD, "start_seconds": 1}}
+    run = deploy({"max_tasks": 64, "background": crowd})
+    assert run.failed
+    assert re.search(
+        r"(?:did|would) not start: it may not start another process or thread: max_tasks is 64, and its user has "
+        r"1\d\d now, those of side processes included\. Set flask_apps\[jobs\]\.max_tasks",
+        run.error,
+    ), run.error
+    assert time.monotonic() - began < 60
+    assert workers() == before
+    assert client("jobs").ask("GET", "/") == served
 
 
 def test_changed_settings_restart_only_what_differs(apps, deploy, fleet, workers):

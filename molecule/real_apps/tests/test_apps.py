@@ -42,6 +42,18 @@ def test_django_admin_lets_a_user_log_in_and_has_its_style_from_the_build(browse
     assert "text/css" in style.headers["Content-Type"]
 
 
+def test_django_keeps_an_upload_which_nginx_serves(browser, host_of):
+    ask, text = browser("site"), "a text\x00 with a zero\n"
+    part = 'Content-Disposition: form-data; name="file"; filename="report.txt"\r\nContent-Type: text/plain'
+    body = f"--cut\r\n{part}\r\n\r\n{text}\r\n--cut--\r\n".encode()
+    address = ask("/upload", body, "POST", Content_Type="multipart/form-data; boundary=cut").text
+    assert address.startswith("/media/report")
+    served = ask(address)
+    assert (served.status, served.text) == (200, text)
+    assert "Set-Cookie" not in served.headers
+    assert host_of("site").file(f"/srv/flask_apps/site/shared{address}").user == "site"
+
+
 def test_isso_takes_a_comment_and_shows_it(browser):
     ask = browser("isso")
     comment = json.dumps({"text": "A comment that is long enough", "title": "Post"}).encode()

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -130,25 +128,6 @@ def test_failed_build_names_its_cause_and_the_old_release_keeps_serving(case, ch
     assert state(name) == before
     if "could not be built" in run.error:
         assert host_of(name).check_output(f"ls /srv/flask_apps/{name}/releases").split() == known
-
-
-def test_run_killed_in_a_build_leaves_nothing_behind(start_playbook, deploy, entries, state, host_of):
-    place, app = entries["site"]
-    host, before = host_of("site"), state("site")
-    stuck = {"flask_apps": [app | {"build": ["sleep 300"]}]}
-    run = start_playbook("deploy", "-e", "app=site", f"--limit={place}", variables=stuck)
-    for _second in range(120):
-        if host.run("pgrep -u emperor-build sleep").rc == 0:
-            break
-        time.sleep(0.5)
-    os.killpg(run.pid, signal.SIGKILL)
-    host.check_output("kill -KILL $(ps -o ppid= -C systemd-run)")
-    run.communicate()
-    assert state("site") == before
-    run = deploy("site", {"build": [*app["build"], "true"]})
-    assert not run.failed, run.error
-    assert host.run("pgrep -u emperor-build").rc == 1
-    assert host.check_output("find /srv/flask_apps/site/releases -mindepth 2 -maxdepth 2 -name scratch") == ""
 
 
 def test_check_mode_names_the_debian_packages(deploy, host_of):

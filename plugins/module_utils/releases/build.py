@@ -21,6 +21,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox 
 
 LOG_LINES = 15  # of a failed command's output
 CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
+CACHE_LIMIT = 1024**3  # bytes that it may have when a release is built
 # Options of the module `release` that another host needs to make the same release.
 RECIPE = ("interpreter", "requirements", "extras", "groups", "build", "require_hashes", "packages", "static")
 UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1",
@@ -120,6 +121,29 @@ def contents(source: str) -> set[str]:
     return found
 
 
+def size_of(path: str) -> int:
+    """Bytes of the files below a directory; what is linked several times counts once."""
+    found = {}
+    for folder, _folders, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                one = os.lstat(os.path.join(folder, name))
+                found[one.st_ino] = one.st_size
+    return sum(found.values())
+
+
+def trim(run: Callable[..., str], installer: str, cache: str) -> None:
+    """Keep what was downloaded and compiled within a limit: first what can be downloaded again goes, then all of it.
+
+    Only after something was installed, as nothing else lets it grow. A cache that cannot be trimmed fails no release.
+    """
+    for command in (("prune", "--ci"), ("clean",)):
+        if size_of(cache) <= CACHE_LIMIT:
+            return
+        with contextlib.suppress(BuildFailed):
+            run("trimming the cache", installer, "cache", *command)
+
+
 def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], group: int) -> dict[str, str]:
     """Make the virtualenv of a release, or take it from an earlier one that was made of the same.
 
@@ -140,6 +164,7 @@ def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], gr
     else:
         before = contents(source)
         install.install(run, params, path)
+        trim(run, params["installer"], os.path.join(releases.home, CACHE))
         if contents(source) != before:
             made_of = ""  # a part of what was installed is in the source, where no other release would find it
     if params["bundle"]:

@@ -1,7 +1,9 @@
 """Sockets of side processes that serve a path.
 
-Each process has a socket of its own, named by its instance, in the directory of the app's sockets. nginx knows links in
-the app's home, which root alone can change and which it follows for each connection: so a switch needs no reload.
+Each process makes a socket of its own, named by its instance, in the directory of the app's sockets. From there root
+gives it a second name in a directory of its own, where the app cannot put a link in its place: see the program
+emperor-side-socket. nginx knows links in the app's home, which lead there; root alone can change them, and nginx
+follows them for each connection: so a switch needs no reload.
 """
 
 from __future__ import annotations
@@ -15,10 +17,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
 
 PATIENCE = 1  # seconds for connecting
 
 Job = Mapping[str, Any]
+
+
+def doors(run: str) -> str:
+    """Where the sockets of an app's side processes have their second names.
+
+    :param run: directory of the app's sockets.
+    """
+    return f"{held(run)}/sides"
 
 
 def paths(job: Job, generation: str) -> dict[str, str]:
@@ -26,7 +37,7 @@ def paths(job: Job, generation: str) -> dict[str, str]:
     if not job.get("serve"):
         return {}
     return {
-        f"{job['link']}.{number}.sock": f"{job['socket']}.{generation}-{number}.sock"
+        f"{job['link']}.{number}.sock": f"{job['held']}.{generation}-{number}.sock"
         for number in range(1, int(job["instances"]) + 1)
     }
 
@@ -38,15 +49,16 @@ def closed(job: Job, unit: str) -> str:
     """
     if not job.get("serve"):
         return ""
-    path = f"{job['socket']}.{unit.partition('@')[2].removesuffix('.service')}.sock"
+    name = unit.partition("@")[2].removesuffix(".service")
+    own, path = (f"{job[one]}.{name}.sock" for one in ("socket", "held"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(PATIENCE)
         try:
             client.connect(path)
         except OSError as error:
-            return f"it does not accept connections on {path} ({error.strerror or error}): $EMPEROR_SOCKET names it"
+            return f"it does not accept connections on {own} ({error.strerror or error}): $EMPEROR_SOCKET names it"
     if not os.stat(path).st_mode & stat.S_IWGRP:
-        return f"its socket {path} is not open to nginx: let it make it writable for its group"
+        return f"its socket {own} is not open to nginx: let it make it writable for its group"
     return ""
 
 
@@ -79,8 +91,9 @@ def forget(home: str, run: str, kept: Iterable[tuple[Job, str]]) -> bool:
     for job, generation in kept:
         known |= paths(job, generation)
     old = [name for name in links(home) if name not in known]
-    sockets = glob.glob(f"{glob.escape(run)}/side.*.sock")
-    for path in [*old, *(one for one in sockets if one not in known.values())]:
+    names = [os.path.basename(path) for path in known.values()]
+    sockets = [path for place in (run, doors(run)) for path in glob.glob(f"{glob.escape(place)}/side.*.sock")]
+    for path in [*old, *(one for one in sockets if os.path.basename(one) not in names)]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     return bool(old)

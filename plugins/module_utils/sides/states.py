@@ -95,7 +95,7 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
         write_units(sides)
         names = {name: part for part in new for name in units.instances(sides.app, part, generation, wanted[part])}
         systemctl("enable", "--quiet", *names)
-        systemctl("start", *names)
+        systemctl("start", "--no-block", *names)  # one that serves has started when its socket is there
         watch(names, wanted, began)
         for part in set(new) - known:  # nobody served there before
             sockets.lead(wanted[part], generation)
@@ -119,7 +119,8 @@ def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
     while True:
         for name, state in system.show(list(names), PROPERTIES).items():
             part, passed = names[name], time.monotonic() - started
-            well = state.get("ActiveState") == "active" and state.get("NRestarts", "0") == "0"
+            comes = state.get("ActiveState") == "active" or bool(state.get("Job"))
+            well = comes and state.get("NRestarts", "0") == "0"
             if not well and passed <= int(wanted[part]["start_seconds"]) + 2 * LOOK:
                 reason = why(name, state, began)
                 raise Unfit(f"was not changed, because its side process {part} does not start: {reason}")

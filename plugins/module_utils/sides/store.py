@@ -16,7 +16,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sock
 
 JOBS = "/etc/emperor/sides"
 LIMITS = "/etc/emperor/vassals"  # where the module `vassal` keeps an app's memory limit
-PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts,ExecMainCode,ExecMainStatus"
+PROPERTIES = "Id,ActiveState,SubState,Job,Result,NRestarts,ExecMainCode,ExecMainStatus"
 
 
 class Unfit(Exception):
@@ -128,7 +128,10 @@ class Sides:
         return timer in self.enabled(one.part) and states.get(timer, {}).get("ActiveState") == "active"
 
     def limit(self) -> str:
-        """Bytes of memory that all its side processes may use: as many as its instances."""
+        """Bytes of memory that all its side processes may use: those of the settings, or as many as its instances."""
+        jobs = self.jobs()
+        if jobs and jobs[-1].job.get("memory"):
+            return str(jobs[-1].job["memory"])
         return (host.read(os.path.join(LIMITS, f"{self.app}.limit")) or "").strip()
 
     def shared(self) -> dict[str, str]:

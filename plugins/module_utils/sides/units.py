@@ -15,6 +15,8 @@ from typing import Any
 
 UNITS = "/etc/systemd/system"
 PROGRAM = "/usr/local/sbin/emperor-run"
+# With the mounts of the host: between two of the sandbox, which "+" keeps, there are no hard links.
+SOCKET = "/usr/bin/nsenter --target=1 --mount -- /usr/local/libexec/emperor-side-socket"
 PREFIX = "emperor-side-"
 WANTS = {"service": "multi-user.target", "timer": "timers.target"}
 PAUSE = 2  # seconds before a background process that ended is started again
@@ -77,6 +79,8 @@ def _service(app: str, part: str, job: Job) -> str:
     lines += ["# The sandbox of the Emperor.", *job["sandbox"]]
     if job.get("serve"):
         lines += ["# nginx, which is in the group of the directory, may use its socket.", "UMask=0007"]
+        lines += ["# As root; until the process listens, which may take as long as the process runs."]
+        lines += [f"ExecStartPost=+{SOCKET} {app} {part} %i", "TimeoutStartSec=infinity"]
     if is_background(job):
         lines += ["", "[Install]", f"WantedBy={WANTS['service']}"]
     return "\n".join([*lines, ""])

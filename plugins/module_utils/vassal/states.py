@@ -13,6 +13,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     health,
     journal,
     switch,
+    tasks,
     timing,
     trial,
     watch,
@@ -80,7 +81,8 @@ def switched(app: App, config: Config) -> bool:
         app.receive(app.clients)
     except Unhealthy as reason:
         log = journal.journal(app.name, began)
-        raise Unhealthy(f"{complaint}did not start: {reason}. {roll_back(app)}.\n{log}") from reason
+        why = tasks.refused(app.name, config, log) or str(reason)
+        raise Unhealthy(f"{complaint}did not start: {why}. {roll_back(app)}.\n{log}") from reason
     return True
 
 

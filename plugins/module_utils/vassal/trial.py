@@ -8,7 +8,7 @@ import pwd
 import tempfile
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import confined, host, processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health, journal, watch
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import health, journal, tasks, watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Stop, Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import MIB, App
@@ -47,7 +47,10 @@ def start(app: App, config: Config) -> processes.Memory | None:
                 return None
         except Unhealthy as reason:
             output.seek(0)
-            raise Unhealthy(journal.explained(str(reason), output.read())) from reason
+            log = output.read()
+            if said := tasks.refused(app.name, config, log):
+                raise Unhealthy(f"{said}\n{journal.excerpt(log)}") from reason
+            raise Unhealthy(journal.explained(str(reason), log)) from reason
         except confined.Unconfined as reason:
             raise Unhealthy(str(reason)) from reason
         finally:

@@ -45,10 +45,10 @@ def deaths(sock: str) -> Callable[[], bool]:
     :param sock: the statistics socket of the instance.
     """
     starts: dict[int, int] = {}
-    silences = 0
+    silences = alone = 0
 
     def dying() -> bool:
-        nonlocal silences
+        nonlocal silences, alone
         try:
             stats = uwsgi_client.statistics(sock, timeout=1)
         except TimeoutError:
@@ -62,6 +62,10 @@ def deaths(sock: str) -> Callable[[], bool]:
         if serves_any(stats):
             silences = 0
             return True
+        # Where the kernel refuses a worker, its master does not try again.
+        alone = 0 if workers(stats) else alone + 1
+        if alone >= timing.DEATHS:
+            raise Stop("it could start no worker")
         for one in stats["workers"]:
             first = starts.setdefault(one["id"], one["respawn_count"])
             if one["respawn_count"] - first >= timing.DEATHS:

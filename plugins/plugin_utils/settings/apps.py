@@ -162,7 +162,7 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
 def _memory(values: Mapping[str, Any], where: str) -> dict[str, int | None]:
     """Sizes in MiB; None for those that are not set."""
     result: dict[str, int | None] = {}
-    for kind in ("limit", "worker_recycle"):
+    for kind in ("limit", "worker_recycle", "side_processes"):
         value = given(values).get(kind)
         found = None if isinstance(value, bool) else MEMORY.match(str(value).upper())
         if value is not None and not found:

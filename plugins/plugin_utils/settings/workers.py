@@ -22,6 +22,9 @@ MASTER = 32
 # MiB at which a worker is recycled at the latest, or four times its fresh size, rounded up to a power of two. On a host
 # with plenty of memory the limit then stays the same when an app joins the list, and so do the processes of the others.
 CEILING = 256
+SIDE = (
+    96  # MiB of a side process, unless the user says how much all of them have; as a web worker before it is measured
+)
 RAMP_SECONDS = 2  # in which all processes of an adaptive app are there when they are needed
 
 
@@ -70,29 +73,46 @@ PROFILES = {
 }
 
 
+def _assumed(app: Mapping[str, Any]) -> int:
+    """MiB that are kept for the side processes of an app whose user did not say how much."""
+    if app["memory"]["side_processes"]:
+        return 0
+    return SIDE * sum(int(one["instances"]) for one in app["background"].values())
+
+
+def _without(memory: int, kept: int) -> int:
+    """What is left when memory is kept for side processes: at least half, as nobody said how much that is."""
+    return memory - min(kept, memory // 2)
+
+
 def _share(apps: Sequence[Mapping[str, Any]], name: str, memory: int, reserve: int) -> int:
     """MiB of memory for one app: its limit, or an equal part of what the limits of others leave.
 
     :raises Refused: when the limits do not fit into the host's memory.
     """
+    present = [app for app in apps if app["state"] == "present"]
     usable = memory - SYSTEM - reserve
     host = (
         f"of the host's {memory} MiB {max(0, usable)} MiB are for apps ({SYSTEM} MiB are for the system, {reserve} MiB "
     )
     host += "for flask_apps_memory_reserve)"
-    limits = {app["name"]: app["memory"]["limit"] for app in apps if app["state"] == "present"}
-    set_by_user = {one: limit for one, limit in limits.items() if limit}
-    free, others = usable - sum(set_by_user.values()), len(limits) - len(set_by_user)
+    set_by_user = {
+        f"flask_apps[{app['name']}].memory.{kind}": int(app["memory"][kind])
+        for app in present for kind in ("limit", "side_processes") if app["memory"][kind]
+    }  # fmt: skip
+    free, others = usable - sum(set_by_user.values()), sum(not app["memory"]["limit"] for app in present)
     if free < 0 and set_by_user:
-        names = ", ".join(f"flask_apps[{one}].memory.limit" for one in set_by_user)
         refuse(
-            f"{names}: {sum(set_by_user.values())} MiB in all, but {host}: lower them, or give the host more memory."
+            f"{', '.join(set_by_user)}: {sum(set_by_user.values())} MiB in all, but {host}: lower them, or give the "
+            "host more memory."
         )
-    if name in set_by_user:
-        return int(set_by_user[name])
+    app = next(app for app in present if app["name"] == name)
+    if app["memory"]["limit"]:
+        return int(app["memory"]["limit"])
+    free = _without(free, sum(_assumed(one) for one in present if one["memory"]["limit"]))
     if free < others:
         refuse(f"flask_apps[{name}].memory.limit is not set, and nothing is left, for {host}: give it more memory.")
-    return int(free // others)
+    return _without(free // others, _assumed(app))
 
 
 def _processes(app: Mapping[str, Any], cpus: int, fits: int, need: str) -> tuple[int, str]:

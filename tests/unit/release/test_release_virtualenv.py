@@ -3,8 +3,10 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import build
 from release_home import POETRY, PROJECT, calls, mode, state
 
 
@@ -130,3 +132,21 @@ def test_files_are_copied_where_they_cannot_be_linked(built, home, monkeypatch):
     first, second = home / "releases/aaa/venv/bin/python", home / "releases/bbb/venv/bin/python"
     assert second.read_text() == first.read_text()
     assert not second.samefile(first)
+
+
+def test_cache_is_trimmed_after_an_installation_when_it_is_too_large(built, bundle, home, uv, monkeypatch):
+    monkeypatch.setattr(build, "CACHE_LIMIT", 1000)
+    large = home / "wheels/large"
+    Path(f"{uv}.does").write_text(
+        f'case "$*" in pip*) dd if=/dev/zero of={large} bs=2000 count=1 2>/dev/null ;; esac\n'
+    )
+    built("aaa", requirements="requirements.txt")
+    assert calls(home, "aaa")[-2:] == ["cache prune --ci", "cache clean"]
+    built("bbb", bundle=bundle(**{"app.py": "app = 2"}), requirements="requirements.txt")
+    assert calls(home, "bbb") == calls(home, "aaa")  # nothing was installed
+    large.unlink()
+    Path(f"{uv}.does").write_text('case "$*" in cache*) exit 1 ;; esac\n')
+    built("ccc", requirements="requirements.txt", packages=["more"])
+    assert not any(call.startswith("cache") for call in calls(home, "ccc"))
+    large.write_text("x" * 2000)
+    assert not built("ddd", requirements="requirements.txt", packages=["others"])["failed"]

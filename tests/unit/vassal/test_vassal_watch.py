@@ -190,3 +190,10 @@ def test_a_master_that_ended_is_hopeless(host):
 def test_missing_master_keeps_waiting(host):
     hopeless = watch.watch(host.app().slots[0])
     hopeless()
+
+
+def test_master_that_can_start_no_worker_is_hopeless(dying):
+    refused = {"pid": 1, "workers": [{"id": 1, "pid": 0, "accepting": 0, "status": "idle", "respawn_count": 0}]}
+    not_yet(dying, refused, refused, stats((1, 1, 0)), refused, refused)
+    with pytest.raises(Stop, match="it could start no worker"):
+        dying(refused)
