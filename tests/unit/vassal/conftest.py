@@ -256,7 +256,7 @@ def dying(monkeypatch):
 
     def told(one):
         tells.append(one)
-        look()
+        return look()
 
     return told
 
