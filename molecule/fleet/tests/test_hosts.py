@@ -70,7 +70,8 @@ def test_host_that_is_stopped_and_started_loses_no_request(clients, machines, wa
 
 
 def test_upgrade_of_one_host_after_the_other_loses_no_request(start_playbook, clients, balancer, hosts):
-    names, asked = ("emperor-web1", "emperor-web2"), "systemctl show --property=MainPID emperor nginx"
+    # An earlier test deployed echo to these two alone, and hosts that differ fail the check.
+    names, asked = ("emperor-web2", "emperor-web3"), "systemctl show --property=MainPID emperor nginx"
     before = {name: hosts[name].check_output(asked) for name in names}
     for name in names:
         hosts[name].check_output("sh -c %s", REPOSITORY)
