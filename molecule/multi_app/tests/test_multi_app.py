@@ -211,7 +211,7 @@ INDEX = ["--extra-index-url", f"https://robot:{planted('index')}@index.test/simp
 
 def check_that_nobody_reads_the_secrets(host, run):
     assert "planted-secret" not in run.output
-    assert "tool_virtualenv" in run.output, "the output does not say what was done"
+    assert "apps_state" in run.output, "the output does not say what was done"
     places = "/etc /srv /run /var /opt /tmp /usr/local /dev/shm"
     assert len(host.check_output(f"grep -rlsI planted-secret {places}").splitlines()) >= 2, "the search itself is wrong"
     nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
