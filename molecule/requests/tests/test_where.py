@@ -20,8 +20,9 @@ def get(host, addresses):
 
 def last(host, app):
     """Path and status of the last request in an app's log."""
-    time.sleep(1.2)  # nginx writes its log once a second
-    words = host.file(f"/var/log/flask_apps/{app}/access.log").content_string.splitlines()[-1].split()
+    time.sleep(1.5)  # nginx writes its log once a second, each of its processes for itself
+    lines = host.file(f"/var/log/flask_apps/{app}/access.log").content_string.splitlines()
+    words = max(lines, key=lambda line: line.partition(" at=")[2].partition(" ")[0]).split()
     return words[3], words[4]
 
 
