@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-FURTHER = {100: 50, 1000: 100}  # hosts, computed, and the forks for them
+FURTHER = (100, 1000)  # hosts, computed
 PROCESSORS = 8  # of a controller for many hosts, on which the computed seconds are
 
 
@@ -52,30 +52,29 @@ def line(points):
     return middle_y - slope * middle_x, slope
 
 
-def computed(unchanged, deploy, memory):
+def computed(unchanged, deploy):
     """Lines of Markdown for more hosts than were measured.
 
     :param unchanged: hosts and the processor time of a run that changes nothing.
     :param deploy: hosts and the processor time of a deploy on all of them at once.
-    :param memory: hosts, each with a fork of its own, and the memory of all processes in MiB.
     """
-    if min(len(unchanged), len(deploy), len(memory)) < 2:
+    if min(len(unchanged), len(deploy)) < 2:
         return []
-    (quiet, quiet_each), (busy, busy_each), (base, fork) = line(unchanged), line(deploy), line(memory)
+    (quiet, quiet_each), (busy, busy_each) = line(unchanged), line(deploy)
     lines = [
         "",
         f"Up to {max(unchanged)[0]} hosts it is measured. What follows is computed from that, nobody has run it:"
         f" in a run without changes each further host takes {quiet_each:.1f} s of processor time, in a deploy"
-        f" {busy_each:.1f} s, and each fork {fork:.0f} MiB (the lines through the measured runs).",
+        f" {busy_each:.1f} s (the lines through the measured runs).",
         "",
         f"| hosts | no change: processor time | on {PROCESSORS} processors | deploy: processor time |"
-        f" on {PROCESSORS} processors | forks | memory |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        f" on {PROCESSORS} processors |",
+        "|--:|--:|--:|--:|--:|",
     ]
-    for hosts, forks in FURTHER.items():
+    for hosts in FURTHER:
         times = []
         for start, each in ((quiet, quiet_each), (busy, busy_each)):
             # Before and after the hosts' own tasks one process works alone.
             times += [f"{start + each * hosts:.0f} s", f"{start + each * hosts / PROCESSORS:.0f} s"]
-        lines.append(f"| {hosts} | {' | '.join(times)} | {forks} | {(base + fork * forks) / 1024:.1f} GiB |")
+        lines.append(f"| {hosts} | {' | '.join(times)} |")
     return lines

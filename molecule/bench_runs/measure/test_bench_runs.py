@@ -158,7 +158,7 @@ def table(kept):
         return [(hosts, runs[name][figure]) for hosts, name in rows.items() if figure in runs.get(name, {})]
 
     unchanged, deploy = points(UNCHANGED, UNCHANGED_MANY, "cpu"), points(DEPLOY, DEPLOY_MANY, "cpu")
-    return "\n".join(lines + computed(unchanged, deploy, points(DEPLOY, DEPLOY_MANY, "all_mib")))
+    return "\n".join(lines + computed(unchanged, deploy))
 
 
 def middle(runs):
