@@ -58,6 +58,10 @@ def take(path: str, owner: dict[str, Any], replace: str) -> dict[str, Any] | Non
     return None
 
 
+class Refused(Exception):
+    """The lock cannot be looked at; the text is a sentence."""
+
+
 def decide(state: str, path: str, owner: dict[str, Any] | None, replace: str, wait: float) -> dict[str, Any]:
     """Take the lock, or give it back, while no other module runs.
 
@@ -66,11 +70,10 @@ def decide(state: str, path: str, owner: dict[str, Any] | None, replace: str, wa
     :param replace: token of a lock to take from its holder.
     :param wait: seconds to wait for another module.
     :returns: ``held``, ``busy`` (why nothing was decided) and, when another run has it, its ``holder``.
-    :raises PermissionError: for a user who is not root.
-    :raises ValueError: when the owner is not one, with a sentence.
+    :raises Refused: for a user who is not root, or when the owner is not one.
     """
     if owner is None or not all(isinstance(owner.get(name), kind) for name, kind in RUN.items()):
-        raise ValueError("owner is missing: call this module as a task, so that its action plugin can fill it in.")
+        raise Refused("owner is missing: call this module as a task, so that its action plugin can fill it in.")
     answer: dict[str, Any] = {"held": False, "busy": ""}
     try:
         with exclusive.exclusive(seconds=wait, mark=False):
@@ -85,6 +88,8 @@ def decide(state: str, path: str, owner: dict[str, Any] | None, replace: str, wa
     except exclusive.Busy as reason:
         holder = read(path)
         answer["busy"] = str(reason)
+    except PermissionError as error:
+        raise Refused(f"Only root may change this host ({error}): set `become: true`.") from error
     if holder is not None:
         answer["holder"] = holder
     return answer

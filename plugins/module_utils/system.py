@@ -12,12 +12,16 @@ from typing import Any
 PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,StateChangeTimestamp"
 
 
-def said(command: list[str]) -> str:
-    """What a program writes to its standard output; nothing on a system that has no such program."""
+def output(command: list[str], *, errors: bool = True) -> str:
+    """What a program says; empty on a system that has no such program.
+
+    :param errors: whether its standard error counts, too.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
+    return done.stdout + done.stderr if errors else done.stdout
 
 
 def show(names: Collection[str], properties: str = PROPERTIES) -> dict[str, dict[str, str]]:
@@ -29,9 +33,8 @@ def show(names: Collection[str], properties: str = PROPERTIES) -> dict[str, dict
     if not names:
         return {}
     command = ["systemctl", "show", "--timestamp=us+utc", f"--property={properties}", "--", *names]
-    blocks = [
-        dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in said(command).split("\n\n")
-    ]
+    told = output(command, errors=False)
+    blocks = [dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in told.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
@@ -72,17 +75,9 @@ def missing(packages: Collection[str]) -> list[str]:
     if not packages:
         return []
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", "--", *packages]
-    installed = {line.split()[0] for line in said(command).splitlines() if line.endswith(" installed")}
+    told = output(command, errors=False)
+    installed = {line.split()[0] for line in told.splitlines() if line.endswith(" installed")}
     return [name for name in packages if name not in installed]
-
-
-def output(command: list[str]) -> str:
-    """What a program says, on either channel; empty when it is not there."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout + done.stderr
 
 
 def calendar_fault(calendar: str) -> str:

@@ -252,8 +252,8 @@ def main() -> None:
     if params["lock"] and not module.check_mode:
         try:
             held = lock.decide("held", lock.PATH, **params["lock"])
-        except PermissionError as error:
-            module.fail_json(msg=f"Only root may change this host ({error}): set `become: true`.")
+        except lock.Refused as reason:
+            module.fail_json(msg=str(reason))
         if not held["held"]:
             module.exit_json(changed=False, **held)
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -93,10 +93,8 @@ def main() -> None:
         module.exit_json(changed=False, held=False, busy="")
     try:
         answer = lock.decide(**module.params)
-    except ValueError as error:
-        module.fail_json(msg=str(error))
-    except PermissionError as error:
-        module.fail_json(msg=f"Only root may change this host ({error}): set `become: true`.")
+    except lock.Refused as reason:
+        module.fail_json(msg=str(reason))
     module.exit_json(changed=False, **answer)
 
 
