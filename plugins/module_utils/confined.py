@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import host
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 
 EMPEROR = "/etc/systemd/system/emperor.service"
@@ -69,9 +69,7 @@ class Unit:
         """How it ended, as the end of a sentence; empty when it did its work."""
         if self.process.returncode == 0:
             return ""
-        command = ["systemctl", "show", "--property=Result,ExecMainCode,ExecMainStatus", self.name]
-        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        state = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+        state = system.show([self.name], "Id,Result,ExecMainCode,ExecMainStatus").get(self.name, {})
         if state.get("Result") == "oom-kill":
             return "was killed by the kernel, as the host has no memory left"
         if state.get("ExecMainCode") in ("2", "3"):  # CLD_KILLED and CLD_DUMPED, see sigaction(2)

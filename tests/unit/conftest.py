@@ -117,7 +117,7 @@ code=$?
 read -r pid < "$0.$unit.pid"
 kill -KILL "-$pid"
 rm -f "$0.$unit.pid"
-test $code -le 128 || { echo "ExecMainCode=2\nExecMainStatus=$((code - 128))" > "$0.$unit.state"; exit 255; }
+test $code -le 128 || { echo "Id=$unit\nExecMainCode=2\nExecMainStatus=$((code - 128))" > "$0.$unit.state"; exit 255; }
 exit $code
 """
 SYSTEMCTL = """
