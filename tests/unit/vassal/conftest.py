@@ -43,8 +43,8 @@ def no_long_wait(monkeypatch):
 
 @pytest.fixture
 def impatient(params, monkeypatch):
-    """Where a test waits in vain it does not wait long."""
-    params.update(start_timeout=0.2, drain_timeout=0)
+    """Where a test waits in vain it does not wait long, but for the answer of an app long enough on a busy machine."""
+    params.update(start_timeout=1, drain_timeout=0)
     monkeypatch.setattr(timing, "EMPEROR", 0.35)
 
 

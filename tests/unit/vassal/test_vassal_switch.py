@@ -205,7 +205,7 @@ def test_failed_replacement_names_the_fault_of_the_running_app(impatient, host, 
     monkeypatch.setattr(trial, "start", refuse)
     with pytest.raises(Unhealthy) as failure:
         host.deploy("broken")
-    assert str(failure.value).startswith("runs as configured, but after 0 s it answers /healthz with status 500")
+    assert str(failure.value).startswith("runs as configured, but after 1 s it answers /healthz with status 500")
     assert ", and was not changed, because broken:app would not start: no database" in str(failure.value)
 
 
