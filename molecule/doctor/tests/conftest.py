@@ -64,9 +64,6 @@ def cure(machines):
         for host, problem in problems:
             if problem["where"] == "host":
                 machines[host].check_output(problem["cure"])
-                # A person types slower. uWSGI's workers lose a stop that comes while they start: the Emperor then waits
-                # for its mercy, and each restart of it takes 80 s.
-                time.sleep(4)
             elif problem["cure"] not in here:
                 here.append(problem["cure"])
         changed = f" -e {shlex.quote(json.dumps(variables))}" if variables else ""

@@ -20,11 +20,13 @@ KILLED = {
     "the holder of the listening socket": ("emperor@shop", None),
 }
 HARMLESS = {"the holder of the listening socket"}
-# A request is sent to one more worker only, so that one that crashes its worker ends no more. That one dies here, too.
-NOBODY_LEFT = {"all workers"}
+# A request is sent to one more worker only, so that one that crashes its worker ends no more. That one may die here, too:
+# systemd kills what the Emperor leaves behind one after the other.
+NOBODY_LEFT = {"all workers", "the Emperor"}
 # What an operator, or the upgrade of a package, does.
 DONE = {
-    "restart of the Emperor": "systemctl restart emperor",
+    # The second one comes while workers are starting.
+    "restarts of the Emperor": "systemctl restart emperor; sleep 0.3; systemctl restart emperor",
     "reload of the Emperor": "systemctl reload emperor",
     "reload of nginx": "systemctl reload nginx",
     "restart of the holder": "systemctl restart emperor@shop.service",
