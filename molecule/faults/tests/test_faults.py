@@ -20,8 +20,8 @@ KILLED = {
     "the holder of the listening socket": ("emperor@shop", None),
 }
 HARMLESS = {"the holder of the listening socket"}
-# A request is sent to one more worker only, so that one that crashes its worker ends no more. That one may die here, too:
-# systemd kills what the Emperor leaves behind one after the other.
+# A request is sent to one more worker only, so that one that crashes its worker ends no more. That one may die here,
+# too: systemd kills what the Emperor leaves behind one after the other.
 NOBODY_LEFT = {"all workers", "the Emperor"}
 # What an operator, or the upgrade of a package, does.
 DONE = {

@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -IS
 """Stop the Emperor after the running requests of its apps: emperor-stop PID (see emperor.service).
 
-The Emperor tells its vassals, and they their workers. uWSGI loses that signal in a worker that is just starting, and the
-vassal then waits for it until the Emperor kills both. So the workers are told again and again.
+The Emperor tells its vassals, and they their workers. uWSGI loses that signal in a worker that is just starting, and
+the vassal then waits for it until the Emperor kills both. So the workers are told again and again.
 """
 
 import contextlib
