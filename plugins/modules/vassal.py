@@ -143,6 +143,10 @@ options:
       - How V(switched) sends the health check as a client would, when the app runs. With the C(port) of nginx, whether
         it is sent by C(tls), and how many checks are sent C(at_once) after the wrong instance answered.
     type: dict
+  commit:
+    description: Whether V(switched) goes on with V(committed) when clients reach what it started.
+    type: bool
+    default: false
   current:
     description:
       - The release that V(committed) makes the current one, as M(flaskops.emperor.release) does, with C(home), C(id),
@@ -247,11 +251,13 @@ def switched(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
         changed = alone(module, app, lambda: states.switched(app, config), known, generation=config.generation)
     if changes:
         answer["diff"] = [answer["diff"], *nginx.write(module, changes)]
-    if module.check_mode:
-        return {"changed": changed or bool(changes), **answer}
-    done = nginx.reload(module, nginx.ROOT) if files else []
-    ask_as_client(module, config.generation)
-    return {"changed": changed or bool(changes or done), **answer}
+    done = False
+    if not module.check_mode:
+        done = bool(files and nginx.reload(module, nginx.ROOT))
+        ask_as_client(module, config.generation)
+    if module.params["commit"]:
+        done = committed(module, app, config)["changed"] or done
+    return {"changed": changed or bool(changes) or done, **answer}
 
 
 def ask_as_client(module: AnsibleModule, generation: str) -> None:
@@ -347,6 +353,7 @@ def main() -> None:
             "memory_limit": {"type": "int", "default": 0},
             "site_files": {"type": "list", "elements": "dict", "default": []},
             "through": {"type": "dict"},
+            "commit": {"type": "bool", "default": False},
             "current": {"type": "dict"},
         },
         required_if=[("state", "switched", ["config"]), ("state", "trial", ["config", "size"])],

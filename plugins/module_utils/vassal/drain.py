@@ -27,7 +27,8 @@ def stop(app: App, slot: Slot) -> None:
         # No client comes here any more, but requests may wait in its queue, which no other instance serves.
         wait_idle(slot, seconds)
     host.remove(slot.file)
-    bury(app, family, instance[1:], seconds + timing.EMPEROR)
+    slot.wake_emperor()
+    bury(app, family, instance[1:], seconds + timing.EMPEROR, slot.stats)
     turn_away(slot, config)
     # Version 1.0 had all sockets in one directory.
     former = [config.socket, config.launch.get("holder", "")] if os.path.dirname(config.socket) == slot.run else []
@@ -54,11 +55,12 @@ def turn_away(slot: Slot, config: Config) -> None:
                     listener.accept()[0].close()
 
 
-def bury(app: App, family: list[Process], takers: list[Process], seconds: float) -> None:
+def bury(app: App, family: list[Process], takers: list[Process], seconds: float, stats: str = "") -> None:
     """Wait until processes that were told to stop have ended, and kill those that never will.
 
     :param takers: the workers among them.
     :param seconds: how long their requests may take.
+    :param stats: the statistics socket, if their master is among them.
     """
     user, run = pwd.getpwnam(app.name), app.params["run"]
     told = rested = began = time.monotonic()
@@ -73,6 +75,9 @@ def bury(app: App, family: list[Process], takers: list[Process], seconds: float)
             # master then waits for ever.
             processes.kill(takers, signal.SIGHUP)
             told = now
+        if stats and not any(processes.alive(worker) for worker in takers):
+            # A master looks once a second whether its workers have ended; a question wakes it.
+            watch.statistics(stats)
         time.sleep(timing.PAUSE)
 
 

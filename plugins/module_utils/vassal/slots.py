@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import signal
 from dataclasses import dataclass
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, processes
@@ -73,6 +74,15 @@ class Slot:
     def instance(self) -> list[Process]:
         """What runs in it: the master, then the workers."""
         return processes.of_file(self.file, pwd.getpwnam(self.name).pw_uid)
+
+    def wake_emperor(self) -> None:
+        """Let the Emperor look at the vassal files now; without this it looks once a second.
+
+        Any signal that it handles does that, and this one does nothing else. Source: emperor_wakeup() and
+        emperor_loop() in core/emperor.c of uWSGI 2.0.
+        """
+        options = os.path.join(os.path.dirname(self.directory), "emperor.ini")
+        processes.kill(processes.of_file(options, 0), signal.SIGWINCH)
 
     def sockets(self, config: Config) -> list[str]:
         """The sockets on which its instance must answer: its own, and the one to which clients come."""

@@ -180,3 +180,4 @@ class App:
         # The Emperor compares whole seconds: two changes within one would be one to it. And by its time we know the
         # newer one of two files, though the clock may have been set back.
         host.write(slot.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
+        slot.wake_emperor()

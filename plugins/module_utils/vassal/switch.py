@@ -27,7 +27,6 @@ def beside(app: App, config: Config) -> None:
     drain.stop(app, slot)  # what a run that was killed left to end by itself, and its sockets
     app.lead(app.params["release"])
     app.write(slot, config.render())
-    # The Emperor looks for new files once in a while.
     seconds = app.params["start_timeout"] + timing.EMPEROR
     health.wait(app, slot.socket, config.generation, seconds, watch.watch(slot))
 

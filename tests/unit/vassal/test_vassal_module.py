@@ -43,6 +43,25 @@ def test_a_committed_switch_can_not_be_rolled_back(module, host):
     assert answer["generation"] == generation(host, "2")
 
 
+def test_a_switch_that_is_committed_at_once_leaves_one_instance(module, host):
+    assert module("1", commit=True)["changed"]
+    assert not module("1", commit=True, check=True)["changed"]
+    assert not module("1", commit=True)["changed"]
+    assert module("2", commit=True)["changed"]
+    assert list(host.runs().values()) == [complete(host, "2")]
+    module("3")
+    assert module("3", commit=True, check=True)["changed"], "an instance is left to end"
+    assert module("3", commit=True)["changed"]
+    assert list(host.runs().values()) == [complete(host, "3")]
+    assert not module(state="rolled_back")["changed"]
+
+
+def test_a_switch_that_fails_is_not_committed(module, host):
+    module("1", commit=True)
+    assert module("broken", commit=True)["failed"]
+    assert list(host.runs().values()) == [complete(host, "1")]
+
+
 def test_unfinished_instance_of_a_killed_run_is_removed(module, host):
     module("1")
     module(state="committed")
