@@ -70,7 +70,8 @@ MODULES = {
 def _missing_module(found: re.Match[str]) -> str:
     package = MODULES.get(found[1].split(".")[0])
     brings = f"{package}, which brings it," if package else "what brings it"
-    return f"the module {found[1]} is missing: add {brings} to what the app requires (python.requirements)"
+    where = "its file of requirements, or python.additional"
+    return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
 
 
 START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (

@@ -27,6 +27,7 @@ def test_a_short_entry_gets_every_default():
         "python": {
             "interpreter": "/usr/bin/python3",
             "requirements": "auto",
+            "additional": [],
             "require_hashes": False,
             "extras": [],
             "groups": [],

@@ -55,7 +55,8 @@ def environment_of(path: str, home: str, params: Mapping[str, Any]) -> dict[str,
     found.update(VIRTUAL_ENV=venv, UV_PROJECT_ENVIRONMENT=venv, UV_CACHE_DIR=os.path.join(home, CACHE))
     found.update(RELEASE_ID=params["id"])
     found |= install.pip_settings() | install.split_arguments(params["pip_arguments"])[1]
-    return found | params["environment"]
+    found.update(params["environment"])
+    return found
 
 
 def own_by_root(path: str, group: int) -> None:

@@ -24,6 +24,7 @@ BUILDS_OWN = OWN_VARIABLES | {"TMPDIR", "UV_CACHE_DIR", "UV_PROJECT_ENVIRONMENT"
 MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
 # What has the same meaning in a .netrc for all who read one.
 PLAIN = re.compile(r"[!$-&(-\[\]-~]+\Z")
+REQUIREMENT = re.compile(r"[A-Za-z0-9][^\n\r\0]*\Z")  # no option, no path
 PARTS = {"extras": kinds.WITH_EXTRAS, "groups": kinds.WITH_GROUPS}
 
 
@@ -61,9 +62,11 @@ def python_settings(app: Mapping[str, Any], kind: str, where: str) -> dict[str, 
         fail(f"{here}.require_hashes", "needs a file whose hashes to check: set python.requirements.")
     if named:
         relative(requirements, f"{here}.requirements")
+    sentence = "must be a list of Python requirements, like setuptools<81"
     found = {
         "interpreter": interpreter,
         "requirements": requirements,
+        "additional": _names(python.get("additional"), REQUIREMENT, f"{here}.additional", sentence),
         "require_hashes": bool(python.get("require_hashes")),
         **parts,
     }
