@@ -127,7 +127,8 @@ class Wanted:
 def packages(app: Mapping[str, Any], host: Host) -> list[str]:
     """What is installed into a release besides its requirements."""
     own = [app["source"]["package"]] if app["source"]["kind"] == "package" else []
-    return own + app["python"]["additional"] + ([f"pyuwsgi=={host.uwsgi_version}"] if host.uwsgi == "pyuwsgi" else [])
+    server = [f"pyuwsgi=={host.uwsgi_version}"] if host.uwsgi == "pyuwsgi" else []
+    return [*own, *app["python"]["additional"], *server]
 
 
 def release_id(app: Mapping[str, Any], digest: str, host: Host) -> str:

@@ -12,6 +12,7 @@ PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_errors.py"
 
 def show():
     specification = importlib.util.spec_from_file_location("emperor_errors", PROGRAM)
+    assert specification and specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     module.show()
