@@ -39,7 +39,7 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"(?:cargo|rustc)\S* (?:not found|is not installed)", "a package needs Rust: add cargo to `build_packages`"),
     (r"Git executable not found|error: `?git`? ", "git is needed, and not on this host: add git to `build_packages`"),
     (r"could not read (?:Username|Password) for 'https?://(?:[^/@']*@)?([^/:']+)",
-     lambda found: f"{found[1]} wants a user and a password: set `build_credentials`"),
+     lambda found: f"{found[1]} wants a user and a password that it knows: set or correct `build_credentials`"),
     (r"Authentication failed for 'https?://(?:[^/@']*@)?([^/:']+)",
      lambda found: f"{found[1]} does not take the user and the password: correct `build_credentials`"),
     (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} does not match its hash: lock the requirements again"),

@@ -22,7 +22,7 @@ BUILD = [
     ("      error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory\n", "add gcc and python3-dev"),
     (
         "fatal: could not read Username for 'https://git.test:8901': terminal prompts disabled",
-        "git.test wants a user and a password: set `build_credentials`",
+        "git.test wants a user and a password that it knows: set or correct `build_credentials`",
     ),
     (
         "fatal: Authentication failed for 'https://git.test/hidden.git/'",
