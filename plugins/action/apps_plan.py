@@ -36,6 +36,7 @@ CACHE = "~/.cache/flaskops"
 SHARED = "conf.d/flask_apps.conf"  # nginx's file for all apps of a host
 SERVICES = ("nginx.service", "emperor.service")
 ROTATION = "flask_apps-logs.timer"
+SECRET = ("environment", "files", "build_environment", "build_credentials")  # settings that no template needs
 UNLIMITED = (
     "This host has control groups of version 1, so the kernel does not hold apps to their memory.limit. Workers are "
     "still recycled before they grow out of it. Boot it with systemd.unified_cgroup_hierarchy=1 to have both."
@@ -286,7 +287,7 @@ class ActionModule(ActionBase):
 
         :param mount: whether it is the one that the site of another app includes.
         """
-        shown = {key: value for key, value in app.items() if key not in ("environment", "files")}
+        shown = {key: value for key, value in app.items() if key not in SECRET}
         shown["tls"] = {key: value for key, value in app["tls"].items() if key != "key"}
         return render(self, "site.conf.j2", {**task_vars, "__flask_apps_app": shown, "__flask_apps_mount": mount})
 

@@ -38,6 +38,10 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
      "a package needs pkg-config: add it to `build_packages`"),
     (r"(?:cargo|rustc)\S* (?:not found|is not installed)", "a package needs Rust: add cargo to `build_packages`"),
     (r"Git executable not found|error: `?git`? ", "git is needed, and not on this host: add git to `build_packages`"),
+    (r"could not read (?:Username|Password) for 'https?://(?:[^/@']*@)?([^/:']+)",
+     lambda found: f"{found[1]} wants a user and a password that it knows: set or correct `build_credentials`"),
+    (r"Authentication failed for 'https?://(?:[^/@']*@)?([^/:']+)",
+     lambda found: f"{found[1]} does not take the user and the password: correct `build_credentials`"),
     (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} does not match its hash: lock the requirements again"),
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
@@ -66,7 +70,8 @@ MODULES = {
 def _missing_module(found: re.Match[str]) -> str:
     package = MODULES.get(found[1].split(".")[0])
     brings = f"{package}, which brings it," if package else "what brings it"
-    return f"the module {found[1]} is missing: add {brings} to what the app requires (python.requirements)"
+    where = "its file of requirements, or python.additional"
+    return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
 
 
 START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (

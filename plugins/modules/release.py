@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shutil
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
@@ -82,6 +83,15 @@ options:
     description: Commands that run in the source when all is installed. Words as a shell takes them, but there is none.
     type: list
     elements: str
+    default: []
+  environment:
+    description: Environment of the installation and of O(build), besides what they always have. It may be secret.
+    type: dict
+    default: {}
+  credentials:
+    description: Who the build is for hosts from which it downloads. Each has its C(host), C(user) and C(password).
+    type: list
+    elements: dict
     default: []
   installer:
     description: The program uv.
@@ -201,11 +211,11 @@ def put_data(module: AnsibleModule, releases: Releases, files: list[dict[str, st
 
 
 def bring(
-    module: AnsibleModule, releases: Releases, arguments: list[str], files: list[dict[str, str]]
+    module: AnsibleModule, releases: Releases, secret: dict[str, Any], files: list[dict[str, str]]
 ) -> tuple[bool, list[str]]:
     """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed.
 
-    :param arguments: for every installation; there may be a password in them.
+    :param secret: options for the build.
     :param files: the configuration files; what they hold is secret.
     """
     state, release = module.params["state"], module.params["id"]
@@ -218,7 +228,7 @@ def bring(
         if changed and not module.check_mode:
             try:
                 bring_archive(module)
-                build(releases, {**module.params, "pip_arguments": arguments})
+                build(releases, {**module.params, **secret})
             except (BuildFailed, OSError) as failure:
                 shutil.rmtree(releases.path(release), ignore_errors=True)
                 module.fail_json(msg=f"Release {release} could not be built, nothing that runs was touched: {failure}")
@@ -259,6 +269,8 @@ def main() -> None:
             "extras": {"type": "list", "elements": "str", "default": []},
             "groups": {"type": "list", "elements": "str", "default": []},
             "build": {"type": "list", "elements": "str", "default": []},
+            "environment": {"type": "dict", "default": {}, "no_log": True},
+            "credentials": {"type": "list", "elements": "dict", "default": [], "no_log": True},
             "installer": {"type": "path", "default": "/opt/emperor-tools/bin/uv"},
             "require_hashes": {"type": "bool", "default": False},
             "packages": {"type": "list", "elements": "str", "default": []},
@@ -279,7 +291,7 @@ def main() -> None:
     )
     # Each of them would be replaced in every answer, "--pre" too; the build hides the passwords in what it says, and
     # nothing that this module says has the content of a file in it.
-    arguments, module.params["pip_arguments"] = module.params["pip_arguments"], []
+    secret = {name: module.params.pop(name) for name in ("pip_arguments", "environment", "credentials")}
     files, module.params["files"] = module.params["files"], [one["at"] for one in module.params["files"]]
     module.no_log_values.clear()
     releases, release = Releases(module.params["home"]), module.params["id"]
@@ -287,7 +299,7 @@ def main() -> None:
         module.fail_json(msg=f"id is {release!r}, but must be letters, digits, '.', '_' and '-'.")
     try:
         with contextlib.nullcontext() if module.check_mode else exclusive():
-            changed, removed = bring(module, releases, arguments, files)
+            changed, removed = bring(module, releases, secret, files)
     except Busy as reason:
         module.fail_json(msg=str(reason))
     facts = {"releases": releases.all(), "current": releases.current(), "previous": releases.previous()}

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import confined
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
@@ -121,9 +121,11 @@ def run(
                 how = f"did not end within {seconds} s"
         output.seek(0)
         # Secrets first: one of many lines may be cut off in its middle.
-        said = "\n".join(censor(output.read(), hidden or environment).strip().splitlines()[-LAST_LINES:])
+        told = censor(output.read(), hidden or environment).strip()
+        said = "\n".join(told.splitlines()[-LAST_LINES:])
     if how:
-        raise Failed(f"{how}:\n{said}" if said else f"{how} without a word.")
+        cause = causes.of_start(told)
+        raise Failed(f"{how}:{f' {cause}.' if cause else ''}\n{said}" if said else f"{how} without a word.")
     return said
 
 

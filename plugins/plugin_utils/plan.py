@@ -127,15 +127,14 @@ class Wanted:
 def packages(app: Mapping[str, Any], host: Host) -> list[str]:
     """What is installed into a release besides its requirements."""
     own = [app["source"]["package"]] if app["source"]["kind"] == "package" else []
-    return own + ([f"pyuwsgi=={host.uwsgi_version}"] if host.uwsgi == "pyuwsgi" else [])
+    server = [f"pyuwsgi=={host.uwsgi_version}"] if host.uwsgi == "pyuwsgi" else []
+    return [*own, *app["python"]["additional"], *server]
 
 
 def release_id(app: Mapping[str, Any], digest: str, host: Host) -> str:
-    """Names whatever a release is made of; equal content, equal name.
-
-    :param digest: of its source.
-    """
-    made_of = [digest, app["python"], packages(app, host), list(host.pip_arguments), app["static"], app["build"]]
+    """Names whatever a release is made of, its source by a digest; equal content, equal name."""
+    python = {name: value for name, value in app["python"].items() if name != "additional"}  # one of the packages
+    made_of = [digest, python, packages(app, host), list(host.pip_arguments), app["static"], app["build"]]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:SHORT]
 
 

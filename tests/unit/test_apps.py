@@ -10,6 +10,13 @@ from app_entries import GIT, NO_HOOKS, NOTHING_SET, app, one
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Where Flask's folder of that name may be.
+INSTANCE = [
+    {"at": "src/instance", "data": "instance", "optional": True, "beside": ""},
+    {"at": "src/src/instance", "data": "instance", "optional": True, "beside": "src/src/shop"},
+    {"at": "venv/var/shop-instance", "data": "instance", "optional": True, "beside": ""},
+]
+
 
 def test_a_short_entry_gets_every_default():
     assert one() == {
@@ -20,19 +27,18 @@ def test_a_short_entry_gets_every_default():
         "python": {
             "interpreter": "/usr/bin/python3",
             "requirements": "auto",
+            "additional": [],
             "require_hashes": False,
             "extras": [],
             "groups": [],
         },
         "build": [],
+        "build_environment": {},
+        "build_credentials": [],
         "packages": [],
         "build_packages": [],
         "environment": {},
-        "persistent": [
-            {"at": "src/instance", "data": "instance", "optional": True, "beside": ""},
-            {"at": "src/src/instance", "data": "instance", "optional": True, "beside": "src/src/shop"},
-            {"at": "venv/var/shop-instance", "data": "instance", "optional": True, "beside": ""},
-        ],
+        "persistent": INSTANCE,
         "files": [],
         "domains": [],
         "path": "",

@@ -59,6 +59,7 @@ REFUSED = [
     ({"python": {"extras": ["pdf"]}, "source": {"package": "a==1"}}, "write them like 'shop[pdf]==2.1' there"),
     ({"source": {"package": "a==1", "directory": "x"}}, "source.directory does not go with source.package"),
     ({"source": {"path": ".", "directory": "../x"}}, "source.directory is '../x', but must be a path inside"),
+    ({"python": {"additional": ["-e ."]}}, "python.additional is '-e .', but must be a list of Python requirements"),
     ({"build": "make"}, "build is 'make', but must be a list of commands."),
     ({"build": ["echo 'x"]}, 'build has "echo \'x", which cannot be split into words'),
     ({"packages": ["libpq5 git"]}, "packages is 'libpq5 git', but must be a list of names of Debian packages."),

@@ -20,6 +20,14 @@ BUILD = [
     (PLAIN, "Because there is no version of flask==9 and you require flask==9, we cannot go on."),
     (NO_SOLUTION, "Because there is no version of flask==0.0.0.999 and you require flask==0.0.0.999, we can conclude"),
     ("      error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory\n", "add gcc and python3-dev"),
+    (
+        "fatal: could not read Username for 'https://git.test:8901': terminal prompts disabled",
+        "git.test wants a user and a password that it knows: set or correct `build_credentials`",
+    ),
+    (
+        "fatal: Authentication failed for 'https://git.test/hidden.git/'",
+        "git.test does not take the user and the password: correct `build_credentials`",
+    ),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'gcc'", "add gcc and python3-dev to `build_packages`"),
     ("c/_cffi_backend.c:15:10: fatal error: ffi.h: No such file or directory", "add libffi-dev to `build_packages`"),
     ("x.c:1:10: fatal error: openssl/ssl.h: No such file or directory", "add libssl-dev"),

@@ -83,7 +83,7 @@ def writer(client):
         notes.json("/notes", f"note {number}")
         return f"note {number}"
 
-    return lambda: Writer(write, pause=0.02)
+    return lambda: Writer(write, pause=0.1)
 
 
 @pytest.fixture
@@ -96,4 +96,4 @@ def giver(client):
         assert status == 200, text
         return number
 
-    return lambda: Writer(give, pause=0.7)
+    return lambda: Writer(give, pause=1.5)

@@ -1,15 +1,21 @@
-"""A package index that wants a name and a password, on a host; it notes all processes that run when it is asked."""
+"""A package index and a git server (HTTPS) that want a name and a password, on a host.
+
+They note all processes that run when they are asked.
+"""
 
 import base64
+import functools
 import hashlib
 import io
+import ssl
 import subprocess
 import sys
+import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-CREDENTIALS, SEEN = Path(sys.argv[1]).read_text(), sys.argv[2]
+CREDENTIALS, SEEN, GIT = Path(sys.argv[1]).read_text().splitlines(), sys.argv[2], Path(sys.argv[3])
 NAME = "emperor_quiet-1.0-py3-none-any.whl"
 
 
@@ -29,24 +35,22 @@ def wheel():
     return file.getvalue()
 
 
-class Index(BaseHTTPRequestHandler):
-    """The simple interface of an index, for one package."""
+class Guarded(SimpleHTTPRequestHandler):
+    """The files of a directory, for those who know the password."""
+
+    credentials = CREDENTIALS[1]
 
     def do_GET(self):
         with open(SEEN, "ab") as file:
             file.write(subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True).stdout)
-        wanted = "Basic " + base64.b64encode(CREDENTIALS.encode()).decode()
+        wanted = "Basic " + base64.b64encode(self.credentials.encode()).decode()
         if self.headers["Authorization"] != wanted:
             self.answer(401, b"", ("WWW-Authenticate", 'Basic realm="index"'))
-        elif self.path == "/simple/emperor-quiet/":
-            digest = hashlib.sha256(wheel()).hexdigest()
-            self.answer(200, f'<a href="/{NAME}#sha256={digest}">{NAME}</a>'.encode(), ("Content-Type", "text/html"))
-        elif self.path == f"/{NAME}":
-            self.answer(200, wheel(), ("Content-Type", "application/octet-stream"))
         else:
-            self.answer(404, b"", ("Content-Type", "text/plain"))
+            self.serve()
 
-    do_HEAD = do_GET  # noqa: N815
+    def serve(self):
+        super().do_GET()
 
     def answer(self, status, body, header):
         self.send_response(status)
@@ -57,4 +61,27 @@ class Index(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-ThreadingHTTPServer(("127.0.0.1", 8900), Index).serve_forever()
+class Index(Guarded):
+    """The simple interface of an index, for one package."""
+
+    credentials = CREDENTIALS[0]
+
+    def serve(self):
+        if self.path == "/simple/emperor-quiet/":
+            digest = hashlib.sha256(wheel()).hexdigest()
+            self.answer(200, f'<a href="/{NAME}#sha256={digest}">{NAME}</a>'.encode(), ("Content-Type", "text/html"))
+        elif self.path == f"/{NAME}":
+            self.answer(200, wheel(), ("Content-Type", "application/octet-stream"))
+        else:
+            self.answer(404, b"", ("Content-Type", "text/plain"))
+
+    do_HEAD = Guarded.do_GET  # noqa: N815
+
+
+index = ThreadingHTTPServer(("127.0.0.1", 8900), Index)
+threading.Thread(target=index.serve_forever).start()
+git = ThreadingHTTPServer(("127.0.0.1", 8901), functools.partial(Guarded, directory=GIT))
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(GIT / "git.crt", GIT / "git.key")
+git.socket = context.wrap_socket(git.socket, server_side=True)
+git.serve_forever()

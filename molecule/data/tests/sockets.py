@@ -3,6 +3,7 @@
 import json
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 stop, domain, path = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-found = {"asked": 0, "releases": [], "failures": [], "kept": 0, "closed": []}
+found = {"asked": 0, "releases": [], "failures": [], "kept": 0, "closed": [], "heard": []}
 
 
 def dial():
@@ -25,6 +26,24 @@ def ask(client):
         found["releases"].append(release)
 
 
+def listen():
+    """Only listen, and connect again when the release ends: nothing that this client sends can reset its connection."""
+    while not stop.exists():
+        with connect(
+            f"ws://{domain}{path}", sock=socket.create_connection(("127.0.0.1", 80)), ping_interval=None
+        ) as client:
+            while not stop.exists():
+                try:
+                    client.recv(timeout=0.2)
+                except TimeoutError:
+                    continue
+                except ConnectionClosed as closed:
+                    found["heard"].append(closed.rcvd.code if closed.rcvd else 0)
+                    break
+
+
+listener = threading.Thread(target=listen)
+listener.start()
 kept = dial()
 while not stop.exists():
     try:
@@ -40,4 +59,5 @@ while not stop.exists():
     except Exception as error:
         found["failures"].append(f"{time.time()} {error!r}")
     time.sleep(0.02)
+listener.join()
 print(json.dumps(found))

@@ -113,16 +113,17 @@ def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, play
             assert len(workers()) == 2
             old = workers()
     assert not load.failures, load.failures[:3]
-    # New WebSockets always come in, to three releases; one that is open ends with its release: 1012, service restart. A
-    # client that just sends something may lose that word, as its connection is reset (0).
+    # New WebSockets always come in, to three releases; one that is open ends with its release: 1012, service restart.
     assert not sockets.found["failures"], sockets.found["failures"][:3]
     assert sockets.found["asked"] > 100
+    assert len(sockets.found["releases"]) == 3
+    assert sockets.found["heard"] == [1012] * 3
+    # Where a client sends something just then, nginx cannot pass it on, closes both sides, and that word is lost (0).
     closed = sockets.found["closed"]
-    assert (len(sockets.found["releases"]), len(closed)) == (3, 3)
-    assert 1012 in closed
+    assert len(closed) == 3
     assert set(closed) <= {1012, 0}
     wanted = sorted([f"{what} {number}" for number in load.taken for what in ("began", "ended")])
-    until(lambda: len(lines(fleet[0], "done")) >= len(wanted))
+    until(lambda: len(lines(fleet[0], "done")) >= len(wanted), seconds=300)  # how far behind depends on the machine
     until(lambda: not workers("deactivating"))
     done = [line.rpartition(" ") for line in lines(fleet[0], "done")]
     assert sorted(what for what, _space, _release in done) == wanted

@@ -236,6 +236,16 @@ SOCKETS = {
     "put a directory there": lambda: os.mkdir(f"{DOORS}/{ME}/probe"),
     "listen where another app would": lambda: os.mkdir(f"{DOORS}/probe"),
     "give the directory of sockets other rights": lambda: os.chmod(f"{DOORS}/{ME}", 0o777),
+    "list the neighbour's side processes": lambda: os.listdir(f"{DOORS}/{VICTIM}/sides"),
+    "list where nginx meets the own side processes": lambda: os.listdir(f"{DOORS}/{ME}/sides"),
+    "speak to the neighbour's side process": lambda: any_of(
+        connect, *glob.glob(f"{DOORS}/{VICTIM}/sides/*"), *glob.glob(f"/run/emperor/{VICTIM}/side.*.sock")
+    ),
+    "put a link where nginx meets a side process": lambda: with_name(
+        f"{DOORS}/{ME}/sides/probe.sock", lambda path: os.symlink(sockets_of(VICTIM)[0], path)
+    ),
+    "put another directory there": lambda: move(f"{DOORS}/{ME}/sides"),
+    "give that directory other rights": lambda: os.chmod(f"{DOORS}/{ME}/sides", 0o777),
     "speak to systemd": lambda: connect("/run/systemd/private"),
     "let systemd do something": lambda: got(
         subprocess.run(["systemctl", "set-environment", "PROBE=1"], capture_output=True, check=False).returncode == 0

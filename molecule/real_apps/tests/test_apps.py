@@ -54,6 +54,13 @@ def test_django_keeps_an_upload_which_nginx_serves(browser, host_of):
     assert host_of("site").file(f"/srv/flask_apps/site/shared{address}").user == "site"
 
 
+def test_exception_that_django_answers_itself_is_in_the_journal_once(browser, host_of):
+    assert browser("site")("/upload", b"", "POST").status == 500
+    journal = "journalctl --no-pager --quiet -t site | grep 'MultiValueDictKeyError: '"
+    found = host_of("site").check_output(f'timeout 60 sh -c "until {journal}; do sleep 0.2; done"')
+    assert len(found.splitlines()) == 1
+
+
 def test_isso_takes_a_comment_and_shows_it(browser):
     ask = browser("isso")
     comment = json.dumps({"text": "A comment that is long enough", "title": "Post"}).encode()

@@ -11,13 +11,14 @@ import shutil
 import stat
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 
 LOG_LINES = 15  # of a failed command's output
 CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
@@ -25,7 +26,8 @@ CACHE_LIMIT = 1024**3  # bytes that it may have when a release is built
 # Options of the module `release` that another host needs to make the same release.
 RECIPE = ("interpreter", "requirements", "extras", "groups", "build", "require_hashes", "packages", "static")
 UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1",
-      "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1"}  # fmt: skip
+      "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1",
+      "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
 CHATTER = re.compile(r"^Using Python .* environment at: .*\n", re.MULTILINE)  # uv's, in each answer
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
@@ -34,22 +36,27 @@ class BuildFailed(Exception):
     """A step of a build failed; the text says which, and shows the end of its output."""
 
 
-def said(output: str) -> str:
-    """The end of what a step wrote: the cause first, no passwords of package indexes."""
-    output = CHATTER.sub("", CREDENTIALS.sub("********@", output))
+def said(output: str, secrets: Mapping[str, str]) -> str:
+    """The end of what a step wrote: the cause first, no passwords.
+
+    :param secrets: variables whose values are hidden if they may be secret.
+    """
+    output = CHATTER.sub("", CREDENTIALS.sub("********@", censor(output, secrets)))
     last = "\n".join(output.splitlines()[-LOG_LINES:])
     cause = causes.of_build(output) or causes.of_start(output)
     return f" {cause}.\n{last}" if cause else f"\n{last}"
 
 
 def environment_of(path: str, home: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """The environment of every step of a build; the app's own is not in it."""
+    """The environment of every step of a build; that of the app when it runs is not in it."""
     scratch, venv = os.path.join(path, "scratch"), os.path.join(path, "venv")
     found = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     found.update(UV, PATH=f"{venv}/bin:/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8", HOME=scratch, TMPDIR=scratch)
     found.update(VIRTUAL_ENV=venv, UV_PROJECT_ENVIRONMENT=venv, UV_CACHE_DIR=os.path.join(home, CACHE))
     found.update(RELEASE_ID=params["id"])
-    return found | install.pip_settings() | install.split_arguments(params["pip_arguments"])[1]
+    found |= install.pip_settings() | install.split_arguments(params["pip_arguments"])[1]
+    found.update(params["environment"])
+    return found
 
 
 def own_by_root(path: str, group: int) -> None:
@@ -109,6 +116,18 @@ def lay_out(path: str, bundle: str | None, user: pwd.struct_passwd) -> None:
     for folder, folders, files in os.walk(path, topdown=False):
         for name in [*folders, *files]:
             os.lchown(os.path.join(folder, name), user.pw_uid, user.pw_gid)
+
+
+def leave_credentials(home: str, credentials: Sequence[Mapping[str, str]], user: pwd.struct_passwd) -> dict[str, str]:
+    """Put them where git, uv and curl look for them, for the user that builds alone; not in a list of processes.
+
+    :param home: of the build, which is removed at its end.
+    :returns: the passwords, as variables.
+    """
+    lines = [f"machine {one['host']} login {one['user']} password {one['password']}\n" for one in credentials]
+    if lines:
+        host.write(os.path.join(home, ".netrc"), "".join(lines), user.pw_uid, user.pw_gid)
+    return {f"PASSWORD_{number}": one["password"] for number, one in enumerate(credentials)}
 
 
 def contents(source: str) -> set[str]:
@@ -190,12 +209,15 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         os.mkdir(environment["UV_CACHE_DIR"], 0o700)
         os.chown(environment["UV_CACHE_DIR"], pwd.getpwnam(BUILDER).pw_uid, pwd.getpwnam(BUILDER).pw_gid)
     lay_out(path, params["bundle"], pwd.getpwnam(BUILDER))
+    secrets = params["environment"] | leave_credentials(
+        environment["HOME"], params["credentials"], pwd.getpwnam(BUILDER)
+    )
 
     def run(what: str, *command: str, directory: str = source) -> str:
         try:
             return place.run(command, directory)
         except Failed as failure:
-            raise BuildFailed(f"{what} failed:{said(str(failure))}") from failure
+            raise BuildFailed(f"{what} failed:{said(str(failure), secrets)}") from failure
 
     try:
         facts = fill(run, releases, params, group)

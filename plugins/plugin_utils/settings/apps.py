@@ -22,6 +22,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_op
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
     commands,
+    environment,
     fail,
     given,
     relative,
@@ -32,7 +33,6 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers 
 # Linux user names have at most 32 bytes (useradd(8)); the first letter rules out what systemd and nginx would misread.
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?\Z")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*\Z")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+\Z")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -44,12 +44,6 @@ RESERVED_NAMES = frozenset((
     "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
     "list", "irc", "gnats", "nobody", "nginx", "uwsgi", "emperor", "messagebus", "sshd", "systemd-network",
     "systemd-resolve", "systemd-timesync", "systemd-journal", "systemd-coredump", "emperor-build",
-))  # fmt: skip
-
-# Set by the role for every process of an app; a user's value would be lost or break the launch.
-OWN_VARIABLES = frozenset((
-    "RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP", "EMPEROR_FILES",
-    "EMPEROR_BACKUP", "EMPEROR_INSTANCE", "EMPEROR_SOCKET",
 ))  # fmt: skip
 
 SOURCES = ("path", "git", "archive", "package")
@@ -85,26 +79,6 @@ def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
         fail(f"{where}.source.directory", "does not go with source.package: remove it.")
     directory = relative(source["directory"], f"{where}.source.directory") if source.get("directory") else ""
     return {"kind": kind, "exclude": source.get("exclude") or [], "directory": directory, kind: value}
-
-
-def _environment(values: Mapping[str, Any], where: str) -> dict[str, str]:
-    result = {}
-    for name, value in values.items():
-        here = f"{where}.environment.{name}"
-        if not isinstance(name, str) or not VARIABLE.match(name):
-            fail(here, "is no name for an environment variable: use letters, digits and underscores.")
-        if name in OWN_VARIABLES or name.startswith("UWSGI_"):
-            fail(here, "is set by the role itself: choose another name.")
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            fail(here, f"is a {type(value).__name__}, but must be text or a number: put it in quotes.")
-        if "\0" in str(value):
-            fail(here, "has a NUL byte, which no environment variable can hold: encode the value (base64).")
-        try:
-            str(value).encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            fail(here, "has half of a surrogate pair, which is no text: correct the escape that makes it.")
-        result[name] = str(value)
-    return result
 
 
 def _hooks(values: Mapping[str, Any], where: str) -> dict[str, list[str]]:
@@ -251,7 +225,7 @@ def _one(
         source=source,
         python=python_settings(app, source["kind"], where),
         **building(app, where),
-        environment=_environment(app.get("environment") or {}, where),
+        environment=environment(app.get("environment") or {}, f"{where}.environment"),
         persistent=persistent,
         files=data.files(app.get("files") or [], persistent, package, where),
         **site,

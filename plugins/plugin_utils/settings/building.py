@@ -8,7 +8,9 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import kinds
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
+    OWN_VARIABLES,
     commands,
+    environment,
     fail,
     relative,
     require,
@@ -17,6 +19,12 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 # See deb-control(5), and pyproject.toml's names of extras and groups.
 DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
 PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+# A build has a home, a cache and a virtualenv of its own.
+BUILDS_OWN = OWN_VARIABLES | {"TMPDIR", "UV_CACHE_DIR", "UV_PROJECT_ENVIRONMENT"}
+MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
+# What has the same meaning in a .netrc for all who read one.
+PLAIN = re.compile(r"[!$-&(-\[\]-~]+\Z")
+REQUIREMENT = re.compile(r"[A-Za-z0-9][^\n\r\0]*\Z")  # no option, no path
 PARTS = {"extras": kinds.WITH_EXTRAS, "groups": kinds.WITH_GROUPS}
 
 
@@ -54,9 +62,11 @@ def python_settings(app: Mapping[str, Any], kind: str, where: str) -> dict[str, 
         fail(f"{here}.require_hashes", "needs a file whose hashes to check: set python.requirements.")
     if named:
         relative(requirements, f"{here}.requirements")
+    sentence = "must be a list of Python requirements, like setuptools<81"
     found = {
         "interpreter": interpreter,
         "requirements": requirements,
+        "additional": _names(python.get("additional"), REQUIREMENT, f"{here}.additional", sentence),
         "require_hashes": bool(python.get("require_hashes")),
         **parts,
     }
@@ -81,8 +91,24 @@ def check_kind(python: Mapping[str, Any], file: str, where: str) -> None:
         fail(f"{where}.python.require_hashes", f"needs a file with hashes, but {told}: add one to the source.")
 
 
-def building(app: Mapping[str, Any], where: str) -> dict[str, list[str]]:
-    """The build of an app and the Debian packages that it needs.
+def _credentials(values: Any, where: str) -> list[dict[str, str]]:
+    """Who a build is for the hosts from which it downloads. No message shows a password."""
+    found: list[dict[str, str]] = []
+    for one in values or []:
+        host, user, password = (one.get(name) for name in ("host", "user", "password"))
+        require(MACHINE, host, f"{where}[].host", "must be a name of a host, like git.example.com, without a port")
+        if host in [other["host"] for other in found]:
+            fail(f"{where}[{host}]", "is there twice, but a build can have one user for a host: remove one.")
+        for name, value in (("user", user), ("password", password)):
+            if not isinstance(value, str) or not PLAIN.match(value):
+                sentence = "must be text without blanks, quotes, '#' and backslashes: use an access token"
+                fail(f"{where}[{host}].{name}", f"{sentence}, and put a number in quotes.")
+        found.append({"host": str(host), "user": str(user), "password": str(password)})
+    return found
+
+
+def building(app: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The build of an app, what is secret in it, and the Debian packages that it needs.
 
     :raises Refused: with one sentence naming the variable and the cure.
     """
@@ -90,7 +116,12 @@ def building(app: Mapping[str, Any], where: str) -> dict[str, list[str]]:
     packages = {
         name: _names(app.get(name), DEBIAN, f"{where}.{name}", sentence) for name in ("packages", "build_packages")
     }
-    return {"build": commands(app.get("build"), f"{where}.build"), **packages}
+    return {
+        "build": commands(app.get("build"), f"{where}.build"),
+        "build_environment": environment(app.get("build_environment") or {}, f"{where}.build_environment", BUILDS_OWN),
+        "build_credentials": _credentials(app.get("build_credentials"), f"{where}.build_credentials"),
+        **packages,
+    }
 
 
 def debian_packages(app: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 
@@ -12,6 +12,12 @@ class Refused(ValueError):
     """A setting is wrong; the text is one sentence that names the variable and the cure."""
 
 
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Set by the role for every process of an app; a user's value would be lost or break the launch.
+OWN_VARIABLES = frozenset((
+    "RELEASE_ID", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "EMPEROR_SERVING", "EMPEROR_APP", "EMPEROR_FILES",
+    "EMPEROR_BACKUP", "EMPEROR_INSTANCE", "EMPEROR_SOCKET",
+))  # fmt: skip
 RELATIVE_PATH = re.compile(r"[A-Za-z0-9._+@-]+(/[A-Za-z0-9._+@-]+)*\Z")
 
 
@@ -39,6 +45,30 @@ def bounded(value: Any, low: int, high: int, where: str, unit: str) -> int:
 def given(values: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options a user set; an empty option is as good as none, but 0 is a value to refuse."""
     return {name: value for name, value in (values or {}).items() if value not in (None, "")}
+
+
+def environment(values: Mapping[str, Any], where: str, own: Collection[str] = OWN_VARIABLES) -> dict[str, str]:
+    """Environment variables.
+
+    :param own: those that the role sets itself.
+    """
+    result = {}
+    for name, value in values.items():
+        here = f"{where}.{name}"
+        if not isinstance(name, str) or not VARIABLE.match(name):
+            fail(here, "is no name for an environment variable: use letters, digits and underscores.")
+        if name in own or name.startswith("UWSGI_"):
+            fail(here, "is set by the role itself: choose another name.")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            fail(here, f"is a {type(value).__name__}, but must be text or a number: put it in quotes.")
+        if "\0" in str(value):
+            fail(here, "has a NUL byte, which no environment variable can hold: encode the value (base64).")
+        try:
+            str(value).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            fail(here, "has half of a surrogate pair, which is no text: correct the escape that makes it.")
+        result[name] = str(value)
+    return result
 
 
 def commands(values: Any, where: str) -> list[str]:

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 
+import emperor_errors
 import emperor_slow
 import emperor_wsgi
 import uwsgi
@@ -166,6 +167,7 @@ def load():
         release = os.environ.get("RELEASE_ID", "")
         slow = watched(release)
         found = emperor_wsgi.Application(imported(app), release, slow)
+        emperor_errors.show()
         prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow)
         return found
     except BaseException:
