@@ -10,7 +10,17 @@ import pytest
 
 LINE = re.compile(r"  (\S+Z) (\S+) desk (request|journal) (.*)")
 ROTATE = "logrotate --force --state /var/lib/logrotate/flask_apps.status /etc/flask_apps/logrotate.conf"
+# A program that Ansible hands to Python; and the server of usercustomize.py, which runs it on test hosts.
+MODULE = re.compile(r"\S*python3[.\d]*( -c import usercustomize.*)?")
 WAIT = 120  # seconds for a line to come, on a slow machine
+
+
+def wait(check):
+    """Wait until something is true."""
+    end = time.monotonic() + WAIT
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 class Reader:
@@ -58,7 +68,12 @@ def test_logs_of_all_hosts_are_shown_and_followed_until_ctrl_c(follow, fleet, as
     def fail(host):
         return ask(host, "/fail")["headers"]["x-request-id"]
 
-    before = [fail(host) for host in fleet]
+    def modules():
+        """How many of Ansible's programs run on the hosts."""
+        found = [MODULE.fullmatch(line) for host in fleet for line in host.check_output("ps -eo args").splitlines()]
+        return sum(map(bool, found))
+
+    before, idle = [fail(host) for host in fleet], modules()
     reader = follow()
     for one in before:
         reader.wait(one, " request ")
@@ -73,6 +88,7 @@ def test_logs_of_all_hosts_are_shown_and_followed_until_ctrl_c(follow, fleet, as
             reader.wait(one, " journal ", "got 500")
             if turn == 1:
                 host.check_output(ROTATE)
+    wait(lambda: modules() > idle)
     os.killpg(reader.process.pid, signal.SIGINT)
     reader.process.wait(WAIT)
     lines = [LINE.fullmatch(line) for line in reader.lines if LINE.fullmatch(line)]
@@ -80,5 +96,4 @@ def test_logs_of_all_hosts_are_shown_and_followed_until_ctrl_c(follow, fleet, as
         found = [(line[2], line[3]) for line in lines if one in line[4]]
         assert sorted(kind for _host, kind in found) == ["journal", "request"], f"once each: {found}"
         assert len({host for host, _kind in found}) == 1
-    for host in fleet:  # the module ends by itself when it has nothing to wait for
-        host.check_output("timeout 120 sh -c 'while pgrep -f Ansiballz_app_logs; do sleep 1; done' >/dev/null")
+    wait(lambda: modules() == idle)  # they end by themselves
