@@ -114,9 +114,9 @@ FAULTS = {
         "All 4 threads of desk are busy", "GET /slow: 4 running",
     ),
     "database locked while all threads wait": (
-        f"systemd-run --unit=import --collect --uid=shelf python3 -c '{HOLD}' {SHELF}/shared/desk.db; "
-        "timeout 60 sh -c 'until grep -q \"WRITE .* 1073741826\" /proc/locks; do sleep 0.2; done' && "
-        f"systemd-run --unit=customers --collect python3 -c '{INSIST}' /order shelf.test 4; sleep 2",
+        f"systemd-run --unit=import --collect --uid=shelf python3 -c '{HOLD}' {SHELF}/shared/desk.db && "
+        "timeout 60 sh -c 'until grep -q \"WRITE .* 10737418\" /proc/locks; do sleep 0.2; done' && "
+        f"systemd-run --unit=customers --collect python3 -c '{INSIST}' /order shelf.test 4 && sleep 2",
         f"The database {SHELF}/shared/desk.db of shelf is locked by another process", "import.service",
     ),
     "data disk full": (
