@@ -121,7 +121,7 @@ def wait_for(balancer):
 def clients(hosts):
     """Clients of the first balancer, or of another address, for use with `with`."""
     first = hosts["emperor-balancer"].check_output("hostname -I").split()[0]
-    kinds, gentle = VISITORS, {"pause": 0.3, "long": 4, "timeout": 10}
+    kinds, gentle = VISITORS, {"pause": 0.3, "long": 6, "timeout": 10}
     return lambda address=first, **more: Load(
         [Target("shop", f"{address}:80", "shop.test")], Options(kinds=kinds, **{**gentle, **more})
     )
