@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """demo_release.py good|broken: another release of the demo's app, while clients send requests all the time.
 
+Options name another host than the demo's: --inventory PATH, --host NAME in it, --address of its port 80.
+
 Tells how many requests each release answered and draws it. Ends with 1 when a request failed, or the run did not end as
 it should: a good release goes live, a broken one reaches no client.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,8 +15,6 @@ import tempfile
 import time
 from pathlib import Path
 from shutil import copytree
-
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
@@ -34,18 +35,24 @@ CHANGES = {
 }
 
 
-def deploy(kind: str, directory: Path) -> int:
-    """Deploy a changed copy of the sample app; returns the run's exit code."""
+def changed(kind: str, directory: Path) -> Path:
+    """Make a copy of the sample app that is another release; returns where it is."""
     old, new, name = CHANGES[kind]
     source = copytree(ROOT / "sample_app", directory / "sample_app")
     file = source / "shop" / name
     file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-    inventory = ROOT / "inventory/demo"
-    apps = yaml.safe_load((inventory / "group_vars/webservers.yml").read_text(encoding="utf-8"))
-    apps["flask_apps"][0]["source"]["path"] = str(source)
-    variables = directory / "variables.json"
-    variables.write_text(json.dumps(apps), encoding="utf-8")
-    command = ["ansible-playbook", "-i", inventory, "playbooks/deploy.yml", "-e", "app=shop", "-e", f"@{variables}"]
+    return source
+
+
+def deploy(source: Path, inventory: str, host: str) -> int:
+    """Deploy it; returns the run's exit code."""
+    told = subprocess.check_output(["ansible-inventory", "-i", inventory, "--host", host], cwd=ROOT, text=True)
+    apps = [app | ({"source": {"path": str(source)}} if app["name"] == "shop" else {})
+            for app in json.loads(told)["flask_apps"]]  # fmt: skip
+    variables = source.with_name("variables.json")
+    variables.write_text(json.dumps({"flask_apps": apps}), encoding="utf-8")
+    command = ["ansible-playbook", "-i", inventory, "--limit", host, "playbooks/deploy.yml", "-e", "app=shop",
+               "-e", f"@{variables}"]  # fmt: skip
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
@@ -61,18 +68,23 @@ def tell(kind: str, report: Report, picture: Path) -> None:
 
 def main() -> int:
     """Run it; returns the exit code."""
-    (kind,) = sys.argv[1:]
-    address = subprocess.check_output(["podman", "port", "emperor-demo", "80"], text=True).strip()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=CHANGES)
+    parser.add_argument("--inventory", default="inventory/demo")
+    parser.add_argument("--host", default="emperor-demo")
+    parser.add_argument("--address")
+    given = parser.parse_args()
+    address = given.address or subprocess.check_output(["podman", "port", "emperor-demo", "80"], text=True).strip()
     target = Target("demo", address, address)
     with tempfile.TemporaryDirectory() as directory, Load([target], Options(kinds=CLIENTS)) as load:
         time.sleep(2)
-        code = deploy(kind, Path(directory))
+        code = deploy(changed(given.kind, Path(directory)), given.inventory, given.host)
         time.sleep(2)
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(draw(load.report, "Requests answered while a release was deployed"), encoding="utf-8")
-    tell(kind, load.report, PICTURE)
+    tell(given.kind, load.report, PICTURE)
     releases = len(load.report.releases)
-    as_it_should = (code == 0 and releases == 2) if kind == "good" else (code != 0 and releases == 1)
+    as_it_should = (code == 0 and releases == 2) if given.kind == "good" else (code != 0 and releases == 1)
     return 0 if as_it_should and not load.report.failed else 1
 
 

@@ -127,7 +127,7 @@ def nginx_fault() -> str:
 def host(params: dict[str, Any], found: dict[str, dict[str, Any]], apps: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Everything that is not of one app."""
     now = time.time()
-    homes = [f"{app['home']}/shared" for app in params["apps"]]
+    homes = [f"{app['home']}/{name}" for app in params["apps"] for name in ("releases", "shared")]
     nginx = found.get(NGINX, {"active": False, "changed": 0.0})
     search = [f"{app['home']}/{name}" for app in params["apps"] for name in ("shared", "cache")]
     places = [params["root"], *homes, "/etc", "/run", "/tmp", "/var/log"]  # noqa: S108

@@ -47,7 +47,7 @@ def facts(workers=None, release=None, log=None, **more):
                     "previous_label": "v0", "python": "/p", "python_leads_to": "/q", "python_runs": True, "changed": [],
                     **(release or {})},
         "unfinished": False, "barrier": None, "data": {"path": "/srv/shop/shared", "closed": None, "out_of_reach": []},
-        "since": NOW - 100, "throttled": 0, "failed_checks": [],
+        "since": NOW - 100, "throttled": 0, "locked": [], "failed_checks": [],
         "log": {"starts": [], "killed": [], "crashed": [], "late": [], "exception": None, **(log or {})}, **more,
     }  # fmt: skip
 
@@ -93,6 +93,9 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "down for no known reason": (facts(DOWN), {}, "shop does not run", "systemctl restart emperor.service"),
     "edited vassal": (facts(digest="other"), {}, "/v/shop.blue.ini differs", SITE + "apps"),
     "busy": (facts(SLOW), {}, "All 4 threads of shop are busy", "deploy.yml"),
+    "database locked": (
+        facts(SLOW, locked=[{"path": "/srv/shop/shared/db", "pid": 7, "program": "sqlite3", "unit": ""}],
+              log={"late": [NOW - 5]}), {"health": "get no answer"}, "/shared/db of shop is locked", "kill 7 "),
     "killed at its share": (
         facts(log={"killed": [NOW]}, group={"limit": 512 * MIB, "killed": 1, "unit": False}), {}, "limit of 512 MiB",
         SITE + "apps"),
@@ -229,7 +232,7 @@ def test_broken_file_of_the_inventory_is_cured_by_writing_it_again():
 
 
 def disk(**more):
-    return {"mount": "/srv", "size": 1000 * MIB, "free": 500 * MIB, "inodes": 100, "inodes_free": 50,
+    return {"mount": "/srv", "paths": ["/srv"], "size": 1000 * MIB, "free": 500 * MIB, "inodes": 100, "inodes_free": 50,
             "read_only": False,
             "largest": [], **more}  # fmt: skip
 
@@ -244,6 +247,12 @@ def disk(**more):
             "find /srv/shop/cache -mindepth 1",
         ),
         (disk(free=0, largest=[{"path": "/srv/shop/shared/x", "size": MIB}]), "is full", "df -h /srv"),
+        (
+            disk(free=0, mount="/srv/shop/shared", paths=["/srv/shop/shared"]),
+            "shop cannot store data",
+            "df -h /srv/shop",
+        ),
+        (disk(free=0, paths=["/srv/shop/shared", "/srv/shop/releases"]), "no deploy is possible", "df -h /srv"),
         (disk(inodes_free=0), "more files", "df -i"),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 SHARED = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / "molecule/shared"
-PICTURE = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / ".cache/lanes.png"
+CACHE = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / ".cache"
+PICTURE = CACHE / "lanes.png"
 # Its sandbox does not work for root in a container; it asks nobody but the host under test.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
          "--disable-component-update"]  # fmt: skip
@@ -121,3 +122,28 @@ def test_worker_that_is_restarted_loses_no_answer_and_is_seen(open_page):
     )
     assert seen.match(page.inner_text("#watch .sum")), page.inner_text("#watch .sum")
     assert len(page.query_selector_all("#watch i.first")) > page.evaluate(workers)
+
+
+def test_deploy_under_load_is_seen_on_the_page_and_told_with_a_picture(open_page, fleet, addresses):
+    """What `make demo-deploy` does, on this host."""
+    page = open_page(viewport={"width": 1100, "height": 900})
+    button = page.locator("#watch [data-deed=deploy]")
+    button.evaluate("(button) => { button.dataset.seconds = 600 }")  # a slow machine takes its time
+    button.click()
+    assert "make demo-deploy" in page.inner_text("#watch .hint")
+    name = fleet[0].check_output("hostname")
+    command = [SHARED / "demo_release.py", "good", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"],
+               "--host", name, "--address", addresses[fleet[0].backend.name]]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    told = re.search(
+        r"\d+ requests were answered during this run \(\d+ by (\w+), \d+ by (\w+)\), 0 failed\.", done.stdout
+    )
+    assert told, done.stdout
+    page.wait_for_function(
+        "document.querySelector('#watch .sum').textContent.includes(' 2 releases ')", timeout=SECONDS
+    )
+    page.locator("#watch").screenshot(path=CACHE / "watch.png")
+    assert f"({told[1]}, {told[2]}), 0 failed." in page.inner_text("#watch .sum")
+    drawn = (CACHE / "demo.svg").read_text(encoding="utf-8")
+    assert all(f"{release}: " in drawn for release in told.groups())

@@ -28,6 +28,36 @@ for one in several: one.start()
 for one in several: one.join()
 """
 
+# Asks again and again, from as many threads, until it is done.
+INSIST = """
+import http.client, sys, threading, time
+def ask():
+    status = 0
+    while status != 200:
+        connection = http.client.HTTPConnection("127.0.0.1", timeout=60)
+        try:
+            connection.request("POST", sys.argv[1], headers={"Host": sys.argv[2]})
+            status = connection.getresponse().status
+        except OSError:
+            time.sleep(0.2)
+several = [threading.Thread(target=ask) for _ in range(int(sys.argv[3]))]
+for one in several: one.start()
+for one in several: one.join()
+"""
+ORDER = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", timeout=60)
+connection.request("POST", "/order", headers={"Host": sys.argv[1]})
+print(connection.getresponse().status)
+"""
+# Holds the database of an app as an import does that nobody ended.
+HOLD = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+time.sleep(3600)
+"""
+
 RELEASE = "$(readlink -f %s/current)"
 # Name of a fault: the command that injects it, and what a problem must say of it.
 FAULTS = {
@@ -83,6 +113,16 @@ FAULTS = {
         f"nohup python3 -c '{SEND}' '/slow?ms=28000&token=secret' desk.test 4 >/dev/null 2>&1 & sleep 2",
         "All 4 threads of desk are busy", "GET /slow: 4 running",
     ),
+    "database locked while all threads wait": (
+        f"systemd-run --unit=import --collect --uid=shelf python3 -c '{HOLD}' {SHELF}/shared/desk.db && "
+        "timeout 60 sh -c 'until grep -q \"WRITE .* 10737418\" /proc/locks; do sleep 0.2; done' && "
+        f"systemd-run --unit=customers --collect python3 -c '{INSIST}' /order shelf.test 4 && sleep 2",
+        f"The database {SHELF}/shared/desk.db of shelf is locked by another process", "import.service",
+    ),
+    "data disk full": (
+        f"dd if=/dev/zero of={DESK}/shared/video bs=1M status=none; chown desk:desk {DESK}/shared/video; true",
+        f"The disk {DESK}/shared is full. desk cannot store data", "shared/video",
+    ),
     "bodies larger than the limit": (
         f"python3 -c '{SEND}' /note shelf.test 1 3000000", "larger bodies than max_body_size (1m)", "3000000 bytes",
     ),
@@ -121,11 +161,11 @@ FAULTS = {
     ),
 }  # fmt: skip
 TOGETHER = [
-    ("site edited by hand", "data directory with a wrong owner", "current link on another release"),
+    ("site edited by hand", "data directory with a wrong owner", "database locked while all threads wait"),
     ("socket directory 0700", "missing environment variable", "nginx does not start at boot"),
     ("import error after a restart", "vassal file edited by hand", "program of the Emperor changed"),
     ("broken file beside ours in nginx", "virtualenv's Python gone", "data that belongs to somebody else"),
-    ("nginx stopped", "Emperor stopped"),
+    ("nginx stopped", "Emperor stopped", "current link on another release"),
     ("somebody else on port 80", "Emperor masked"),
     ("release disk unwritable", "workers killed at a memory limit", "site not read yet"),
     ("broken site of ours and a stopped nginx",),
@@ -156,6 +196,11 @@ def missed(found, machines, faults):
     ]
 
 
+def order(host, app):
+    """The status that an order in an app's database gets."""
+    return host.check_output(f"python3 -c '{ORDER}' {app}.test")
+
+
 def examine(machines, faults, doctor):
     """Inject faults; return what a run finds that names all of them. An app takes its time to fail: so twice more."""
     inject(machines, faults)
@@ -180,18 +225,23 @@ def test_faults_are_named_together_and_their_cures_work(faults, machines, doctor
     well()
 
 
-def test_settings_that_are_too_tight_are_named_with_those_to_set(machines, doctor, cure, well, apps, playbook):
-    """All threads are busy, and a client sends too much: the cure begins with a change of the inventory."""
-    faults = ("bodies larger than the limit", "all threads busy with slow requests")
+def test_what_a_person_must_decide_is_said_before_the_cure(machines, doctor, cure, well, apps, playbook):
+    """All threads are busy, a client sends too much, and a disk is full of data: the cure begins with a change."""
+    faults = ("bodies larger than the limit", "all threads busy with slow requests", "data disk full")
     found = examine(machines, faults, doctor)
     assert "secret" not in json.dumps(found), "a query is nobody's business"
     firsts = [problem["before"] for _host, problem in found]
     assert any("workers: {processes: 2, threads: 4}" in one for one in firsts), firsts
     assert any("max_body_size of shelf" in one for one in firsts), firsts
+    assert any(f"remove or move away what {DESK}/shared need not hold" in one for one in firsts), firsts
     apps["desk"]["workers"] = {"processes": 2, "threads": 4}
     apps["shelf"]["max_body_size"] = "4m"
+    for host in machines.values():
+        assert order(host, "desk") == "500"
+        host.check_output(f"rm {DESK}/shared/video")
     cure(found, flask_apps=list(apps.values()))
     assert doctor(flask_apps=list(apps.values())) == []
+    assert [order(host, "desk") for host in machines.values()] == ["200", "200"]
     assert not playbook("site").failed
     well()
 

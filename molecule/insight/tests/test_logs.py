@@ -71,19 +71,11 @@ def test_slow_request_tells_what_it_does(host, ask):
     assert re.search(r'desk\.py", line \d+, in slow\n\s+time\.sleep\(seconds\)', told)
 
 
-def test_logs_of_all_hosts_are_shown_in_the_order_of_time(playbook, fleet, ask):
-    ids = [ask(host, "/fail")["headers"]["x-request-id"] for host in fleet]
-    run = playbook("logs", "-e", "app=desk", "-e", "since=5m")
-    assert not run.failed
-    lines = [line.strip() for line in run.output.splitlines() if " desk request " in line or " desk journal " in line]
-    assert lines == sorted(lines, key=lambda line: line.split()[0])
-    for one in ids:
-        assert {line.split()[3] for line in lines if one in line} == {"request", "journal"}
-    assert "tail -F /var/log/flask_apps/desk/access.log & journalctl --follow --identifier=desk " in run.output
-
-
-def test_wrong_app_and_wrong_span_are_refused_with_a_sentence(playbook):
-    assert "dusk is not in flask_apps: choose from shop, desk." in playbook("logs", "-e", "app=dusk").error
-    assert (
-        "since is '10 minutes', but must be a time span like 30s" in playbook("logs", "-e", "since='10 minutes'").error
-    )
+def test_wrong_settings_are_refused_with_a_sentence(playbooks):
+    wrong = {
+        ("-e", "app=dusk"): "dusk is not in flask_apps: choose from shop, desk.",
+        ("-e", "since='10 minutes'"): "since is '10 minutes', but must be a time span like 30s",
+        ("-e", "follow=1", "--forks", "1"): "2 hosts cannot be followed with 1 forks: add `--forks 2`",
+    }
+    for run, said in zip(playbooks(*((("logs", *one), None) for one in wrong)), wrong.values(), strict=True):
+        assert said in run.error

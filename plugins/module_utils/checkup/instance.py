@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
-from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, checks, logs, network
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import (
+    access,
+    checks,
+    database_locks,
+    logs,
+    network,
+)
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
@@ -158,6 +164,8 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
     begin = since(found, emperor["started"], now)
     upstream = f"{app['home']}/upstream.sock"
     running = [process for slot in taken for process in slot.instance()]
+    at_work = workers(taken, now)
+    full = at_work["threads"] and at_work["busy"] >= at_work["threads"]
     clients = newest.clients(config) if newest else ""
     return {
         "missing": "",
@@ -166,7 +174,8 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
         "digest": newest.digest if newest else "",
         "running": len(running),
         "shares_directories": shares_directories(running),
-        "workers": workers(taken, now),
+        "workers": at_work,
+        "locked": database_locks.held_by_others({process.pid for process in running}) if full else [],
         "waiting": network.waiting(clients) if clients else 0,
         "memory": memory(running, user),
         "group": control_group.limits(app["name"]),

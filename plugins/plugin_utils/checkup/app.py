@@ -10,7 +10,13 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.checkup.logs impo
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import Case, clock
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import Problem, explained, rights
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.requests import busy, killed, late, refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.requests import (
+    busy,
+    killed,
+    late,
+    locked,
+    refused,
+)
 
 # What the plan compares and no check here explains better, in words.
 DIFFERS = ("release", "static", "account", "serving", "upstream", "limit", "socket", "unfinished", "sides")
@@ -269,6 +275,7 @@ def diagnose(case: Case, known: Iterable[Problem]) -> list[Problem]:
         reach,
         release,
         lacks_variable,
+        locked,
         busy,
         killed,
         late,

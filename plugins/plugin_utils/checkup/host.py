@@ -159,6 +159,12 @@ def sharing(facts: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def data_of(paths: Collection[str], root: str) -> list[str]:
+    """The apps whose data a disk has; none when it also has something else."""
+    found = [re.fullmatch(rf"{re.escape(root)}/([^/]+)/shared", path) for path in paths]
+    return [] if None in found else [one[1] for one in found if one]
+
+
 def disks(facts: Mapping[str, Any], root: str) -> Iterator[Problem]:
     """Disks that are full or cannot be written."""
     for disk in facts["disks"]:
@@ -178,6 +184,9 @@ def disks(facts: Mapping[str, Any], root: str) -> Iterator[Problem]:
             ]
             said = (f"{disk['free'] // MIB} of {disk['size'] // MIB} MiB are free", *(f"large: {one}" for one in files))
             what = f"The disk {mount} is full. Apps fail at what they store, and no deploy is possible."
+            owners = data_of(disk["paths"], root)
+            if owners:
+                what = f"The disk {mount} is full. {', '.join(owners)} cannot store data: clients get errors."
             if caches:  # of pip: it comes again when it is needed
                 app_caches = sorted({re.sub(r"/cache/.*", "/cache", path) for path in caches})
                 yield Problem(what, f"find {shlex.join(app_caches)} -mindepth 1 -delete", said)
@@ -186,7 +195,7 @@ def disks(facts: Mapping[str, Any], root: str) -> Iterator[Problem]:
                     what,
                     f"df -h {shlex.quote(mount)}",
                     said,
-                    before=f"move away what {mount} need not hold, or enlarge it.",
+                    before=f"remove or move away what {mount} need not hold, or enlarge it.",
                 )
         elif disk["inodes"] and disk["inodes_free"] < disk["inodes"] * 0.01:
             yield Problem(

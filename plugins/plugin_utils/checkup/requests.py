@@ -14,6 +14,24 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts i
 BUSY = 1  # seconds that the oldest request must have taken before busy threads are a problem
 
 
+def locked(case: Case) -> Iterator[Problem]:
+    """An app all of whose threads are busy while somebody else has locked its database."""
+    for one in case.facts["locked"]:
+        at_work = case.facts["workers"]["requests"]
+        paths = sorted({f"{request['method']} {request['path']}" for request in at_work})
+        yield case.problem(
+            "locked",
+            f"The database {one['path']} of {case.name} is locked by another process: its clients wait or get errors.",
+            f"kill {one['pid']} && while kill -0 {one['pid']} 2>/dev/null; do sleep 1; done",
+            f"locked by {one['program']} (pid {one['pid']}, {one['unit'] or 'no unit'})",
+            f"all {case.facts['workers']['threads']} threads of {case.name} are busy: {', '.join(paths[:5])}",
+            here=False,
+            before=f"let it finish what it writes (`ps -fp {one['pid']}`), or end it as below: SQLite takes back what "
+            "was not committed.",
+            explains=("busy", "health", "instance", "full", "late"),
+        )
+
+
 def busy(case: Case) -> Iterator[Problem]:
     """An app all of whose threads run slow requests."""
     workers, planned = case.facts["workers"], case.planned["workers"]

@@ -106,21 +106,25 @@ class Strip {
     this.sum = section.querySelector(".sum");
   }
 
-  async watch() {
+  // Begins anew when it watches already.
+  async watch(span) {
     this.place.replaceChildren();
-    Object.assign(this, { lines: new Map(), releases: [], processes: new Set(), answers: 0, failed: 0 });
-    this.begin = performance.now();
-    while (performance.now() - this.begin < WATCH_MS) {
-      this.look();
+    Object.assign(this, { span, lines: new Map(), releases: [], processes: new Set(), answers: 0, failed: 0 });
+    const begin = performance.now();
+    this.begin = begin;
+    while (this.begin === begin && performance.now() - begin < span) {
+      this.look(begin);
       await new Promise((resolve) => setTimeout(resolve, WATCH_EVERY_MS));
     }
-    this.begin = undefined;
+    if (this.begin === begin) this.begin = undefined;
   }
 
-  async look() {
-    const at = performance.now() - this.begin;
+  async look(begin) {
+    const at = performance.now() - begin;
     try {
-      this.mark(at, await ask(this.path));
+      const told = await ask(this.path);
+      if (this.begin !== begin) return; // of an earlier watch, or after its end
+      this.mark(at, told);
       this.answers += 1;
     } catch {
       this.failed += 1;
@@ -138,7 +142,7 @@ class Strip {
     }
     const mark = add(this.lines.get(who), "i", { className: this.processes.has(told.pid) ? "" : "first" });
     this.processes.add(told.pid);
-    mark.style.left = `${(100 * at) / WATCH_MS}%`;
+    mark.style.left = `${(100 * at) / this.span}%`;
     mark.style.setProperty("--release", COLOURS[this.releases.indexOf(told.release) % COLOURS.length]);
   }
 }
@@ -147,7 +151,10 @@ const strip = new Strip(document.querySelector("#watch"));
 
 document.querySelector("#watch").addEventListener("click", async ({ target }) => {
   if (!target.dataset.deed) return;
-  const watching = strip.begin === undefined ? strip.watch() : Promise.resolve();
+  const { seconds: longer, hint = "" } = target.dataset;
+  const watching =
+    longer || strip.begin === undefined ? strip.watch(longer ? longer * 1000 : WATCH_MS) : Promise.resolve();
+  document.querySelector("#watch .hint").textContent = hint;
   target.disabled = true;
   try {
     if (target.dataset.path) await new Promise((resolve) => setTimeout(resolve, 10 * WATCH_EVERY_MS));
