@@ -144,6 +144,7 @@ def test_deploy_under_load_is_seen_on_the_page_and_told_with_a_picture(open_page
         "document.querySelector('#watch .sum').textContent.includes(' 2 releases ')", timeout=SECONDS
     )
     page.locator("#watch").screenshot(path=CACHE / "watch.png")
-    assert f"({told[1]}, {told[2]}), 0 failed." in page.inner_text("#watch .sum")
+    seen = re.search(r"\((\w+), (\w+)\), 0 failed\.", page.inner_text("#watch .sum"))
+    assert set(seen.groups()) == set(told.groups())
     drawn = (CACHE / "demo.svg").read_text(encoding="utf-8")
     assert all(f"{release}: " in drawn for release in told.groups())

@@ -151,10 +151,12 @@ const strip = new Strip(document.querySelector("#watch"));
 
 document.querySelector("#watch").addEventListener("click", async ({ target }) => {
   if (!target.dataset.deed) return;
-  const { seconds: longer, hint = "" } = target.dataset;
+  const { seconds: longer, hint = "", command } = target.dataset;
   const watching =
     longer || strip.begin === undefined ? strip.watch(longer ? longer * 1000 : WATCH_MS) : Promise.resolve();
-  document.querySelector("#watch .hint").textContent = hint;
+  const told = document.querySelector("#watch .hint");
+  told.textContent = `${hint} `;
+  if (command) add(told, "kbd", { textContent: command });
   target.disabled = true;
   try {
     if (target.dataset.path) await new Promise((resolve) => setTimeout(resolve, 10 * WATCH_EVERY_MS));
