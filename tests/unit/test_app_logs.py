@@ -125,7 +125,7 @@ def test_entries_of_apps_are_in_the_order_of_time(log, tmp_path, run_module, jou
 def test_next_look_has_each_new_line_once_also_those_in_a_rotated_file(log, tmp_path, run_module, journal):
     now, arguments = time.time(), {"apps": ["shop"], "directory": str(tmp_path)}
     current = log("access.log", [line(now - 20, "one")], now)
-    journal.append((now - 20, "shop", "first"))
+    journal.append((now - 19, "shop", "first"))
     answer = run_module(app_logs, **arguments)
     assert told(answer) == [("shop", "request", "- one"), ("shop", "journal", "first")]
     assert run_module(app_logs, position=answer["position"], **arguments)["entries"] == []
