@@ -33,6 +33,7 @@ def program(tmp_path):
 def test_worker_that_lost_the_signal_gets_it_again(tmp_path):
     command = [sys.executable, "-c", EMPEROR, VASSAL]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emperor:
+        assert emperor.stdout
         assert emperor.stdout.readline() == "ready\n"
         subprocess.run([*program(tmp_path), str(emperor.pid)], check=True, timeout=30)
         assert emperor.stdout.readline() == "told\n"
