@@ -4,12 +4,14 @@ import copy
 import json
 import os
 import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
+from guarded import Watch, serving
 
 ASK = """
 import http.client, json, sys
@@ -17,20 +19,6 @@ connection = http.client.HTTPConnection("127.0.0.1", timeout=40)
 connection.request("GET", sys.argv[2], headers={"Host": sys.argv[1]})
 answer = connection.getresponse()
 print(json.dumps([answer.status, answer.read().decode("utf-8", "replace")]))
-"""
-# Looks at the arguments of all processes until it is told to stop, and prints those that have its own joined.
-WATCH = """
-import glob, os, sys, time
-while not os.path.exists("/run/watch.stop"):
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            with open(path, "rb") as file:
-                arguments = file.read()
-        except OSError:
-            continue
-        if "".join(sys.argv[1:]).encode() in arguments:
-            print(arguments, flush=True)
-    time.sleep(0.05)
 """
 WRAPPER = "/usr/local/libexec/emperor-wrapper"
 OTHERS = ("shop", "blog", "wiki")
@@ -187,21 +175,6 @@ def test_nginx_runs_in_its_sandbox(host):
         time.sleep(0.2)
 
 
-@pytest.fixture
-def watched(fleet):
-    """Watch the arguments of all processes; return a function that ends that, and tells which ones had a secret."""
-    for host in fleet:
-        host.check_output("rm -f /run/watch.stop")
-        host.check_output("nohup python3 -c %s planted- secret > /run/watched 2>&1 &", WATCH)
-
-    def seen():
-        for host in fleet:
-            host.check_output("touch /run/watch.stop")
-        return [host.check_output("cat /run/watched") for host in fleet]
-
-    return seen
-
-
 def planted(place):
     return f"planted-secret-{place}"
 
@@ -209,8 +182,21 @@ def planted(place):
 SECRETS = {
     "environment": {"NEW": "1", "KEY": planted("environment")},
     "files": [{"path": "~/.config/info.toml", "content": f"key = '{planted('file')}'"}],
+    # It has the environment, too.
+    "schedule": {"never": {"command": "true", "calendar": "2099-01-01"}},
 }
 INDEX = ["--extra-index-url", f"https://robot:{planted('index')}@index.test/simple"]
+
+
+@pytest.fixture
+def guarded(apps):
+    """The apps with their sources on a server that wants a password, or a token."""
+    sources = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "sources")
+    subprocess.run(["git", "-C", sources / "blog.git", "update-server-info"], check=True)
+    with serving(sources, "robot", planted("git"), planted("query")) as place:
+        git = {"repo": f"http://robot:{planted('git')}@{place}/blog.git", "version": "v1"}
+        url = f"http://{place}/wiki.tar.gz?token={planted('query')}"
+        yield {"blog": {"git": git}, "wiki": {"archive": {**apps[2]["source"]["archive"], "url": url}}}
 
 
 def check_that_nobody_reads_the_secrets(host, run):
@@ -223,15 +209,19 @@ def check_that_nobody_reads_the_secrets(host, run):
     assert "planted-secret" not in host.check_output("journalctl --no-pager --since=-1h")
 
 
-def test_changing_one_app_leaves_the_others_alone_and_shows_no_secret(fleet, playbook, changed, watched):
+def test_changing_one_app_leaves_the_others_alone_and_shows_no_secret(fleet, playbook, changed, guarded):
     before = processes(fleet, *OTHERS)
     files = " ".join(f"{one}/kept" for one in SHARED)
     for host in fleet:
         host.check_output(f"{inside(host, 'info')} touch {files}")
     apps = changed("info", **SECRETS, workers={"processes": 2, "threads": 2})
-    run = playbook("site", "-vvv", "--diff", variables={"flask_apps": apps, "uwsgi_pip_arguments": INDEX})
+    apps = [{**app, "source": guarded.get(app["name"], app["source"])} for app in apps]
+    with Watch(b"planted-(secret|control)") as watch:
+        run = playbook("site", "-vvv", "--diff", variables={"flask_apps": apps, "uwsgi_pip_arguments": INDEX})
+        fleet[0].check_output("sh -c 'sleep 1' planted-control")
     assert not run.failed, run.error
-    assert set(watched()) == {""}, "a secret in the list of processes"
+    assert [one for one in watch.seen if "planted-secret" in one] == [], "a secret in the list of processes"
+    assert watch.seen, "the look at them itself is wrong"
     assert processes(fleet, *OTHERS) == before
     for host in fleet:
         check_that_nobody_reads_the_secrets(host, run)

@@ -1,12 +1,14 @@
 """What runs and renewals do to certificates, one after the other, while clients come."""
 
 import os
+import re
 import ssl
 from pathlib import Path
 
 import pytest
 from conftest import Traffic, ask, certificate, root_of
 from cryptography import x509
+from guarded import Watch
 
 FILES = Path(os.environ["TLS_FILES"])
 SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
@@ -102,7 +104,9 @@ def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_
     for host in fleet:
         host.check_output("echo 127.0.0.1 later.test >> /etc/hosts")
     changed = with_tls(apps, bought={"tls": {**provided("renewed"), "hsts_seconds": 300}})
-    with Traffic([*targets, *((address, "later.test") for address in addresses.values())]) as traffic:
+    lines = (FILES / "renewed.key").read_text().splitlines()[1:-1]
+    asking = [*targets, *((address, "later.test") for address in addresses.values())]
+    with Traffic(asking) as traffic, Watch("|".join(map(re.escape, [SECRET, *lines])).encode()) as watch:
         run = playbook("deploy", "-vvv", "--diff", "-e", "app=later,bought", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert not traffic.failures
@@ -116,7 +120,7 @@ def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_
             (FILES / "renewed.pem").read_bytes()
         )
     assert SECRET not in run.output
-    lines = (FILES / "renewed.key").read_text().splitlines()[1:-1]
+    assert watch.seen == set()
     assert not [line for line in lines if line in run.output]
     for host in fleet:
         look = f"grep -rlsIF {lines[0]} /etc /srv /run /var /opt /tmp /usr/local /dev/shm"
