@@ -76,6 +76,7 @@ def test_sandbox_is_the_emperors(host):
         "ReadWritePaths=/run/emperor /srv/flask_apps",
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@debug",
+        "CapabilityBoundingSet=",
         f"WorkingDirectory={host.home}/releases/aaa/src",
         "TasksMax=700",
         "MemoryMax=1048576",

@@ -156,11 +156,29 @@ def test_nothing_gets_out_of_what_runs_code_of_an_app_beside_it(place, host):
     assert found["out"] == []
 
 
+def exposure(host, unit):
+    """What systemd says of a unit: 0 is nothing allowed, 10 is everything."""
+    told = host.check_output(f"systemd-analyze security --no-pager {unit}")
+    print(told)
+    return float(re.search(r"exposure level for \S+: ([0-9.]+)", told)[1])
+
+
 @pytest.mark.parametrize(("unit", "most"), [("nginx", 4.0), ("emperor", 3.0), ("emperor@shop", 2.0),
                                             ("emperor-memory-guard", 2.0)])  # fmt: skip
 def test_unit_may_do_little(host, unit, most):
-    told = host.check_output(f"systemd-analyze security --no-pager {unit}.service")
-    assert float(re.search(r"exposure level for \S+: ([0-9.]+)", told)[1]) <= most, told
+    assert exposure(host, f"{unit}.service") <= most
+
+
+def test_command_of_an_app_may_do_little(host):
+    host.check_output("(emperor-run blog sleep 600 > /dev/null 2>&1 < /dev/null &)")
+    running = "systemctl list-units --plain --no-legend --state=running 'run-*.service' | cut -d' ' -f1"
+    end = time.monotonic() + 60
+    while not (unit := host.check_output(running)):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    found = exposure(host, unit)
+    host.check_output(f"systemctl stop {unit}")
+    assert found <= 2.0
 
 
 def test_nginx_runs_in_its_sandbox(host):
@@ -227,6 +245,7 @@ def test_changing_one_app_leaves_the_others_alone_and_shows_no_secret(fleet, pla
         check_that_nobody_reads_the_secrets(host, run)
         assert host.check_output("ls /etc/emperor/vassals/info.*.ini").endswith("green.ini"), "no new instance"
         host.check_output(f"{inside(host, 'info')} ls {files}")
+        assert exposure(host, "emperor-side-info.never.service") <= 2.0
 
 
 def test_renaming_an_app_leaves_the_others_alone_and_no_trace(fleet, playbook, changed):
