@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -21,7 +22,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "base": {"type": "str", "default": "."},
     "directory": {"type": "str", "required": True},
     "forget": {"type": "dict", "default": {}},
+    "purpose": {"type": "str", "choices": ["get", "reissue", "revoke"], "default": "get"},
 }
+
+
+def check_reissue(names: Sequence[str], apps: Sequence[Mapping[str, Any]]) -> None:
+    """See that a CA signs the certificates of these apps.
+
+    :raises Refused: with a sentence.
+    """
+    signed = [app["name"] for app in apps if certificate_plan.certified(app) and app["tls"]["mode"] == "acme"]
+    if others := [name for name in names if name not in signed]:
+        cure = "name apps with tls.mode acme; of a certificate that you provide, ask whoever signed it"
+        raise Refused(f"app is {others[0]}, which has no certificate of the CA: {cure}.")
 
 
 class ActionModule(ActionBase):
@@ -35,6 +48,8 @@ class ActionModule(ActionBase):
         try:
             apps = [app for app in complete_apps(options["apps"], tls=options["tls"]) if app["name"] in options["only"]]
             acme = complete_acme(options["acme"])
+            if options["purpose"] != "get":
+                check_reissue(options["only"], apps)
             contents = {app["name"]: provided(app, base, read) for app in apps if app["tls"]["mode"] == "provided"}
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
@@ -45,6 +60,7 @@ class ActionModule(ActionBase):
             ],
             "contents": contents,
             "forget": options["forget"],
+            "purpose": options["purpose"],
             "acme": {key: acme[key] for key in ("server", "email", "key_type", "eab_kid")},
             "eab_hmac_key": acme["eab_hmac_key"],
             "webroot": certificate_plan.WEBROOT,

@@ -47,6 +47,18 @@ def lineage(name: str, letsencrypt: str = LETSENCRYPT) -> bytes:
     return b"".join(parts) if all(parts) else b""
 
 
+def earlier(name: str, letsencrypt: str = LETSENCRYPT) -> list[str]:
+    """The files of the certificates of an app that certbot had before the one it has now, and that are still valid."""
+    now = os.path.realpath(os.path.join(letsencrypt, "live", PREFIX + name, "cert.pem"))
+    others = [path for path in glob.glob(os.path.join(os.path.dirname(now), "cert*.pem")) if path != now]
+    valid = ["openssl", "x509", "-noout", "-checkend", "0", "-in"]
+    return [
+        path
+        for path in sorted(others)
+        if subprocess.run([*valid, path], capture_output=True, check=False).returncode == 0
+    ]
+
+
 def moment(text: str) -> datetime:
     """A time as openssl prints it, like ``Nov 28 15:11:21 2027 GMT``."""
     return datetime.strptime(text, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=timezone.utc)

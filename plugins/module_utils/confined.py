@@ -15,6 +15,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import wi
 
 EMPEROR = "/etc/systemd/system/emperor.service"
 MERCY = 5  # seconds to end by itself when it is told to
+TASKS = 512  # processes and threads; see TASKS of the plugin_utils `vassal_options`
 # What a unit is told, every user can see. So the command reads its environment, which may be secret, from its input.
 BEGIN = """
 import json, os, sys
@@ -77,11 +78,12 @@ class Unit:
         return f"ended with exit code {self.process.returncode}"
 
 
-def options(user: str, directory: str, seconds: float) -> list[str]:
-    """How a unit runs: in the sandbox, without capabilities, and not longer than it may."""
+def options(user: str, directory: str, seconds: float, tasks: int) -> list[str]:
+    """How a unit runs: in the sandbox, without capabilities, not longer and with no more processes than it may."""
     properties = [
         *sandbox(), "CapabilityBoundingSet=", "KillMode=mixed", f"TimeoutStopSec={MERCY}",
         f"RuntimeMaxSec={seconds:.0f}", f"User={user}", f"WorkingDirectory={directory}",
+        f"TasksMax={tasks}",
     ]  # fmt: skip
     return [f"--property={one}" for one in properties]
 
@@ -96,6 +98,7 @@ def running(
     *,
     directory: str = "/",
     seconds: float,
+    tasks: int = TASKS,
 ) -> Iterator[Unit]:
     """A command that runs in a `with` block. It has ended after that, also when this process is killed.
 
@@ -103,12 +106,13 @@ def running(
     :param output: the file to which it writes.
     :param environment: all of it.
     :param seconds: after which systemd ends it, whatever happens.
+    :param tasks: processes and threads that it may have at a time.
     :raises Unconfined: when the sandbox is not known.
     """
     unit = f"{name}.service"
     told = [
         "systemd-run", "--quiet", "--pipe", "--wait", "--service-type=exec", f"--unit={unit}", f"--gid={user.pw_gid}",
-        *options(user.pw_name, directory, seconds), "--", *PYTHON,
+        *options(user.pw_name, directory, seconds, tasks), "--", *PYTHON,
     ]  # fmt: skip
     reader, writer = os.pipe()
     job = os.memfd_create("job")

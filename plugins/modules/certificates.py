@@ -23,6 +23,15 @@ description:
     is missing. The module does not fail then.
   - Does not reload nginx.
 options:
+  purpose:
+    description:
+      - V(get) gets each certificate for which there is a reason.
+      - V(reissue) requests one with another key in any case, and fails when the CA does not sign.
+      - V(revoke) revokes all certificates of certbot before the one it has now, as those whose key somebody else may
+        have.
+    type: str
+    choices: [get, reissue, revoke]
+    default: get
   apps:
     description:
       - The apps. Each has a C(name), a C(mode) (V(provided), V(selfsigned) or V(acme)) and the C(names) of its
@@ -82,7 +91,7 @@ written:
   elements: str
   returned: always
 told:
-  description: What the CA has against each certificate that it did not sign, a sentence each.
+  description: What the CA has against each certificate that it did not sign, or what was revoked, a sentence each.
   type: list
   elements: str
   returned: always
@@ -126,15 +135,16 @@ def reason(output: str) -> str:
     return told[:400].rstrip(".")
 
 
-def request(app: dict[str, Any], params: dict[str, Any], scratch: str) -> str:
-    """Let the CA sign; returns what it has against that, which is empty when it did."""
+def configured(params: dict[str, Any], scratch: str) -> tuple[list[str], dict[str, str]]:
+    """The options of certbot that say which CA it asks, and its environment."""
     file = os.path.join(scratch, "certbot.ini")
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
         opened.write(settings(params))
-    command = ["certbot", "certonly", "--config", file, "--cert-name", certificate.PREFIX + app["name"]]
-    # The plan asks only when there is a reason to, of which certbot knows nothing (another CA, for one).
-    command += ["--force-renewal", "--renew-with-new-domains", "--domains", ",".join(app["names"])]
-    environment = {**os.environ, **({"REQUESTS_CA_BUNDLE": params["ca"]} if params["ca"] else {})}
+    return ["--config", file], {**os.environ, **({"REQUESTS_CA_BUNDLE": params["ca"]} if params["ca"] else {})}
+
+
+def certbot(command: list[str], environment: dict[str, str]) -> str:
+    """Run it; returns why it failed, which is empty when it did not."""
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=REQUEST_SECONDS
@@ -142,6 +152,31 @@ def request(app: dict[str, Any], params: dict[str, Any], scratch: str) -> str:
     except subprocess.TimeoutExpired:
         return f"no answer within {REQUEST_SECONDS} s"
     return "" if done.returncode == 0 else reason(done.stdout + done.stderr)
+
+
+def request(app: dict[str, Any], params: dict[str, Any], scratch: str) -> str:
+    """Let the CA sign; returns what it has against that, which is empty when it did."""
+    options, environment = configured(params, scratch)
+    command = ["certbot", "certonly", *options, "--cert-name", certificate.PREFIX + app["name"]]
+    # The plan asks only when there is a reason to, of which certbot knows nothing (another CA, for one).
+    command += ["--force-renewal", "--renew-with-new-domains", "--domains", ",".join(app["names"])]
+    return certbot(command, environment)
+
+
+def revoke(app: dict[str, Any], params: dict[str, Any], scratch: str) -> list[str]:
+    """Let the CA revoke the certificates before the one that certbot has now. Returns the files of those it did revoke.
+
+    :raises RuntimeError: for one that it does not revoke.
+    """
+    options, environment = configured(params, scratch)
+    done = []
+    for path in certificate.earlier(app["name"]):
+        command = ["certbot", "revoke", *options, "--cert-path", path, "--reason", "keycompromise"]
+        why = certbot([*command, "--no-delete-after-revoke"], environment)
+        if why and "already revoked" not in why.lower():
+            raise RuntimeError(f"the CA did not revoke {path}: {why}. Run again, or revoke it with certbot on the host")
+        done += [] if why else [path]
+    return done
 
 
 def sentence(app: dict[str, Any], why: str, keeps: bool) -> str:
@@ -162,6 +197,10 @@ def wanted(app: dict[str, Any], params: dict[str, Any], told: list[str], scratch
     if app["mode"] == "selfsigned":
         return certificate.self_signed(name, app["names"], SELF_SIGNED_DAYS)
     found = certificate.describe(path, name)
+    if params["purpose"] == "reissue":
+        if why := request(app, params, scratch):
+            raise RuntimeError(f"{why}. It keeps the one it has, which is not revoked")
+        return certificate.lineage(name)
     # What certbot renewed without its hook getting to its end needs no CA.
     fits = found["lineage"] and not found["installed"] and found["server"] == params["acme"]["server"]
     why = "" if fits else request(app, params, scratch)
@@ -205,6 +244,7 @@ def main() -> None:
             "apps": {"type": "list", "elements": "dict", "default": []},
             "contents": {"type": "dict", "default": {}, "no_log": True},
             "forget": {"type": "dict", "default": {}},
+            "purpose": {"type": "str", "choices": ["get", "reissue", "revoke"], "default": "get"},
             "acme": {"type": "dict", "default": {}},
             "eab_hmac_key": {"type": "str", "default": "", "no_log": True},
             "webroot": {"type": "path"},
@@ -214,7 +254,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params, written, diff = module.params, [], []
-    told: list[str] = []
+    told, revoked = list[str](), list[str]()
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
         for app in params["apps"]:
             path = os.path.join(params["directory"], f"{app['name']}.pem")
@@ -224,15 +264,22 @@ def main() -> None:
                 diff.append({**header, "after": f"{app['mode']}, for {', '.join(app['names'])}\n"})
                 continue
             try:
+                if params["purpose"] == "revoke":
+                    done = revoke(app, params, scratch)
+                    revoked += done
+                    told += [f"{app['name']}: another certificate with another key, {len(done)} before it revoked."]
+                    continue
                 content = wanted(app, params, told, scratch)
             except (OSError, RuntimeError) as error:
-                module.fail_json(msg=f"There is no certificate for {app['name']}: {error}", written=written)
+                what = {"get": "There is no certificate", "reissue": "The CA signed no other certificate",
+                        "revoke": "Not all old certificates are revoked"}[params["purpose"]]  # fmt: skip
+                module.fail_json(msg=f"{what} for {app['name']}: {error}.", written=written)
             if content and content != certificate.read(path):
                 certificate.install(path, content)
                 written.append(app["name"])
                 diff.append({**header, "after": shown(path, app["name"])})
     gone = [name for name, file in params["forget"].items() if forget(module, name, bool(file))]
-    module.exit_json(changed=bool(written or gone), written=written, told=told, diff=diff)
+    module.exit_json(changed=bool(written or gone or revoked), written=written, told=told, diff=diff)
 
 
 if __name__ == "__main__":

@@ -98,9 +98,10 @@ options:
     type: path
     default: /opt/emperor-tools/bin/uv
   require_hashes:
-    description: Whether every requirement must match a hash in that file.
+    description:
+      - Whether every requirement must match a hash in that file. By default when a requirements file has any, and when
+        all packages of a C(poetry.lock) or C(Pipfile.lock) have one.
     type: bool
-    default: false
   packages:
     description: Requirements to install besides those of the file.
     type: list
@@ -272,7 +273,7 @@ def main() -> None:
             "environment": {"type": "dict", "default": {}, "no_log": True},
             "credentials": {"type": "list", "elements": "dict", "default": [], "no_log": True},
             "installer": {"type": "path", "default": "/opt/emperor-tools/bin/uv"},
-            "require_hashes": {"type": "bool", "default": False},
+            "require_hashes": {"type": "bool"},
             "packages": {"type": "list", "elements": "str", "default": []},
             "pip_arguments": {
                 "type": "list",

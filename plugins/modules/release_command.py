@@ -56,6 +56,10 @@ options:
     description: Seconds the command may take.
     type: int
     default: 600
+  tasks:
+    description: Processes and threads it may have at a time.
+    type: int
+    default: 512
   beside:
     description: Whether other modules may run on the host meanwhile, as for a command that only reads.
     type: bool
@@ -101,11 +105,13 @@ def run(
     user: pwd.struct_passwd,
     seconds: int,
     hidden: Mapping[str, str] | None = None,
+    tasks: int = confined.TASKS,
 ) -> str:
     """Run a command as a user. Returns the last lines of its output, without secrets.
 
     :param seconds: how long it may take.
     :param hidden: what no message may show, by a name; the values of the environment if not given.
+    :param tasks: processes and threads that it may have at a time.
     :raises Failed: when it ends badly, or not in time.
     :raises Unconfined: when the host has no sandbox for it.
     """
@@ -113,7 +119,9 @@ def run(
     name = f"emperor-command-{user.pw_name}-{os.getpid()}"
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         limit = seconds + 2 * confined.MERCY
-        with confined.running(name, command, user, output, environment, directory=directory, seconds=limit) as unit:
+        with confined.running(
+            name, command, user, output, environment, directory=directory, seconds=limit, tasks=tasks
+        ) as unit:
             try:
                 unit.process.wait(seconds)
                 how = unit.ending()
@@ -139,6 +147,7 @@ def main() -> None:
             "command": {"type": "str", "required": True},
             "environment": {"type": "dict", "default": {}, "no_log": True},
             "timeout": {"type": "int", "default": 600},
+            "tasks": {"type": "int", "default": confined.TASKS},
             "beside": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -166,7 +175,8 @@ def main() -> None:
     hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
         with contextlib.nullcontext() if module.params["beside"] else exclusive():
-            output = run(words, directory, environment, pwd.getpwnam(name), module.params["timeout"], hidden)
+            limits = {"seconds": module.params["timeout"], "tasks": module.params["tasks"]}
+            output = run(words, directory, environment, pwd.getpwnam(name), hidden=hidden, **limits)
     except (Busy, confined.Unconfined) as reason:
         module.fail_json(msg=str(reason))
     except Failed as failure:

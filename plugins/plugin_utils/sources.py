@@ -26,9 +26,10 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import open_url
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import dependencies
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import credentials, dependencies
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 # Never part of a release: history, caches, and virtualenvs, which only work on the machine that made them.
@@ -113,19 +114,21 @@ def pack(root: str, patterns: list[str], target: str) -> str:
     return whole.hexdigest()
 
 
-def git(*arguments: str, cwd: str | None = None) -> str:
+def git(*arguments: str, cwd: str | None = None, known: Mapping[str, str] | None = None) -> str:
     """Run git without ever asking a person.
 
+    :param known: variables, see `credentials.for_git`.
     :raises Refused: with git's own words.
     """
-    environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, "GIT_TERMINAL_PROMPT": "0",
+                   **(known or {})}  # fmt: skip
     command = ["git", *arguments]
     try:
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise Refused("needs git on the machine that runs Ansible: install it there.") from error
     if done.returncode != 0:
-        raise Refused(f"could not be read: `git {arguments[0]}` says: {done.stderr.strip()}")
+        raise Refused(f"could not be read: `git {arguments[0]}` says: {credentials.hidden(done.stderr.strip())}")
     return done.stdout.strip()
 
 
@@ -133,22 +136,24 @@ def resolve(repo: str, version: str) -> str:
     """The commit a tag or branch of a repository stands for; an annotated tag stands for the commit it marks."""
     if COMMIT.match(version):
         return version
-    listing = git("ls-remote", "--", repo)
-    known: dict[str, str] = {}
+    address, known = credentials.for_git(repo)
+    listing = git("ls-remote", "--", address, known=known)
+    commits: dict[str, str] = {}
     for line in listing.splitlines():
         commit, _tab, reference = line.partition("\t")
-        known[reference] = commit
+        commits[reference] = commit
     for reference in (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version):
-        if reference in known:
-            return known[reference]
+        if reference in commits:
+            return commits[reference]
     raise Refused(f"has no tag or branch {version!r}: correct source.git.version (a commit needs all its 40 digits).")
 
 
 def checkout(repo: str, commit: str, target: str) -> None:
     """Bring one commit, its submodules included, into a directory."""
-    git("clone", "--quiet", "--no-checkout", "--", repo, target)
-    git("checkout", "--quiet", "--detach", commit, cwd=target)
-    git("submodule", "--quiet", "update", "--init", "--recursive", cwd=target)
+    address, known = credentials.for_git(repo)
+    git("clone", "--quiet", "--no-checkout", "--", address, target, known=known)
+    git("checkout", "--quiet", "--detach", commit, cwd=target, known=known)
+    git("submodule", "--quiet", "update", "--init", "--recursive", cwd=target, known=known)
 
 
 def unpack_tar(file: str, target: str) -> None:
@@ -182,7 +187,7 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
 
     An archive whose only content is one directory (as code hosts make them) is the source inside that directory.
     """
-    file = os.path.join(scratch, "archive")
+    file, shown = os.path.join(scratch, "archive"), credentials.hidden(url)
     try:
         if re.match(r"[a-z]+://", url):
             with open_url(url, timeout=60) as remote, open(file, "wb") as local:
@@ -190,12 +195,12 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
         else:
             shutil.copyfile(os.path.join(base, os.path.expanduser(url)), file)
     except OSError as error:
-        raise Refused(f"could not be read from {url}: {error}.") from error
+        raise Refused(f"could not be read from {shown}: {credentials.hidden(str(error))}.") from error
     with open(file, "rb") as local:
         found = "sha256:" + hashlib.sha256(local.read()).hexdigest()
     if found != checksum:
         raise Refused(
-            f"at {url} has the checksum {found}, not {checksum}: check where it comes from, then correct "
+            f"at {shown} has the checksum {found}, not {checksum}: check where it comes from, then correct "
             "source.archive.checksum."
         )
     target = os.path.join(scratch, "unpacked")
@@ -207,7 +212,7 @@ def unpack(url: str, checksum: str, base: str, scratch: str) -> str:
         else:
             shutil.unpack_archive(file, target, "zip")
     except BROKEN as error:
-        raise Refused(f"at {url} cannot be unpacked: {error}. Use a tar or zip archive.") from error
+        raise Refused(f"at {shown} cannot be unpacked: {error}. Use a tar or zip archive.") from error
     content = os.listdir(target)
     single = os.path.join(target, content[0]) if len(content) == 1 else ""
     return single if os.path.isdir(single) else target
@@ -239,7 +244,9 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
             root = os.path.join(scratch, "clone")
             checkout(source["git"]["repo"], label, root)
         else:
-            label = os.path.basename(source["archive"]["url"])
+            url = source["archive"]["url"]
+            # What follows a "?" in an address may be secret, as in one that is signed.
+            label = os.path.basename(urlsplit(url).path if "://" in url else url)
             root = unpack(source["archive"]["url"], source["archive"]["checksum"], base, scratch)
         root = os.path.join(root, source["directory"]) if source.get("directory") else root
         if not os.path.isdir(root):

@@ -28,7 +28,7 @@ def test_a_short_entry_gets_every_default():
             "interpreter": "/usr/bin/python3",
             "requirements": "auto",
             "additional": [],
-            "require_hashes": False,
+            "require_hashes": None,
             "extras": [],
             "groups": [],
         },

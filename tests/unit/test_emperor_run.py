@@ -53,7 +53,8 @@ def host(tmp_path, monkeypatch):
 def vassal(host, name, environment, age=0):
     path = Path(host.VASSALS, name)
     path.write_text(
-        f"; Ansible managed\n[launch]\napp = shop:app\nenvironment = {json.dumps(environment)}\n\n[uwsgi]\n"
+        "; Ansible managed\n[launch]\napp = shop:app\ntasks = 700\n"
+        f"environment = {json.dumps(environment)}\n\n[uwsgi]\n"
     )
     os.utime(path, (1000 - age, 1000 - age))
     return str(path)
@@ -75,7 +76,9 @@ def test_sandbox_is_the_emperors(host):
         "ReadWritePaths=/run/emperor /srv/flask_apps",
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@debug",
+        "CapabilityBoundingSet=",
         f"WorkingDirectory={host.home}/releases/aaa/src",
+        "TasksMax=700",
         "MemoryMax=1048576",
     ]
     assert {"--uid=shop", "--gid=7", "--pipe", "--wait"} <= set(command)

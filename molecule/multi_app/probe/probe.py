@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -154,6 +155,20 @@ def forks():
             one.kill()
         for one in sleepers:
             one.wait()
+
+
+def forks_of_a_program():
+    """The same of a program that has no worker to make room for: it may have as many as that."""
+    sleepers = []
+    try:
+        for _one in range(FORKS):
+            if (child := os.fork()) == 0:
+                signal.pause()
+            sleepers.append(child)
+    finally:
+        for one in sleepers:
+            os.kill(one, signal.SIGKILL)
+            os.waitpid(one, 0)
 
 
 def change_mode(path):
@@ -323,6 +338,8 @@ def run(attempts=None):
 def note(place, path):
     """Try what can be tried where no requests come, and write down how it went."""
     attempts = ANYWHERE if place == "build" else {**FILES, **SOCKETS, **ANYWHERE}
+    if place in ("hook", "command"):
+        attempts = {**attempts, "have processes without end": forks_of_a_program}
     with open(f"{path}/probe-{place}.json", "w") as file:
         json.dump(run(attempts), file)
 

@@ -4,12 +4,14 @@ import copy
 import json
 import os
 import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
+from guarded import Watch, serving
 
 ASK = """
 import http.client, json, sys
@@ -17,20 +19,6 @@ connection = http.client.HTTPConnection("127.0.0.1", timeout=40)
 connection.request("GET", sys.argv[2], headers={"Host": sys.argv[1]})
 answer = connection.getresponse()
 print(json.dumps([answer.status, answer.read().decode("utf-8", "replace")]))
-"""
-# Looks at the arguments of all processes until it is told to stop, and prints those that have its own joined.
-WATCH = """
-import glob, os, sys, time
-while not os.path.exists("/run/watch.stop"):
-    for path in glob.glob("/proc/[0-9]*/cmdline"):
-        try:
-            with open(path, "rb") as file:
-                arguments = file.read()
-        except OSError:
-            continue
-        if "".join(sys.argv[1:]).encode() in arguments:
-            print(arguments, flush=True)
-    time.sleep(0.05)
 """
 WRAPPER = "/usr/local/libexec/emperor-wrapper"
 OTHERS = ("shop", "blog", "wiki")
@@ -168,11 +156,29 @@ def test_nothing_gets_out_of_what_runs_code_of_an_app_beside_it(place, host):
     assert found["out"] == []
 
 
+def exposure(host, unit):
+    """What systemd says of a unit: 0 is nothing allowed, 10 is everything."""
+    told = host.check_output(f"systemd-analyze security --no-pager {unit}")
+    print(told)
+    return float(re.search(r"exposure level for \S+: ([0-9.]+)", told)[1])
+
+
 @pytest.mark.parametrize(("unit", "most"), [("nginx", 4.0), ("emperor", 3.0), ("emperor@shop", 2.0),
                                             ("emperor-memory-guard", 2.0)])  # fmt: skip
 def test_unit_may_do_little(host, unit, most):
-    told = host.check_output(f"systemd-analyze security --no-pager {unit}.service")
-    assert float(re.search(r"exposure level for \S+: ([0-9.]+)", told)[1]) <= most, told
+    assert exposure(host, f"{unit}.service") <= most
+
+
+def test_command_of_an_app_may_do_little(host):
+    host.check_output("(emperor-run blog sleep 600 > /dev/null 2>&1 < /dev/null &)")
+    running = "systemctl list-units --plain --no-legend --state=running 'run-*.service' | cut -d' ' -f1"
+    end = time.monotonic() + 60
+    while not (unit := host.check_output(running)):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    found = exposure(host, unit)
+    host.check_output(f"systemctl stop {unit}")
+    assert found <= 2.0
 
 
 def test_nginx_runs_in_its_sandbox(host):
@@ -187,21 +193,6 @@ def test_nginx_runs_in_its_sandbox(host):
         time.sleep(0.2)
 
 
-@pytest.fixture
-def watched(fleet):
-    """Watch the arguments of all processes; return a function that ends that, and tells which ones had a secret."""
-    for host in fleet:
-        host.check_output("rm -f /run/watch.stop")
-        host.check_output("nohup python3 -c %s planted- secret > /run/watched 2>&1 &", WATCH)
-
-    def seen():
-        for host in fleet:
-            host.check_output("touch /run/watch.stop")
-        return [host.check_output("cat /run/watched") for host in fleet]
-
-    return seen
-
-
 def planted(place):
     return f"planted-secret-{place}"
 
@@ -209,8 +200,21 @@ def planted(place):
 SECRETS = {
     "environment": {"NEW": "1", "KEY": planted("environment")},
     "files": [{"path": "~/.config/info.toml", "content": f"key = '{planted('file')}'"}],
+    # It has the environment, too.
+    "schedule": {"never": {"command": "true", "calendar": "2099-01-01"}},
 }
 INDEX = ["--extra-index-url", f"https://robot:{planted('index')}@index.test/simple"]
+
+
+@pytest.fixture
+def guarded(apps):
+    """The apps with their sources on a server that wants a password, or a token."""
+    sources = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "sources")
+    subprocess.run(["git", "-C", sources / "blog.git", "update-server-info"], check=True)
+    with serving(sources, "robot", planted("git"), planted("query")) as place:
+        git = {"repo": f"http://robot:{planted('git')}@{place}/blog.git", "version": "v1"}
+        url = f"http://{place}/wiki.tar.gz?token={planted('query')}"
+        yield {"blog": {"git": git}, "wiki": {"archive": {**apps[2]["source"]["archive"], "url": url}}}
 
 
 def check_that_nobody_reads_the_secrets(host, run):
@@ -223,20 +227,25 @@ def check_that_nobody_reads_the_secrets(host, run):
     assert "planted-secret" not in host.check_output("journalctl --no-pager --since=-1h")
 
 
-def test_changing_one_app_leaves_the_others_alone_and_shows_no_secret(fleet, playbook, changed, watched):
+def test_changing_one_app_leaves_the_others_alone_and_shows_no_secret(fleet, playbook, changed, guarded):
     before = processes(fleet, *OTHERS)
     files = " ".join(f"{one}/kept" for one in SHARED)
     for host in fleet:
         host.check_output(f"{inside(host, 'info')} touch {files}")
     apps = changed("info", **SECRETS, workers={"processes": 2, "threads": 2})
-    run = playbook("site", "-vvv", "--diff", variables={"flask_apps": apps, "uwsgi_pip_arguments": INDEX})
+    apps = [{**app, "source": guarded.get(app["name"], app["source"])} for app in apps]
+    with Watch(b"planted-(secret|control)") as watch:
+        run = playbook("site", "-vvv", "--diff", variables={"flask_apps": apps, "uwsgi_pip_arguments": INDEX})
+        fleet[0].check_output("sh -c 'sleep 1' planted-control")
     assert not run.failed, run.error
-    assert set(watched()) == {""}, "a secret in the list of processes"
+    assert [one for one in watch.seen if "planted-secret" in one] == [], "a secret in the list of processes"
+    assert watch.seen, "the look at them itself is wrong"
     assert processes(fleet, *OTHERS) == before
     for host in fleet:
         check_that_nobody_reads_the_secrets(host, run)
         assert host.check_output("ls /etc/emperor/vassals/info.*.ini").endswith("green.ini"), "no new instance"
         host.check_output(f"{inside(host, 'info')} ls {files}")
+        assert exposure(host, "emperor-side-info.never.service") <= 2.0
 
 
 def test_renaming_an_app_leaves_the_others_alone_and_no_trace(fleet, playbook, changed):

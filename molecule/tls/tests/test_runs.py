@@ -1,12 +1,14 @@
 """What runs and renewals do to certificates, one after the other, while clients come."""
 
 import os
+import re
 import ssl
 from pathlib import Path
 
 import pytest
 from conftest import Traffic, ask, certificate, root_of
 from cryptography import x509
+from guarded import Watch
 
 FILES = Path(os.environ["TLS_FILES"])
 SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
@@ -65,13 +67,46 @@ def test_renewal_by_the_timers_command_loses_no_request(fleet, addresses, target
         assert answer.status == 200
 
 
+STATUS = """
+import json, ssl, sys, urllib.request
+context = ssl._create_unverified_context()
+for serial in sys.argv[1:]:
+    answer = urllib.request.urlopen(f"https://127.0.0.1:15000/cert-status-by-serial/{serial}", context=context)
+    print(json.load(answer)["Status"])
+"""
+
+
+def test_reissue_brings_another_key_and_revokes_those_before_without_a_failed_request(
+    fleet, addresses, targets, playbook
+):
+    seen = {
+        name: [x509.load_der_x509_certificate(certificate(address, "shop.test"))] for name, address in addresses.items()
+    }
+    with Traffic(targets) as traffic:
+        run = playbook("reissue", "-e", "app=shop")
+    assert not run.failed, run.error
+    assert not traffic.failures
+    assert traffic.sent > 50
+    # The first one, and the one that the timer got.
+    assert run.output.count("shop: another certificate with another key, 2 before it revoked.") == len(fleet)
+    for host in fleet:
+        name = host.backend.name
+        seen[name].append(x509.load_der_x509_certificate(certificate(addresses[name], "shop.test")))
+        old, new = seen[name]
+        assert old.public_key() != new.public_key()
+        status = host.check_output("python3 -c %s %s %s", STATUS, f"{old.serial_number:x}", f"{new.serial_number:x}")
+        assert status.split() == ["Revoked", "Valid"]
+
+
 def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_request(
     fleet, addresses, apps, targets, playbook
 ):
     for host in fleet:
         host.check_output("echo 127.0.0.1 later.test >> /etc/hosts")
     changed = with_tls(apps, bought={"tls": {**provided("renewed"), "hsts_seconds": 300}})
-    with Traffic([*targets, *((address, "later.test") for address in addresses.values())]) as traffic:
+    lines = (FILES / "renewed.key").read_text().splitlines()[1:-1]
+    asking = [*targets, *((address, "later.test") for address in addresses.values())]
+    with Traffic(asking) as traffic, Watch("|".join(map(re.escape, [SECRET, *lines])).encode()) as watch:
         run = playbook("deploy", "-vvv", "--diff", "-e", "app=later,bought", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert not traffic.failures
@@ -85,7 +120,7 @@ def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_
             (FILES / "renewed.pem").read_bytes()
         )
     assert SECRET not in run.output
-    lines = (FILES / "renewed.key").read_text().splitlines()[1:-1]
+    assert watch.seen == set()
     assert not [line for line in lines if line in run.output]
     for host in fleet:
         look = f"grep -rlsIF {lines[0]} /etc /srv /run /var /opt /tmp /usr/local /dev/shm"

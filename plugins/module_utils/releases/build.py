@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined, host
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases import install, locks, reuse
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import distributions, install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
@@ -163,12 +163,12 @@ def trim(run: Callable[..., str], installer: str, cache: str) -> None:
             run("trimming the cache", installer, "cache", *command)
 
 
-def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], group: int) -> dict[str, str]:
+def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], group: int) -> dict[str, Any]:
     """Make the virtualenv of a release, or take it from an earlier one that was made of the same.
 
     :param run: runs a step, see `build`.
     :param group: that may read it.
-    :returns: the version of the Python, and what the virtualenv is made of.
+    :returns: the version of the Python, what the virtualenv is made of, and, of one that was taken over, what is in it.
     """
     path = releases.path(params["id"])
     source, venv = os.path.join(path, "src"), os.path.join(path, "venv")
@@ -176,10 +176,11 @@ def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], gr
         raise BuildFailed(f"{params['requirements']} is not in the source: correct `python.requirements`.")
     ask = "import platform; print(platform.python_version())"
     version = run(f"asking {params['interpreter']} for its version", params["interpreter"], "-c", ask).split()[-1]
-    made_of = reuse.fingerprint(params, source, version)
+    made_of, known = reuse.fingerprint(params, source, version), None
     if earlier := reuse.earlier(releases, made_of):
         os.rmdir(venv)
         reuse.take_over(releases.path(earlier, "venv"), venv)
+        known = (releases.describe(earlier) or {}).get(distributions.KEY)
     else:
         before = contents(source)
         install.install(run, params, path)
@@ -188,7 +189,7 @@ def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], gr
             made_of = ""  # a part of what was installed is in the source, where no other release would find it
     if params["bundle"]:
         own_by_root(venv, group)  # what the build may use, but not change: it could not in a virtualenv taken over
-    return {"python": version, reuse.KEY: made_of}
+    return {"python": version, reuse.KEY: made_of, distributions.KEY: known}
 
 
 def build(releases: Releases, params: dict[str, Any]) -> None:
@@ -238,6 +239,7 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
     for tree in (source, venv):
         if not os.path.islink(tree):
             own_by_root(tree, group)
+    facts[distributions.KEY] = facts[distributions.KEY] or distributions.installed(venv)
     open_to_nginx(releases, release, list(params["static"].values()))
     if params["bundle"]:
         shutil.move(params["bundle"], releases.path(release, SOURCE))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import configparser
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tomllib
@@ -66,6 +67,18 @@ def options(params: Mapping[str, Any], kind: str) -> list[str]:
     return found + [f"--group={one}" for one in params["groups"] if kind in kinds.WITH_GROUPS]
 
 
+def required(wanted: bool | None, text: str, which: Callable[[Iterable[bool]], bool]) -> list[str]:
+    """The option that refuses whatever has no hash in a requirements file. A hash that is there is always compared.
+
+    :param wanted: what the settings say; None when nothing.
+    :param which: how many of the file's requirements must have a hash, when the settings say nothing.
+    """
+    joined = re.sub(r"(^|\s)#.*", "", text.replace("\\\n", " "), flags=re.MULTILINE)
+    lines = [line for line in joined.splitlines() if line.strip() and (" --hash" in line or not line.startswith("-"))]
+    found = bool(lines) and which(" --hash" in line for line in lines)
+    return ["--require-hashes"] if (found if wanted is None else wanted) else []
+
+
 def itself(params: Mapping[str, Any]) -> list[str]:
     """The project itself as a requirement, used from where it is: the source of the release."""
     extras = f"[{','.join(params['extras'])}]" if params["extras"] else ""
@@ -85,11 +98,12 @@ def steps(params: Mapping[str, Any], source: str, scratch: str) -> Iterator[list
     uv = params["installer"]
     common, _indexes = split_arguments(params["pip_arguments"])
     pip = [uv, "pip", "install", *common]
-    hashes = ["--require-hashes"] if params["require_hashes"] else []
     project = project_of(directory)
     if kind == "uv.lock":
         yield [uv, "sync", "--frozen", "--no-default-groups", *options(params, kind)]
     elif kind == kinds.REQUIREMENTS:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
+            hashes = required(params["require_hashes"], file.read(), any)
         yield [*pip, *hashes, "--requirements", name]
     elif kind == "pylock.toml":
         yield [*pip, *options(params, kind), "--requirements", name]
@@ -100,6 +114,8 @@ def steps(params: Mapping[str, Any], source: str, scratch: str) -> Iterator[list
         with open(file_name, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(file_name, 0o644)
+        # What comes from a repository or a directory has none.
+        hashes = required(params["require_hashes"], text, all)
         yield [*pip, "--no-deps", *hashes, "--requirements", file_name]
         if kind == "poetry.lock" and kinds.installable(project):
             yield [*pip, "--no-deps", "--editable", "."]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 DESCRIPTION = "release.json"
+DETAILS = ("distributions",)  # in it, but long, and for nobody who compares releases
 SIZE = "size.json"  # written by the module `vassal`, which measures it
 SOURCE = "source.tar.gz"  # what it was made of, for hosts that lack it when the fleet goes back to it
 PYTHON = re.compile(r"python3\.[0-9]+")
@@ -89,7 +90,11 @@ class Releases:
     def all(self) -> list[dict[str, Any]]:
         """The complete releases, newest first."""
         names = os.listdir(self.root) if os.path.isdir(self.root) else []
-        found = [{**description, "size": self.size(name)} for name in names if (description := self.describe(name))]
+        described = {name: description for name in names if (description := self.describe(name))}
+        found = [
+            {**{key: value for key, value in one.items() if key not in DETAILS}, "size": self.size(name)}
+            for name, one in described.items()
+        ]
         return sorted(found, key=lambda one: (one["created"], one["id"]), reverse=True)
 
     def incomplete(self) -> list[str]:

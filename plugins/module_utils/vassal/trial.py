@@ -29,9 +29,11 @@ def start(app: App, config: Config) -> processes.Memory | None:
     host.write(file, text, user.pw_uid, user.pw_gid)
     command = [app.params["wrapper"], "--ini", file]
     limit = app.params["start_timeout"] * 3 + 60  # it is ended long before
+    most = int(config.launch.get("tasks") or confined.TASKS)
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         try:
-            with confined.running(f"emperor-trial-{app.name}", command, user, output, {}, seconds=limit) as unit:
+            name = f"emperor-trial-{app.name}"
+            with confined.running(name, command, user, output, {}, seconds=limit, tasks=most) as unit:
                 dying = watch.deaths(stats)
 
                 def hopeless() -> bool:

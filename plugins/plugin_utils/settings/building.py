@@ -67,7 +67,7 @@ def python_settings(app: Mapping[str, Any], kind: str, where: str) -> dict[str, 
         "interpreter": interpreter,
         "requirements": requirements,
         "additional": _names(python.get("additional"), REQUIREMENT, f"{here}.additional", sentence),
-        "require_hashes": bool(python.get("require_hashes")),
+        "require_hashes": python.get("require_hashes"),  # None: as the file has hashes
         **parts,
     }
     if named:

@@ -44,12 +44,17 @@ def vassal(name: str) -> str:
     return max(found, key=lambda file: os.stat(file).st_mtime_ns)
 
 
-def environment(file: str) -> dict[str, str]:
-    """The environment of an app, as its vassal file has it."""
+def launch(file: str) -> configparser.SectionProxy:
+    """What an app's vassal file says of how it starts."""
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
     with open(file, encoding="utf-8") as opened:
         parser.read_file(opened)
-    found: dict[str, str] = json.loads(parser["launch"]["environment"])
+    return parser["launch"]
+
+
+def environment(file: str) -> dict[str, str]:
+    """The environment of an app, as its vassal file has it."""
+    found: dict[str, str] = json.loads(launch(file)["environment"])
     return found
 
 
@@ -88,7 +93,9 @@ def outside(name: str, release: str, command: list[str]) -> list[str]:
     release = release_of(home, release)
     properties = [
         *emperor_host.sandbox(Path(UNIT).read_text(encoding="utf-8")),
+        "CapabilityBoundingSet=",
         f"WorkingDirectory={home}/releases/{release}/src",
+        f"TasksMax={launch(file).get('tasks', '512')}",
     ]
     limit = Path(VASSALS, f"{name}.limit")
     if limit.exists():

@@ -14,7 +14,9 @@ def test_built_release_is_complete_and_nothing_that_runs_is_touched(built, home)
     answer = built("aaa", requirements="requirements.txt", packages=["pyuwsgi==1"], label="v1")
     assert answer["changed"]
     assert (answer["current"], answer["previous"]) == ("", "")
-    assert answer["releases"] == [{**(Releases(str(home)).describe("aaa") or {}), "size": {}}]
+    described = Releases(str(home)).describe("aaa") or {}
+    assert described.pop("distributions") == []
+    assert answer["releases"] == [{**described, "size": {}}]
     assert answer["releases"][0].items() >= {"id": "aaa", "label": "v1", "python": "3.13.5"}.items()
     assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
     assert not (home / "current").exists()
@@ -89,6 +91,7 @@ def test_build_runs_as_its_own_user_and_writes_to_the_release_alone(built, home,
     assert len(commands) == 4  # version, virtualenv, installation, compilation
     for command in commands:
         assert "--property=User=emperor-build" in command
+        assert "--property=TasksMax=4096" in command
         assert "--property=SupplementaryGroups=shop" in command
         assert f"--property=ReadWritePaths={home}/releases/aaa {home}/wheels" in command
     assert mode(home / "wheels") == 0o700

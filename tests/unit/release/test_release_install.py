@@ -31,9 +31,16 @@ def test_requirements_and_packages_are_installed_with_their_options(built, home)
         (
             {"poetry.lock": POETRY, "pyproject.toml": PROJECT},
             {},
-            ["pip install --no-deps --requirements SCRATCH/poetry.lock.txt", "pip install --no-deps --editable ."],
+            [
+                "pip install --no-deps --require-hashes --requirements SCRATCH/poetry.lock.txt",
+                "pip install --no-deps --editable .",
+            ],
         ),
-        ({"poetry.lock": POETRY}, {}, ["pip install --no-deps --requirements SCRATCH/poetry.lock.txt"]),
+        (
+            {"poetry.lock": POETRY},
+            {"require_hashes": False},
+            ["pip install --no-deps --requirements SCRATCH/poetry.lock.txt"],
+        ),
         (
             {"Pipfile.lock": '{"default": {}}'},
             {},
@@ -46,6 +53,33 @@ def test_each_kind_of_lock_file_is_installed_by_its_own_command(files, options, 
     answer = built("aaa", bundle=bundle(**files), requirements=next(iter(files)), extras=["pdf"], **options)
     assert not answer["failed"], answer
     assert calls(home, "aaa") == [one.replace("SCRATCH", f"{home}/releases/aaa/scratch") for one in commands]
+
+
+HASHED = "flask==3.1 \\\n    --hash=sha256:11\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "required"),
+    [
+        ({"requirements.txt": f"# made by a tool\n--index-url https://index.test\n{HASHED}"}, None, True),
+        ({"requirements.txt": f"{HASHED}click==8\n"}, None, True),  # which is then refused, as pip does
+        ({"requirements.txt": "flask==3.1  # --hash=sha256:11\n"}, None, False),
+        ({"requirements.txt": HASHED}, False, False),
+        ({"requirements.txt": "flask\n"}, True, True),
+        ({"poetry.lock": POETRY}, None, True),
+        ({"poetry.lock": POETRY.replace("hash = ", "no = ").replace("files", "#")}, None, False),
+        (
+            {"Pipfile.lock": '{"default": {"a": {"version": "==1"}, "b": {"version": "==1", "hashes": ["x"]}}}'},
+            None,
+            False,
+        ),
+    ],
+)
+def test_hashes_are_required_where_there_are_some(files, wanted, required, built, bundle, home):
+    name = next(iter(files))
+    answer = built("aaa", bundle=bundle(**files), requirements=name, require_hashes=wanted)
+    assert not answer["failed"], answer
+    assert ("--require-hashes" in " ".join(calls(home, "aaa"))) is required
 
 
 def test_unusable_lock_file_is_refused_by_name(built, bundle):

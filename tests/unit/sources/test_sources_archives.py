@@ -5,11 +5,14 @@ import hashlib
 import io
 import lzma
 import os
+import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from guarded import serving  # type: ignore[import-not-found]  # as in test_load_client.py
 from packed import members
 
 
@@ -147,3 +150,18 @@ def test_an_archive_without_files_is_refused(bundle, tmp_path):
     tarfile.open(tmp_path / "empty.tar", "w").close()
     with pytest.raises(Refused, match="has no files"):
         bundle(archive=checked(tmp_path / "empty.tar"))
+
+
+@pytest.mark.parametrize("address", ["http://robot:s3cret@{}/shop.tar.gz", "http://{}/shop.tar.gz?token=s3cret"])
+def test_secret_in_the_address_works_and_is_in_no_label_and_no_message(address, shop, tmp_path, bundle):
+    (tmp_path / "web").mkdir()
+    file = shutil.make_archive(str(tmp_path / "web/shop"), "gztar", shop)
+    checksum = "sha256:" + hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    with serving(tmp_path / "web", "robot", "s3cret", "s3cret") as place:
+        url = address.format(place)
+        assert bundle(archive={"url": url, "checksum": checksum})["label"] == "shop.tar.gz"
+        with pytest.raises(Refused, match="has the checksum") as wrong:
+            bundle(archive={"url": url, "checksum": "sha256:" + "0" * 64})
+        with pytest.raises(Refused, match="could not be read from") as missing:
+            bundle(archive={"url": url.replace("shop.tar", "none.tar"), "checksum": checksum})
+    assert "s3cret" not in f"{wrong.value} {missing.value}"

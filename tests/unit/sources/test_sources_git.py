@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import sources
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from guarded import Watch, serving  # type: ignore[import-not-found]  # as in test_load_client.py
 from packed import members, read
 
 
@@ -81,3 +82,37 @@ def test_machine_without_git_is_refused_with_the_cure(repository, shop, bundle, 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match="needs git on the machine that runs Ansible: install it there"):
         bundle(git={"repo": str(shop), "version": "v1"})
+
+
+@pytest.fixture
+def guarded(repository, shop, tmp_path):
+    """The address of the repository on a server that wants a password, with one in it."""
+    repository("clone", "--quiet", "--bare", str(shop), str(tmp_path / "web/shop.git"))
+    repository("-C", str(tmp_path / "web/shop.git"), "update-server-info")
+    with serving(tmp_path / "web", "robot", "s3c@ret", "none") as place:
+        yield f"http://robot:{{}}@{place}/shop.git"
+
+
+def test_password_in_the_address_works_and_is_in_no_argument(guarded, bundle, repository, monkeypatch):
+    commands, real = [], subprocess.run
+
+    def run(command, **options):
+        commands.append(command)
+        return real(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "credential.helper")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "!echo password=of-the-user; false")
+    with Watch(rb"s3c(@|%40)ret") as watch:
+        answer = bundle(git={"repo": guarded.format("s3c%40ret"), "version": "v1"})
+    assert answer["label"] == repository("rev-parse", "HEAD~1")
+    assert len(commands) > 3
+    assert "s3c" not in str(commands)
+    assert watch.seen == set()
+
+
+def test_wrong_password_is_in_no_message(guarded, bundle):
+    with pytest.raises(Refused, match=r"`git ls-remote` says: .*127\.0\.0\.1") as refusal:
+        bundle(git={"repo": guarded.format("wr0ng"), "version": "v1"})
+    assert "wr0ng" not in str(refusal.value)

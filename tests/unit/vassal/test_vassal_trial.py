@@ -19,7 +19,8 @@ def test_healthy_app_passes_the_trial_start_and_leaves_nothing(tried_start, tmp_
     assert ended(int((tmp_path / "run/shop/child").read_text()))
     command = next(what[0] for what in deeds.of("run as") if "systemd-run" in what[0])
     assert {"--unit=emperor-trial-shop.service", "--property=User=shop", f"--gid={os.getgid()}",
-            "--property=NoNewPrivileges=yes", "--property=CapabilityBoundingSet="} <= set(command)  # fmt: skip
+            "--property=NoNewPrivileges=yes", "--property=CapabilityBoundingSet=",
+            "--property=TasksMax=512"} <= set(command)  # fmt: skip
 
 
 def test_memory_of_the_trial_start_is_measured_while_it_runs(tried_start, tmp_path):
