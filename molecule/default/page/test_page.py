@@ -131,9 +131,9 @@ def test_deploy_under_load_is_seen_on_the_page_and_told_with_a_picture(open_page
     button.evaluate("(button) => { button.dataset.seconds = 600 }")  # a slow machine takes its time
     button.click()
     assert "make demo-deploy" in page.inner_text("#watch .hint")
-    name = fleet[0].check_output("hostname")
+    container = fleet[0].backend.name
     command = [SHARED / "demo_release.py", "good", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"],
-               "--host", name, "--address", addresses[fleet[0].backend.name]]  # fmt: skip
+               "--host", container.rpartition("-")[0], "--address", f"{addresses[container]}:80"]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     told = re.search(
