@@ -76,16 +76,16 @@ def test_logs_of_all_hosts_are_shown_and_followed_until_ctrl_c(follow, fleet, as
     before, idle = [fail(host) for host in fleet], modules()
     reader = follow()
     for one in before:
-        reader.wait(one, " request ")
-        reader.wait(one, " journal ")
+        reader.wait(one, " desk request ")
+        reader.wait(one, " desk journal ")
     shown = [line.split()[0] for line in reader.lines if LINE.fullmatch(line)]
     assert shown == sorted(shown), "what was there before is in the order of time"
     seen = []
     for turn in range(3):
         for host in fleet:
             seen.append(one := fail(host))
-            reader.wait(one, " request ")
-            reader.wait(one, " journal ", "got 500")
+            reader.wait(one, " desk request ")
+            reader.wait(one, " desk journal ", "got 500")
             if turn == 1:
                 host.check_output(ROTATE)
     wait(lambda: modules() > idle)

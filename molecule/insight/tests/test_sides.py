@@ -50,4 +50,3 @@ def test_logs_show_what_side_processes_say(playbook):
     assert not run.failed, run.output
     for line in ("desk journal pulse: beats", "desk journal tick: ticks"):
         assert line in run.output
-    assert "--identifier=desk --identifier=desk-pulse --identifier=desk-tick" in run.output
