@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 FILES = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"], "roles/monitoring/files")
-PATIENCE = 30  # seconds
+PATIENCE = 120  # seconds, on a busy machine
 GET = "import sys, urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/api/v1/' + sys.argv[1]).read().decode())"
 
 
@@ -21,7 +21,10 @@ def test_prometheus_finds_every_metric_of_the_balancer_that_alerts_and_dashboard
     assert not run.failed, run.output
 
     def ask(path):
-        return json.loads(balancer.check_output("python3 -c %s %s", GET, path))["data"]
+        end = time.monotonic() + PATIENCE
+        while (answer := balancer.run("python3 -c %s %s", GET, path)).rc and time.monotonic() < end:
+            time.sleep(1)  # Prometheus is starting
+        return json.loads(answer.stdout)["data"]
 
     def health():
         return {one["labels"]["job"]: one["health"] for one in ask("targets")["activeTargets"]
