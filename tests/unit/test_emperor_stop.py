@@ -15,7 +15,8 @@ print("ready", flush=True)
 sys.exit(vassal.wait())
 """
 VASSAL = """
-import subprocess
+import signal, subprocess
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, in which the tests may run, has it ignored
 subprocess.run(["sleep", "60"])
 """
 
