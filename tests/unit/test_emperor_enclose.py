@@ -1,6 +1,5 @@
 """Temporary directories of an app's own: how they are made, and how they are removed with the app."""
 
-import importlib.util
 import os
 import shutil
 import stat
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import temporary
+from role_program import load
 
 FILES = Path(__file__).parents[2] / "roles/uwsgi/files"
 
@@ -16,11 +16,7 @@ FILES = Path(__file__).parents[2] / "roles/uwsgi/files"
 @pytest.fixture
 def enclose(monkeypatch, tmp_path):
     """The program, whose calls of the kernel and whose end are noted instead of done."""
-    spec = importlib.util.spec_from_file_location("emperor_enclose", FILES / "emperor_enclose.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(FILES / "emperor_enclose.py")
     done: list[tuple[str, tuple[object, ...]]] = []
     monkeypatch.setattr(module, "done", done, raising=False)
     shared = [tmp_path / one for one in ("tmp", "shm")]
@@ -100,11 +96,7 @@ def test_without_namespaces_the_app_starts_and_the_journal_says_so(
 
 
 def test_a_call_that_fails_says_why(monkeypatch):
-    spec = importlib.util.spec_from_file_location("emperor_enclose", FILES / "emperor_enclose.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(FILES / "emperor_enclose.py")
     with pytest.raises(OSError, match="umount2: "):
         module.call("umount2", b"/nowhere", 0)
 

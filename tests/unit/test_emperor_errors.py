@@ -1,21 +1,17 @@
 """Errors that an app logs and nobody would see come to standard error, once."""
 
-import importlib.util
 import io
 import logging
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_errors.py"
 
 
 def show():
-    specification = importlib.util.spec_from_file_location("emperor_errors", PROGRAM)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = load(PROGRAM)
     module.show()
 
 

@@ -1,6 +1,5 @@
 """emperor-run: the right release, environment and sandbox, and no secret in the arguments of a unit."""
 
-import importlib.util
 import json
 import os
 import pwd
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_library
+from role_program import load
 
 sys.modules["emperor_host"] = host_library
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_run.py"
@@ -28,11 +28,7 @@ Restart=always
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     """The program, and a host with one app."""
-    spec = importlib.util.spec_from_file_location("emperor_run", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(PROGRAM)
     home = tmp_path / "srv/shop"
     for release in ("aaa", "bbb"):
         (home / "releases" / release / "src").mkdir(parents=True)

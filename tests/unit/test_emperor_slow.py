@@ -1,17 +1,13 @@
 """What slow requests do is told once, of the very thread."""
 
-import importlib.util
 import threading
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_slow.py"
-specification = importlib.util.spec_from_file_location("emperor_slow", PROGRAM)
-assert specification
-assert specification.loader
-emperor_slow = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(emperor_slow)
+emperor_slow = load(PROGRAM)
 
 
 @pytest.fixture

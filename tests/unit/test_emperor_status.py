@@ -1,11 +1,11 @@
 """What emperor-status shows of the apps of a host."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 FILES = Path(__file__).parents[2] / "roles/uwsgi/files"
 
@@ -13,11 +13,7 @@ FILES = Path(__file__).parents[2] / "roles/uwsgi/files"
 @pytest.fixture(scope="module")
 def status():
     sys.path.insert(0, str(FILES))
-    specification = importlib.util.spec_from_file_location("emperor_status", FILES / "emperor_status.py")
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = load(FILES / "emperor_status.py")
     sys.path.remove(str(FILES))
     return module
 

@@ -1,6 +1,5 @@
 """The program that starts vassals: which uWSGI it runs, with which arguments, in which environment."""
 
-import importlib.util
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from role_program import load
 
 WRAPPER = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_wrapper.py"
 
@@ -109,11 +109,7 @@ def test_values_that_other_formats_would_change_arrive_byte_for_byte(value, host
 @pytest.fixture
 def executed(monkeypatch):
     """Load the wrapper; collect what it would execute."""
-    spec = importlib.util.spec_from_file_location("emperor_wrapper", WRAPPER)
-    assert spec
-    assert spec.loader
-    wrapper = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(wrapper)
+    wrapper = load(WRAPPER)
     calls = []
     monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
 

@@ -1,20 +1,16 @@
 """What stands between uWSGI and an app, with a server that behaves as uWSGI does."""
 
 import contextlib
-import importlib.util
 import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/emperor_wsgi.py"
-specification = importlib.util.spec_from_file_location("emperor_wsgi", PROGRAM)
-assert specification
-assert specification.loader
-emperor_wsgi = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(emperor_wsgi)
+emperor_wsgi = load(PROGRAM)
 
 
 class Body:

@@ -1,28 +1,19 @@
 """What the exporter counts: lines of access logs, lines of the journal, starts of workers."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from role_program import load
 
 ROOT = Path(__file__).parents[2]
 MONITORING, UWSGI = ROOT / "roles/monitoring/files", ROOT / "roles/uwsgi/files"
 
-
-def load(name, files=MONITORING):
-    specification = importlib.util.spec_from_file_location(name, files / f"{name}.py")
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 sys.path.append(str(UWSGI))  # app_facts imports a neighbour
-access_counts, journal_counts, app_facts = load("access_counts"), load("journal_counts"), load("app_facts", UWSGI)
+access_counts, journal_counts = load(MONITORING / "access_counts.py"), load(MONITORING / "journal_counts.py")
+app_facts = load(UWSGI / "app_facts.py")
 
 READABLE = ("2026-11-28T19:19:12+00:00 127.0.0.1 GET /fail 500 bytes=22 seconds=0.300 queue=0.100 "
             'app_seconds=0.003 release=r1 id=abc at=1764357552.279 host=desk.test agent="a \\x22b\\x22"')  # fmt: skip

@@ -1,16 +1,12 @@
 """The program that puts a vassal into the control group of its app, on a tree of plain files."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/memory_limit.py"
-specification = importlib.util.spec_from_file_location("memory_limit", PROGRAM)
-assert specification
-assert specification.loader
-memory_limit = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(memory_limit)
+memory_limit = load(PROGRAM)
 
 
 class Tree:

@@ -1,17 +1,13 @@
 """role_docs.py sees each kind of drift. Every test breaks one thing in a small role that is otherwise right."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import yaml
+from role_program import load
 
 _SCRIPT = Path(__file__).parents[1] / "lint" / "role_docs.py"
-_spec = importlib.util.spec_from_file_location("role_docs", _SCRIPT)
-assert _spec is not None
-assert _spec.loader is not None
-role_docs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(role_docs)
+role_docs = load(_SCRIPT)
 
 SPEC = """
 argument_specs:

@@ -1,21 +1,16 @@
 """What is told of side processes, from what systemd says."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 FILE = Path(__file__).parents[2] / "roles/uwsgi/files/side_facts.py"
 
 
 @pytest.fixture
 def facts():
-    specification = importlib.util.spec_from_file_location("side_facts", FILE)
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load(FILE)
 
 
 @pytest.fixture

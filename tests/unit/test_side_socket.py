@@ -1,6 +1,5 @@
 """The program that gives the socket of a side process a second name: only if it is the app's, and somebody listens."""
 
-import importlib.util
 import json
 import os
 import socket
@@ -13,18 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from role_program import load
 
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/side_socket.py"
 
 
 @pytest.fixture
 def program():
-    spec = importlib.util.spec_from_file_location("side_socket", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(PROGRAM)
 
 
 @pytest.fixture

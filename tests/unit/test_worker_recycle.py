@@ -1,6 +1,5 @@
 """The watch on a worker's memory and its requests."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,13 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from role_program import load
 
 PROGRAM = Path(__file__).parents[2] / "roles/uwsgi/files/worker_recycle.py"
-specification = importlib.util.spec_from_file_location("worker_recycle", PROGRAM)
-assert specification
-assert specification.loader
-worker_recycle = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(worker_recycle)
+worker_recycle = load(PROGRAM)
 LIBRARY = Path(__file__).parents[2] / "plugins/module_utils/host.py"
 setattr(worker_recycle, "LIBRARY", str(LIBRARY))  # noqa: B010
 
