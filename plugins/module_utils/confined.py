@@ -15,7 +15,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import wi
 
 EMPEROR = "/etc/systemd/system/emperor.service"
 MERCY = 5  # seconds to end by itself when it is told to
-TASKS = 512  # processes and threads; see TASKS of the plugin_utils `vassal_options`
+TASKS = 512  # processes and threads of an app, and of what runs beside it, unless the app needs more
 # What a unit is told, every user can see. So the command reads its environment, which may be secret, from its input.
 BEGIN = """
 import json, os, sys

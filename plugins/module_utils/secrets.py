@@ -15,6 +15,8 @@ SECRET_NAME = re.compile(
     r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|AUTH|PRIVATE|SALT|SEED|DSN|SIGN|CERT|COOKIE|WEBHOOK|PIN(?:_|$)",
     re.IGNORECASE,
 )
+# User and password in an address.
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 # Values that hide nothing: numbers, and plain words, alone or joined as in paths, names of modules, hosts and URLs
 # without a password. A digit may only end a word: what no person would read as words may be a secret.
 WORD = r"(?:[A-Z]?[a-z]{1,19}|[A-Z]{1,12})[0-9]{0,2}"

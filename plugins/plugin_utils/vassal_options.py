@@ -7,11 +7,11 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.confined import TASKS
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import digest_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 
 MODULES = "/usr/local/lib/emperor"  # where the role uwsgi installs what workers load
-TASKS = 512  # processes and threads of an app, unless it needs more
 SIDE_TASKS = 50  # those of a side process; a server has 40 threads for what blocks
 CODE = "callret:PyRun_SimpleString"
 

@@ -18,7 +18,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import causes, co
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import distributions, install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
-from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import CREDENTIALS, censor
 
 LOG_LINES = 15  # of a failed command's output
 CACHE = "wheels"  # what was downloaded and built, kept for the next releases of the app
@@ -29,7 +29,6 @@ UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1"
       "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1",
       "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
 CHATTER = re.compile(r"^Using Python .* environment at: .*\n", re.MULTILINE)  # uv's, in each answer
-CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 class BuildFailed(Exception):

@@ -14,8 +14,9 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import CREDENTIALS
+
 KEY = "distributions"  # in the description of a release
-CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 # Written by the installer, so not the same wherever the same was installed; compiled code is none of a distribution.
 NOTES = re.compile(r".*\.pyc|[^/]+\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_\w+\.json)")
 
