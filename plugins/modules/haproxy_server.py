@@ -34,6 +34,18 @@ options:
       - Seconds to wait. Requests that run longer are left to themselves; a server that is not back then is a failure.
     type: int
     default: 60
+  alone:
+    description:
+      - What to do with O(state=drained) where no other server serves an app. V(fail) changes nothing and fails, V(stay)
+        leaves the server in for that app.
+    type: str
+    choices: [fail, stay]
+    default: fail
+  apps:
+    description:
+      - With O(state=ready), wait for these apps only. Without it, for all.
+    type: list
+    elements: str
   socket:
     description: The statistics socket.
     type: path
@@ -55,6 +67,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+apps:
+  description: The apps whose new requests the server got before, and does not now.
+  type: list
+  elements: str
+  returned: O(state=drained), and a HAProxy that runs
 servers:
   description:
     - Of every server of every app C(app), C(server), C(status), whether it is C(out), its C(weight), whether it
@@ -66,36 +83,35 @@ servers:
 """
 
 
-def take_out(module: AnsibleModule) -> bool:
-    """Send a server no new requests. Returns whether that changed anything."""
+def take_out(module: AnsibleModule) -> list[dict[str, Any]]:
+    """Send a server no new requests. Returns what the server was, of each app for which that changed anything."""
     path, server = module.params["socket"], module.params["server"]
     found = haproxy.states(path)
     mine = [one for one in found if one["server"] == server]
     others = [one for one in found if one["server"] != server]
     takes = [one for one in mine if not one["status"].startswith("DRAIN")]
     alone = {one["app"] for one in takes if one["takes"]} - {one["app"] for one in others if one["takes"]}
-    if alone:
+    if alone and module.params["alone"] == "fail":
         module.fail_json(
             msg=f"{server} is the only host that serves {', '.join(sorted(alone))} now, so it stays in the balancer: "
             "bring another one back first. playbooks/status.yml says what is wrong with the others."
         )
-    if module.check_mode:
-        return bool(takes)
-    for one in takes:
+    leaves = [one for one in takes if one["app"] not in alone]
+    for one in leaves if not module.check_mode else []:
         haproxy.tell(f"set server app_{one['app']}/{server} state drain", path)
-    return bool(takes)
+    return leaves
 
 
-def drained(module: AnsibleModule) -> bool:
-    """Take a server out, and wait until its requests have ended. Returns whether that changed anything."""
+def drained(module: AnsibleModule) -> list[dict[str, Any]]:
+    """Take a server out, and wait until its requests have ended. Returns what it was, as `take_out` does."""
     path, server = module.params["socket"], module.params["server"]
     # Several hosts of one batch come at once: one of them must stay.
     with exclusive(mark=False):
-        changed = take_out(module)
+        left = take_out(module)
     if not module.check_mode:
-        mine = [(one["app"], server) for one in haproxy.states(path) if one["server"] == server]
+        mine = [(one["app"], server) for one in haproxy.states(path) if one["server"] == server and one["out"]]
         haproxy.idle(mine, module.params["wait"], path)
-    return changed
+    return left
 
 
 def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
@@ -107,9 +123,11 @@ def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
         return bool(out)
     for one in out:
         haproxy.tell(f"set server app_{one['app']}/{server} state ready", path)
+    apps = module.params["apps"]
+    awaited = {one["app"] for one in mine if apps is None or one["app"] in apps}
     deadline = time.monotonic() + module.params["wait"]
     while True:
-        down = [one for one in haproxy.states(path) if one["server"] == server and one["out"]]
+        down = [one for one in haproxy.states(path) if one["server"] == server and one["app"] in awaited and one["out"]]
         if not down:
             return bool(out)
         if time.monotonic() > deadline:
@@ -125,6 +143,8 @@ def main() -> None:
             "state": {"type": "str", "choices": ["drained", "ready", "seen"], "required": True},
             "server": {"type": "str"},
             "wait": {"type": "int", "default": 60},
+            "alone": {"type": "str", "choices": ["fail", "stay"], "default": "fail"},
+            "apps": {"type": "list", "elements": "str"},
             "socket": {"type": "path", "default": haproxy.SOCKET},
         },
         required_if=[("state", "drained", ["server"]), ("state", "ready", ["server"])],
@@ -139,11 +159,11 @@ def main() -> None:
         if state != "seen" and found and not mine:
             # Of a group that grows: the balancer gets to know it when it serves.
             module.exit_json(changed=False, servers=found)
-        changed = False
         if state == "drained":
-            changed = drained(module)
-        elif state == "ready":
-            changed = ready(module, mine)
+            left = drained(module)
+            apps = [one["app"] for one in left if one["takes"]]
+            module.exit_json(changed=bool(left), apps=apps, servers=haproxy.states(path))
+        changed = state == "ready" and ready(module, mine)
         module.exit_json(changed=changed, servers=haproxy.states(path))
     except Busy as reason:
         module.fail_json(msg=str(reason))

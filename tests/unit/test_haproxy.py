@@ -58,6 +58,38 @@ def test_only_server_of_an_app_is_not_drained(run_module, balancer):
     assert balancer.told == []
 
 
+def test_server_that_is_alone_stays_for_that_app_only(run_module, balancer):
+    answer = run_module(haproxy_server, state="drained", server="web2", alone="stay")
+    assert balancer.told == ["set server app_shop/web2 state drain"]
+    assert answer["apps"] == ["shop"]
+
+
+def test_app_that_was_down_before_is_drained_and_not_named(run_module, balancer):
+    balancer.status["app_blog", "web1"] = "DOWN"
+    answer = run_module(haproxy_server, state="drained", server="web1")
+    assert len(balancer.told) == 2
+    assert answer["apps"] == ["shop"]
+
+
+@pytest.mark.parametrize("apps", [[], ["shop"]])
+def test_server_is_ready_when_the_apps_asked_for_are_up(run_module, balancer, monkeypatch, apps):
+    balancer.status["app_shop", "web2"] = "DRAIN"
+    balancer.status["app_blog", "web2"] = "DOWN"
+    told = balancer.told
+    balancer.back = {"ready": "UP"}
+    ask = balancer.ask
+
+    def down(command, path=""):
+        answer = ask(command, path)
+        balancer.status["app_blog", "web2"] = "DOWN"
+        return answer
+
+    monkeypatch.setattr(haproxy, "ask", down)
+    answer = run_module(haproxy_server, state="ready", server="web2", apps=apps, wait=0)
+    assert not answer["failed"]
+    assert told == ["set server app_shop/web2 state ready", "set server app_blog/web2 state ready"]
+
+
 def test_check_mode_sends_the_balancer_no_command(run_module, balancer):
     assert run_module(haproxy_server, check=True, state="drained", server="web1")["changed"]
     assert balancer.told == []

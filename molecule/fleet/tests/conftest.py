@@ -11,11 +11,15 @@ from load_client import Load, Options, Target
 from load_report import KINDS
 
 BALANCERS = ("emperor-balancer", "emperor-balancer2")
-# Beside Molecule's own inventory: the host that is added, a group that a host has left, weights for tests to choose.
+# Beside Molecule's own inventory: the host that is added, a group that a host has left, weights for tests to choose, and a
+# setting for which the Emperors start anew.
 MORE = {
     "webservers": {
         "children": {"newcomers": {}},
-        "vars": {"load_balancer_weight": "{{ (weights | default({}))[inventory_hostname] | default(100) }}"},
+        "vars": {
+            "load_balancer_weight": "{{ (weights | default({}))[inventory_hostname] | default(100) }}",
+            "uwsgi_scan_seconds": 2,
+        },
     },
     "stayed": {"hosts": dict.fromkeys(("emperor-web1", "emperor-web2"))},
 }

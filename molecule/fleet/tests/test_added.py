@@ -1,5 +1,6 @@
 """A host that is added gets the release of the others and then requests; weights move clients without a loss."""
 
+import itertools
 import time
 
 from load_report import noticed
@@ -7,18 +8,21 @@ from load_report import noticed
 STAYING = ("emperor-web1", "emperor-web2")
 
 
-def test_host_that_is_added_gets_the_release_and_then_its_share_of_requests(
-    playbook, start_playbook, clients, balancer, served, apps
+def test_host_that_is_added_gets_its_share_and_emperors_with_a_new_setting_start_anew_by_turns(
+    playbook, start_playbook, clients, balancer, served, apps, hosts
 ):
     (release,) = set(served(STAYING).values())
-    known = []
+    emperors = {name: hosts[name].check_output("systemctl show --property=MainPID emperor") for name in STAYING}
+    known, out = [], []
     with clients() as load:
         process = start_playbook("site")
         while process.poll() is None:
-            known.append("emperor-web3" in balancer())
+            seen = balancer()
+            known.append("emperor-web3" in seen)
             if known[-1]:
                 assert served()["emperor-web3"] == release
-            time.sleep(1)
+            out.append([name for name, status in seen.items() if not status.startswith("UP")])
+            time.sleep(0.3)
         output = process.stdout.read()
         print(output)
         assert process.returncode == 0, output
@@ -35,6 +39,10 @@ def test_host_that_is_added_gets_the_release_and_then_its_share_of_requests(
         assert int(taken.pop("emperor-web3")) > 5
         assert set(taken.values()) == {"0"}, taken
     print(load.report)
+    # Those that serve: never two of them at a time.
+    assert [one for one, _same in itertools.groupby(filter(None, out))] == [[name] for name in STAYING]
+    for name in STAYING:
+        assert hosts[name].check_output("systemctl show --property=MainPID emperor") != emperors[name]
     assert not known[0]
     assert not noticed(load.report), load.report
     assert load.report.releases == [release]

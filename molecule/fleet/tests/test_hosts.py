@@ -69,6 +69,22 @@ def test_host_that_is_stopped_and_started_loses_no_request(clients, machines, wa
     assert not noticed(load.report), load.report
 
 
+def test_request_waits_when_no_host_passes_its_health_check(clients, balancer, hosts, wait_for):
+    names = list(balancer())
+    with clients() as load:
+        for name in names:
+            hosts[name].check_output("pkill -STOP -u shop")
+        for name in names:
+            wait_for(name, "DOWN")
+        time.sleep(1)
+        for name in names:
+            hosts[name].check_output("pkill -CONT -u shop")
+        for name in names:
+            wait_for(name, "UP")
+    print(load.report)
+    assert not noticed(load.report), load.report
+
+
 def test_upgrade_of_one_host_after_the_other_loses_no_request(start_playbook, clients, balancer, hosts):
     # An earlier test deployed echo to these two alone, and hosts that differ fail the check.
     names, asked = ("emperor-web2", "emperor-web3"), "systemctl show --property=MainPID emperor nginx"
