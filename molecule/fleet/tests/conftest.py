@@ -11,8 +11,8 @@ from load_client import Load, Options, Target
 from load_report import KINDS
 
 BALANCERS = ("emperor-balancer", "emperor-balancer2")
-# Beside Molecule's own inventory: the host that is added, a group that a host has left, weights for tests to choose, and
-# a setting for which the Emperors start anew.
+# Beside Molecule's own inventory: the host that is added, a group that a host has left, weights for tests to choose,
+# and a setting for which the Emperors start anew.
 MORE = {
     "webservers": {
         "children": {"newcomers": {}},
