@@ -188,8 +188,28 @@ def test_exception_after_the_first_piece_reaches_uwsgi_and_ends_no_worker(error,
     assert server.sent == ["200 OK", b"first"]
 
 
-def test_result_that_is_no_response_is_a_500():
-    assert Server(lambda _environ, _start: None).serve() == ["500 Internal Server Error", b"Internal Server Error\n"]
+NO_RESPONSES = {
+    "none": lambda _environ, _start: None,
+    "not started": lambda _environ, _start: [b"text"],
+    "not started and empty": lambda _environ, _start: [],
+    "text in place of bytes": lambda _environ, start: start("200 OK", []) or ["text"],
+    "header with a line break": lambda _environ, start: start("200 OK", [("X-A", "b\r\nX-C: d")]) or [b"text"],
+    "header name with a line break": lambda _environ, start: start("200 OK", [("X-A: b\nX-C", "d")]) or [b"text"],
+    "number in a header": lambda _environ, start: start("200 OK", [("X-A", 5)]) or [b"text"],
+}
+
+
+@pytest.mark.parametrize("app", NO_RESPONSES.values(), ids=NO_RESPONSES)
+def test_result_that_is_no_response_is_a_500(app):
+    assert Server(app).serve() == ["500 Internal Server Error", b"Internal Server Error\n"]
+
+
+def test_app_may_start_its_response_with_the_first_piece():
+    def app(_environ, start_response):
+        start_response("202 Accepted", [])
+        yield b"later"
+
+    assert Server(app).serve() == ["202 Accepted", b"later"]
 
 
 def test_app_may_restart_its_response_with_an_exception():

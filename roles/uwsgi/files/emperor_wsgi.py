@@ -63,17 +63,29 @@ def redirected(headers, prefix):
     ]
 
 
-def starter(start_response, environ, release):
-    """What an app calls to start its response. uWSGI's own cannot take an exception (`py_uwsgi_spit`)."""
+def checked(headers):
+    """Refuse a line break: uWSGI would send it, and a client would read what follows as headers of the response."""
+    for name, value in headers:
+        if "\n" in value or "\r" in value or "\n" in name or "\r" in name:
+            raise ValueError(f"the app's header {name!r} has a line break: {value!r}")
+
+
+def starter(start_response, environ, release, begun):
+    """What an app calls to start its response. uWSGI's own cannot take an exception (`py_uwsgi_spit`).
+
+    :param begun: a list, not empty when the app has called it.
+    """
     # For nginx's access log; clients do not get them.
-    own = [("X-Emperor-Release", release), ("X-Emperor-Queue", waited(environ))]
+    queue = waited(environ)
     prefix = environ.get("SCRIPT_NAME")
 
     def start(status, headers, error=None):
+        begun.append(True)
         try:
+            checked(headers)
             if prefix:
                 headers = redirected(headers, prefix)
-            written = start_response(status, [*headers, *own])
+            written = start_response(status, [*headers, ("X-Emperor-Release", release), ("X-Emperor-Queue", queue)])
             if status.startswith("500"):
                 print(f"{named(environ, release)} got {status}", file=sys.stderr, flush=True)
             return written
@@ -105,32 +117,36 @@ def failed(start_response):
 
 
 class Response:
-    """The response of an app, piece by piece."""
+    """The response of an app, with an end that nginx understands.
 
-    __slots__ = ("body", "end", "environ", "flushed", "pieces", "result", "start_response")
+    :param begun: see `starter`.
+    """
 
-    def __init__(self, result, environ, body, start_response, end):
+    __slots__ = ("begun", "body", "end", "environ", "result", "start_response")
+
+    def __init__(self, result, environ, body, start_response, begun, end):
         self.result, self.environ, self.body, self.start_response = result, environ, body, start_response
-        self.end = end
-        self.pieces = iter(partial(result.read, PIECE), b"") if hasattr(result, "read") else iter(result)
-        self.flushed = False
+        self.begun, self.end = begun, end
 
     def __iter__(self):
-        return self
-
-    def __next__(self):
+        """Its pieces: a generator, as uWSGI then calls no function of ours for each of them."""
+        result = self.result
         try:
-            return next(self.pieces)
-        except StopIteration:
-            if unread(self.environ, self.body) > 0:
-                if not self.flushed:
-                    self.flushed = True
-                    return b""  # lets uWSGI send the headers of a response without a body
-                linger(self.body.fileno())
+            for piece in iter(partial(result.read, PIECE), b"") if hasattr(result, "read") else result:
+                if not isinstance(piece, bytes):  # uWSGI would send nothing in its place
+                    raise TypeError(f"the app's response has a piece of type {type(piece).__name__}, not bytes")
+                if not self.begun:
+                    break
+                yield piece
+            if not self.begun:
+                raise RuntimeError("the app did not call start_response")
+        except GeneratorExit:  # the client has gone
             raise
         except BaseException:
-            self.pieces = iter(failed(self.start_response))
-        return next(self.pieces)
+            yield from failed(self.start_response)
+        if unread(self.environ, self.body) > 0:
+            yield b""  # lets uWSGI send the headers of a response without a body
+            linger(self.body.fileno())
 
     def close(self):
         """What WSGI lets a server call at the end, however it comes."""
@@ -155,16 +171,18 @@ class Application:
         self.begin, self.end = (slow.begin, slow.end) if slow else (None, None)
 
     def __call__(self, environ, start_response):
-        body, end = environ["wsgi.input"], self.end
-        start_response = starter(start_response, environ, self.release)
+        body, begun = environ["wsgi.input"], []
+        start_response = starter(start_response, environ, self.release, begun)
         if self.begin:
             self.begin(environ)
         try:
             result = self.app(environ, start_response)
-            if hasattr(result, "read") and unread(environ, body) <= 0:
-                if end:
-                    end(environ)
-                return result  # a file of `wsgi.file_wrapper`, which uWSGI must recognize
-            return Response([result] if isinstance(result, bytes) else result, environ, body, start_response, end)
         except BaseException:
-            return Response(failed(start_response), environ, body, start_response, end)
+            result = failed(start_response)
+        if hasattr(result, "read") and unread(environ, body) <= 0:
+            if self.end:
+                self.end(environ)
+            return result  # a file of `wsgi.file_wrapper`, which uWSGI must recognize
+        if isinstance(result, bytes):
+            result = [result]
+        return Response(result, environ, body, start_response, begun, self.end)
