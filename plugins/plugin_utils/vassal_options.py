@@ -161,7 +161,7 @@ def limits(app: Mapping[str, Any], backlog: int) -> Options:
         ("chmod-socket", "660"),
         ("listen", str(backlog)),
         ("buffer-size", "65535"),  # all that a uwsgi packet may have
-        # Twice as many headers: more than nginx takes (1000). uWSGI drops others, or the request, which it says in its log only.
+        # Twice as many headers: more than nginx takes (1000). uWSGI drops others, or the whole request.
         ("max-vars", "1024"),
         ("no-orphans", "true"),
         ("die-on-term", "true"),

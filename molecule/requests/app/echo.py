@@ -115,7 +115,35 @@ def worker(_environ, start_response, query):
     return text(start_response, "200 OK", str(os.getpid()).encode())
 
 
+def endless(_environ, start_response, query):
+    """A stream without an end, which leaves a file when it is over."""
+    mark = DATA / query["mark"][0]
+    mark.unlink(missing_ok=True)
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    try:
+        while True:
+            yield b"data: more\n\n" * 10_000
+            time.sleep(0.1)
+    finally:
+        mark.touch()
+
+
+def without_body(_environ, start_response, query):
+    """A status that has no body, with one."""
+    start_response(query["status"][0], [("Content-Type", "text/plain"), ("ETag", '"a"')])
+    return [b"no body belongs here"]
+
+
+def not_bytes(_environ, start_response, _query):
+    """Text in place of bytes."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return ["text"]
+
+
 HANDLERS = (
+    endless,
+    without_body,
+    not_bytes,
     early,
     empty,
     unsized,
