@@ -14,7 +14,7 @@ def test_thread_started_by_the_import_is_named_unless_intended(playbook, apps, v
     streams = []
     for host in fleet:
         streams.append(socket.create_connection((addresses[host.backend.name], 80), timeout=60))
-        streams[-1].sendall(b"GET /endless?mark=over HTTP/1.1\r\nHost: limited.test\r\n\r\n")
+        streams[-1].sendall(b"GET /endless?mark=over HTTP/1.1\r\nHost: limited.test\r\nConnection: close\r\n\r\n")
         assert streams[-1].recv(100).startswith(b"HTTP/1.1 200")
     run = playbook("deploy", "-e", "app=limited", variables={"flask_apps": [app]})
     assert not run.failed, run.error
