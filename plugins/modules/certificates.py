@@ -19,8 +19,8 @@ version_added: 1.0.0
 description:
   - Writes a certificate that the user provides, makes a self-signed one, or requests one from a CA with certbot, which
     answers the CA's questions through nginx.
-  - When the CA does not sign, the app keeps the certificate it has, or gets a self-signed one, and RV(told) says what
-    is missing. The module does not fail then.
+  - When the CA does not sign, the app keeps the certificate it has, or gets that of the app that had its domains before,
+    or a self-signed one, and RV(told) says what is missing. The module does not fail then.
   - Does not reload nginx.
 options:
   purpose:
@@ -179,14 +179,22 @@ def revoke(app: dict[str, Any], params: dict[str, Any], scratch: str) -> list[st
     return done
 
 
-def sentence(app: dict[str, Any], why: str, keeps: bool) -> str:
+def sentence(app: dict[str, Any], why: str, serves: str) -> str:
     """What is missing, for a person."""
-    serves = "keeps the certificate it has" if keeps else "gets a self-signed certificate and no redirect"
     names = ", ".join(app["names"])
     return (
         f"The CA signed no certificate for {app['name']}, which {serves}: {why}. Check that {names} leads to this "
         "host's port 80 and that this host reaches the CA, then run again."
     )
+
+
+def of_another(app: dict[str, Any], directory: str) -> str:
+    """The app whose certificate serves these names until now, when a CA signed that: another app got its domains."""
+    for name, found in certificate.describe_all(directory).items():
+        signed = found["there"] and not found["self_signed"] and found["days"] >= 0
+        if name != app["name"] and signed and set(app["names"]) <= set(found["names"]):
+            return name
+    return ""
 
 
 def wanted(app: dict[str, Any], params: dict[str, Any], told: list[str], scratch: str) -> bytes:
@@ -206,9 +214,14 @@ def wanted(app: dict[str, Any], params: dict[str, Any], told: list[str], scratch
     why = "" if fits else request(app, params, scratch)
     if not why:
         return certificate.lineage(name)
-    fitting = found["there"] and found["names"] == sorted(app["names"])
-    told.append(sentence(app, why, found["there"] and not found["self_signed"]))
-    if fitting or (found["there"] and not found["self_signed"]):
+    if found["there"] and not found["self_signed"]:
+        told.append(sentence(app, why, "keeps the certificate it has"))
+        return b""
+    if other := of_another(app, params["directory"]):
+        told.append(sentence(app, why, f"takes over that of {other}"))
+        return certificate.read(os.path.join(params["directory"], f"{other}.pem"))
+    told.append(sentence(app, why, "gets a self-signed certificate and no redirect"))
+    if found["there"] and found["names"] == sorted(app["names"]):
         return b""
     return certificate.self_signed(name, app["names"], SELF_SIGNED_DAYS)
 

@@ -96,7 +96,7 @@ def test_path_of_a_side_process_goes_to_its_sockets():
     ]
     for path in ("= /ws", "/ws/"):
         assert directives(site, "server", f"location {path}", "proxy_pass") == [["http://flask_apps_shop.live"]]
-    assert "map $http_upgrade $flask_apps_connection" in shared
+    assert "map $flask_apps_upgrade $flask_apps_connection" in shared
     assert ["X-Forwarded-Prefix", '"/shop"'] in directives(
         nginx(mount(background=background)), "location /shop/", "location /shop/ws/", "proxy_set_header"
     )

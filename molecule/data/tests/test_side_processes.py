@@ -1,5 +1,6 @@
 """Side processes follow the releases: no job is lost or done twice; a worker that does not start changes nothing."""
 
+import http.client
 import json
 import re
 import threading
@@ -139,6 +140,16 @@ def test_side_process_serves_a_path_as_clients_ask_for_it(client):
     assert "upgrade" not in told["headers"]
     assert client("jobs").ask("GET", "/live")[0] == 200
     assert "headers" not in client("jobs").ask("GET", "/lively")[1]
+
+
+def test_side_process_is_asked_for_no_other_protocol_than_websocket(client):
+    """By h2c a client would speak with it past nginx, and send what headers it likes."""
+    connection = http.client.HTTPConnection(client("jobs").address, timeout=40)
+    settings = {"Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__", "Connection": "Upgrade, HTTP2-Settings"}
+    connection.request("GET", "/live", headers={"Host": "jobs.test", **settings})
+    headers = json.loads(connection.getresponse().read())["headers"]
+    assert "upgrade" not in headers
+    assert "upgrade" not in headers.get("connection", "").lower()
 
 
 def test_worker_that_does_not_start_fails_the_release(apps, client, variant, deploy, fleet, workers):

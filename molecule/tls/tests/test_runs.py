@@ -1,5 +1,6 @@
 """What runs and renewals do to certificates, one after the other, while clients come."""
 
+import json
 import os
 import re
 import ssl
@@ -188,11 +189,20 @@ def ca_that_is_down(fleet):
 
 @pytest.mark.usefixtures("ca_that_is_down")
 def test_ca_that_is_down_fails_no_run_and_a_certificate_about_to_end_fails_validate(addresses, apps, playbook):
-    tls = {"inside": {"tls": {"mode": "acme"}}, "bought": {"tls": provided("soon")}}
-    changed = {"flask_apps": with_tls(apps, later={"state": "absent"}, **tls)}
-    run = playbook("deploy", "-e", "app=inside,bought", variables=changed)
+    tls = {"inside": {"tls": {"mode": "acme"}}, "bought": {"tls": provided("soon")}, "shop": {"path": "/shop"}}
+    # The domains of shop get a new owner, whose certificate the CA cannot sign.
+    front = apps["shop"] | {"name": "front"}
+    changed = {"flask_apps": [*with_tls(apps, later={"state": "absent"}, **tls), front]}
+    before = {address: certificate(address, "shop.test") for address in addresses.values()}
+    run = playbook("deploy", "-e", "app=inside,bought,shop,front", variables=changed)
     assert not run.failed, run.error
     output = " ".join(run.output.split())
+    assert "The CA signed no certificate for front, which takes over that of shop" in output
+    for address in addresses.values():
+        assert certificate(address, "shop.test") == before[address]
+        for path in ("", "/shop"):
+            _answer, body = ask(address, "shop.test", f"{path}/x")
+            assert (json.loads(body)["SCRIPT_NAME"], json.loads(body)["scheme"]) == (path, "https")
     assert "The CA signed no certificate for inside, which gets a self-signed certificate and no redirect" in output
     assert "Connection refused" in output
     for address in addresses.values():
