@@ -19,8 +19,8 @@ version_added: 1.0.0
 description:
   - Writes a certificate that the user provides, makes a self-signed one, or requests one from a CA with certbot, which
     answers the CA's questions through nginx.
-  - When the CA does not sign, the app keeps the certificate it has, or gets that of the app that had its domains before,
-    or a self-signed one, and RV(told) says what is missing. The module does not fail then.
+  - When the CA does not sign, the app keeps the certificate it has, or gets that of the app that had its domains
+    before, or a self-signed one, and RV(told) says what is missing. The module does not fail then.
   - Does not reload nginx.
 options:
   purpose:

@@ -38,7 +38,8 @@ def test_owner_has_the_server_and_the_app_below_it_none():
 def test_everything_of_the_app_is_below_its_path():
     found = nginx(mount())
     outer = [" ".join(one[1:-1]) for one in found]
-    assert outer == ["= /shop", "/shop/", "@unanswered_shop", "@late_shop", "@too_many_shop", "@too_large_shop"]
+    named = ["unanswered", "late", "too_many", "too_large", "no_such_range", "refused"]
+    assert outer == ["= /shop", "/shop/", *(f"@{name}_shop" for name in named)]
     inner = [" ".join(one[1:-1]) for one in found[1][-1] if one[0] == "location"]
     assert inner == ["/shop/static/", "/shop/media/", "/shop/files/", "/shop/", "= /shop/events", "/shop/events/"]
     assert directives(found, "location /shop/", "client_max_body_size") == [["3m"]]

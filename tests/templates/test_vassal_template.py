@@ -213,7 +213,7 @@ def test_trial_start_has_the_same_loader_without_the_watch():
 
 def test_settings_that_are_not_set_give_no_option():
     found = ini(render("vassal.ini"), "uwsgi")
-    assert not [name for name in found if name.startswith(("cheaper", "max-"))]
+    assert not [name for name in found if name.startswith(("cheaper", "max-re", "max-worker"))]
     # Fixed in number when the least is all there are.
     assert "cheaper" not in ini(render("vassal.ini", {"workers": {"processes": 3, "minimum": 3}}), "uwsgi")
 
@@ -221,7 +221,7 @@ def test_settings_that_are_not_set_give_no_option():
 def test_every_worker_option_of_the_role_is_a_managed_option():
     workers = {"minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
     names = ini(render("vassal.ini", {"workers": workers}), "uwsgi")
-    owned = [name for name in names if name.startswith(("cheaper", "max-", "min-", "reload-on"))]
+    owned = [name for name in names if name.startswith(("cheaper", "max-re", "max-worker", "min-", "reload-on"))]
     assert set(owned) <= set(MANAGED_OPTIONS)
 
 
