@@ -317,7 +317,9 @@ class ActionModule(ActionBase):
         answer["todo"] = sites.order(answer["todo"])
         for number, name in enumerate(answer["todo"]):
             answer["apps"][name]["site_files"] = sites.change(name, answer["todo"][:number])
-        answer["removal"] = {name: sites.removal(name) for name in {*state["found"], *answer["apps"]}}
+        answer["removal"] = {
+            name: sites.removal(name, options["purpose"] == "look") for name in {*state["found"], *answer["apps"]}
+        }
         answer["held"] = sites.held()
         listed = {app["name"] for app in host.apps}
         answer["untooled"] = not state["tooled"] and any(not app.get("built", True) for app in answer["apps"].values())

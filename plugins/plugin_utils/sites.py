@@ -103,9 +103,12 @@ class Sites:
             for path, text in texts.items()
         ]
 
-    def removal(self, name: str) -> list[dict[str, Any]]:
-        """The files to change when an app is removed; one that flask_apps still has takes only its own along."""
-        if name in self.apps:
+    def removal(self, name: str, alone: bool = False) -> list[dict[str, Any]]:
+        """The files to change when an app is removed; one that flask_apps still has takes only its own along.
+
+        :param alone: whether no other app gets its domain: all apps are removed, or none is reached by its site.
+        """
+        if alone or name in self.apps:
             return [{"path": path, "state": "absent"} for path in self.own(name)]
         return self.change(name, [])
 

@@ -201,3 +201,9 @@ def test_removal_takes_the_files_of_an_app_that_is_still_in_the_list():
         {"path": f"{SITES}/flask_apps-shop.conf", "state": "absent"},
     ]
     assert {one["state"] for one in found.removal("gone")} == {"absent"}
+
+
+def test_owner_that_is_not_in_the_list_gives_its_domain_to_the_next_one_unless_all_are_removed():
+    found = sites(app("shop"), there=("shop",), mounts=("front+shop",))
+    assert "content" in {key for one in found.removal("front") for key in one}
+    assert found.removal("front", alone=True) == [{"path": f"{SITES}/flask_apps-front.conf", "state": "absent"}]
