@@ -135,7 +135,7 @@ def test_second_run_changes_nothing_and_asks_no_ca(apps, playbook):
     run = playbook("deploy", "-e", "app=later,bought,shop,inside", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert run.changed == 0
-    assert "Plan for" in run.output
+    assert "Prepare the host]" in run.output
     assert "flaskops.emperor.certificates : " not in run.output
 
 
