@@ -74,6 +74,10 @@ def _missing_module(found: re.Match[str]) -> str:
     return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
 
 
+TRACEBACK, FROM = (
+    "Traceback (most recent call last):",
+    "The above exception was the direct cause of the following exception:",
+)
 START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"^(?:\w+\.)*WrongApp: (.+)", lambda found: found[1]),
     (r"^ModuleNotFoundError: No module named '([^']+)'", _missing_module),
@@ -83,8 +87,9 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"there is no {found[1]}: if it is a program, add the Debian package that has it to `packages`"),
     (r"\b[Bb]ad (\w+) executable",
      lambda found: f"the program {found[1]} is missing: add the Debian package that has it to `packages`"),
-    (r"^PermissionError: \[Errno 13\] Permission denied: '([^']*/releases/[^']*)'",
-     lambda found: f"it may not write {found[1]}: a release never changes, data belongs below the app's home (HOME)"),
+    (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^/'][^']*|[^']*/releases/[^']*)'",
+     lambda found: f"it may not write {found[1]}: a release never changes, so name the directory in `persistent`, or "
+     "let the app write below its home (HOME)"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
     (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",
@@ -93,12 +98,29 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 )  # fmt: skip
 
 
+def _chain(log: str) -> list[str]:
+    """The last exception in a log, and before it what it was raised from, and so on."""
+    _before, *tracebacks = log.split(TRACEBACK)
+    found = tracebacks[-1:]
+    for one in reversed(tracebacks[:-1]):
+        if not one.rstrip().endswith(FROM):
+            break
+        found.append(one)
+    return found
+
+
 def of_start(log: str) -> str:
     """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
-    _before, traceback, last = log.rpartition("Traceback (most recent call last):")
-    for pattern, cause in START if traceback else START[:1]:
-        if found := re.search(pattern, last, re.MULTILINE):
-            return cause(found)
+    chain = _chain(log)
+    *known, (told_by_itself, _cause) = START
+    for pattern, cause in known if chain else START[:1]:
+        for one in chain or [log]:
+            if found := re.search(pattern, one, re.MULTILINE):
+                return cause(found)
+    said = [found[1] for one in chain if (found := re.search(told_by_itself, one, re.MULTILINE))]
+    if said:
+        # What is on top may only say what could not be done, and what is below why.
+        return said[0] if len(said) == 1 else f"{said[0]} ({said[-1]})"
     # An app that ends by itself may say why.
-    told = re.findall(r"^(?:ERROR|Error|error|CRITICAL|FATAL|fatal): .+", last, re.MULTILINE)
-    return "" if traceback or not told else str(told[-1])
+    told = re.findall(r"^(?:ERROR|Error|error|CRITICAL|FATAL|fatal): .+", log, re.MULTILINE)
+    return "" if chain or not told else str(told[-1])

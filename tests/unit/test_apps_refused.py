@@ -23,7 +23,7 @@ REFUSED = [
     ({"app": None}, "flask_apps[shop].app is None, but must be 'module:callable'"),
     ({"app": "shop"}, "'module:callable'"),
     ({"app": "shop-1:app"}, "'module:callable'"),
-    ({"app": "shop:create_app(1)"}, "'module:factory()'"),
+    ({"app": "shop:create_app(one)"}, "arguments must be plain values"),
     ({"app": "shop:app\nprocesses = 99"}, "'module:callable'"),
     ({"source": None}, "flask_apps[shop].source names none, but must name exactly one of path, git"),
     ({"source": {"path": ".", "package": "a==1"}}, "names path and package, but must name exactly one"),

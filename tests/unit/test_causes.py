@@ -74,6 +74,7 @@ START = [
     ("ImportError: libpq.so.5: cannot open shared object file: No such file", "the library libpq.so.5 is missing"),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "there is no git: if it is a program, add"),
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/x'", "a release never changes"),
+    ("PermissionError: [Errno 13] Permission denied: 'logs'", "so name the directory in `persistent`"),
     ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),
     ("ImportError: Failed to initialize: Bad git executable.", "the program git is missing: add the Debian package"),
     ("  File \"<frozen os>\", line 709, in __getitem__\nKeyError: 'DATABASE_URL'",
@@ -107,3 +108,33 @@ def test_an_app_that_ends_by_itself_may_say_why():
 
 def test_without_a_known_cause_the_output_is_shown():
     assert journal.explained("it ends", "some words") == "it ends\nsome words"
+
+
+CHAIN = """Traceback (most recent call last):
+  File "/usr/lib/python3.13/logging/config.py", line 608, in configure
+    handler = self.configure_handler(handlers[name])
+{}
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "./shop.py", line 3, in <module>
+    logging.config.dictConfig(settings)
+ValueError: Unable to configure handler 'file'
+"""
+CHAINS = [
+    ("PermissionError: [Errno 13] Permission denied: '/var/log/shop.log'", "it may not write /var/log/shop.log: data"),
+    ("ModuleNotFoundError: No module named 'yaml'", "the module yaml is missing: add PyYAML"),
+    ("KeyError: 'x'", "ValueError: Unable to configure handler 'file' (KeyError: 'x')"),
+]
+
+
+@pytest.mark.parametrize(("below", "cause"), CHAINS)
+def test_an_exception_raised_from_another_has_the_cause_of_that(below, cause):
+    assert causes.of_start(CHAIN.format(below)).startswith(cause)
+
+
+def test_an_exception_that_only_came_before_is_not_the_cause():
+    assert causes.of_start(CHAIN.format("KeyError: 1").replace("was the direct cause of", "came before")) == (
+        "ValueError: Unable to configure handler 'file'"
+    )

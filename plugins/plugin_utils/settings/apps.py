@@ -29,10 +29,10 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
     require,
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import PROFILES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.wsgi_app import wsgi_app
 
 # Linux user names have at most 32 bytes (useradd(8)); the first letter rules out what systemd and nginx would misread.
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
-CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?\Z")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*\Z")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+\Z")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -51,7 +51,6 @@ SOURCES = ("path", "git", "archive", "package")
 MOMENTS = ("prepare", "before_switch", "after_switch", "backup", "restore")
 
 WORKERS = ("processes", "threads", "lazy_apps", "import_threads", "minimum", "max_requests", "max_lifetime_seconds")
-APP = "must be 'module:callable', or 'module:factory()' for an application factory"
 
 
 def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -205,7 +204,7 @@ def _one(
     if state == "absent":
         return complete
 
-    require(CALLABLE, app.get("app"), f"{where}.app", APP)
+    callable_ = wsgi_app(app.get("app"), f"{where}.app")
     source = _source(app, where)
     reload = app.get("reload") or "zerg"
     if reload not in MODES:
@@ -217,11 +216,11 @@ def _one(
     require(SIZE, max_body_size, f"{where}.max_body_size", "must be a size like '16m'")
     site = site_settings(app, where, headers or {})
     package = source["kind"] == "package"
-    module = app["app"].partition(":")[0]
+    module = callable_.partition(":")[0]
     persistent = data.persistent(app.get("persistent") or [], module, package, site["static"], where)
     background = side_processes.background(app.get("background"), where)
     complete.update(
-        app=app["app"],
+        app=callable_,
         source=source,
         python=python_settings(app, source["kind"], where),
         **building(app, where),

@@ -9,10 +9,12 @@ every worker. A worker that cannot load the app ends at once: uWSGI's own `need-
 it, and without that option a worker without an app would answer clients with errors.
 """
 
+import ast
 import difflib
 import gc
 import importlib
 import importlib.util
+import inspect
 import os
 import site
 import sys
@@ -30,6 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 APP, SERVING = "EMPEROR_APP", "EMPEROR_SERVING"
 # What the callable of an app is called most of the time.
 USUAL = ("app", "application", "create_app", "make_app", "wsgi_app", "wsgi", "api", "server")
+ASGI = ": let `app` name a WSGI app; an ASGI server beside it may serve paths (`background` with `serve`)"
 DEFAULT_INTERVAL = 0.005  # seconds; Python's own
 
 
@@ -81,18 +84,33 @@ class WrongApp(Exception):
     """The module has no such callable; the text says what it has."""
 
 
+def called(text):
+    """What a factory is called with: the values between its parentheses, in order and by name."""
+    call = ast.parse(f"factory({text}", mode="eval").body
+    values = [ast.literal_eval(one) for one in call.args]
+    return values, {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+
+
 def imported(name):
     """The app: a callable, or what a factory returns when the name ends with parentheses."""
     module, _colon, attribute = name.partition(":")
-    wanted, loaded = attribute.removesuffix("()"), importlib.import_module(module)
-    found = getattr(loaded, wanted, None)
+    wanted, factory, arguments = attribute.partition("(")
+    loaded = found = importlib.import_module(module)
+    for one in wanted.split("."):
+        found = getattr(found, one, None)
     if not callable(found):
         names = [one for one in dir(loaded) if callable(getattr(loaded, one, None)) and not one.startswith("_")]
-        near = [one for one in USUAL if one in names] or difflib.get_close_matches(wanted, names)
+        inner = [f"{wanted}.{one}" for one in USUAL if callable(getattr(found, one, None))]
+        near = inner or [one for one in USUAL if one in names] or difflib.get_close_matches(wanted, names)
         has = " and ".join(f"`{one}`" for one in near) or "nothing that is called like an app"
         not_one = f", only a {type(found).__name__} of that name" if hasattr(loaded, wanted) else ""
         raise WrongApp(f"module {module} has no callable `{wanted}`{not_one}; it has {has}: correct `app`")
-    return found() if attribute.endswith("()") else found
+    if factory:
+        values, named = called(arguments) if arguments != ")" else ((), {})
+        found = found(*values, **named)
+    if any(inspect.iscoroutinefunction(one) for one in (found, type(found).__call__)):
+        raise WrongApp(f"{name} is an ASGI app, which no WSGI server can serve{ASGI}")
+    return found
 
 
 def check_threads():
