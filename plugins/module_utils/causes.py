@@ -80,7 +80,9 @@ TRACEBACK, FROM = (
 )
 START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"^(?:\w+\.)*WrongApp: (.+)", lambda found: found[1]),
-    (r"^ModuleNotFoundError: No module named '([^']+)'", _missing_module),
+    (r"\bsh: (?:(?:line )?\d+: )?(\S+): (?:command )?not found\b",
+     lambda found: f"there is no program {found[1]}: add the Debian package that has it to `packages`"),
+    (r"^ModuleNotFoundError: No module named '([^']+)'$", _missing_module),
     (r"^ImportError: (\S+\.so\S*): cannot open shared object file",
      lambda found: f"the library {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^FileNotFoundError: \[Errno 2\] No such file or directory: '([^/']+)'",
@@ -94,7 +96,9 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
     (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",
      lambda found: f"the variable {found[1]} is missing: set it in `environment`"),
-    (r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*)", lambda found: found[1]),
+    # Those of libraries have the name of a module before them, whatever they are called (DisallowedHost).
+    (r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*|(?:\w+\.)+[A-Z]\w*(?::.*)?$)",
+     lambda found: found[1]),
 )  # fmt: skip
 
 
@@ -113,7 +117,7 @@ def of_start(log: str) -> str:
     """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
     chain = _chain(log)
     *known, (told_by_itself, _cause) = START
-    for pattern, cause in known if chain else START[:1]:
+    for pattern, cause in known if chain else START[:2]:  # what stands for itself comes first
         for one in chain or [log]:
             if found := re.search(pattern, one, re.MULTILINE):
                 return cause(found)

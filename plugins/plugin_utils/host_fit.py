@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks, check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
@@ -50,8 +52,9 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
         side_processes.check_calendars(one.app, state["apps"][one.name]["calendars"])
         interpreter = one.app["python"]["interpreter"]
         found = state["files"][interpreter]
-        if not found or not found["executable"]:
+        # A Debian package is called like the Python that it brings: it is installed before the release is built.
+        if (not found or not found["executable"]) and posixpath.basename(interpreter) not in debian_packages(one.app):
             raise Refused(
-                f"{where}.python.interpreter is {interpreter}, which is no program on this host: install that Python "
-                "first, or correct the path."
+                f"{where}.python.interpreter is {interpreter}, which is no program on this host: add the Debian package "
+                f"that has it to `packages` ({posixpath.basename(interpreter)}), install it first, or correct the path."
             )

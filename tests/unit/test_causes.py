@@ -50,6 +50,12 @@ def test_output_without_a_known_cause_has_none():
     assert causes.of_start("ModuleNotFoundError: No module named 'x'") == ""  # said, not raised
 
 
+def test_program_that_a_shell_does_not_find_is_named():
+    told = causes.of_start("CommandError: An error occurred: /bin/sh: 1: sassc: not found\nCompressing...")
+    assert told == "there is no program sassc: add the Debian package that has it to `packages`"
+    assert causes.of_start("sh: line 1: npm: command not found") == told.replace("sassc", "npm")
+
+
 TRACEBACK = """*** uWSGI is running in multiple interpreter mode ***
 added /usr/local/lib/emperor/ to pythonpath.
 Traceback (most recent call last):
@@ -67,6 +73,9 @@ unable to load app 0 (mountpoint='') (callable not found or import error)
 *** no app loaded. GAME OVER ***
 """
 START = [
+    ("ModuleNotFoundError: No module named 'a.b'; 'a' is not a package", "ModuleNotFoundError: No module named 'a.b'; 'a'"),
+    ("django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'x'", "django.core.exceptions.DisallowedHost: Inv"),
+    ("jinja2.exceptions.TemplateNotFound: index.html", "jinja2.exceptions.TemplateNotFound: index.html"),
     ("ModuleNotFoundError: No module named 'flask'", "the module flask is missing: add what brings it to"),
     ("ModuleNotFoundError: No module named 'yaml.nodes'", "the module yaml.nodes is missing: add PyYAML, which brings"),
     ("emperor_loader.WrongApp: module shop has no `app`; it has `application`: correct `app`",

@@ -280,6 +280,12 @@ def test_interpreter_that_is_not_there_is_refused(value):
         host_fit.check_host(on, [one], state)
 
 
+def test_interpreter_that_a_debian_package_of_the_app_brings_is_taken():
+    on = host({**SHOP, "python": {"interpreter": "/usr/bin/python3.14"}, "packages": ["python3.14"]})
+    one = wanted(on)
+    host_fit.check_host(on, [one], changed(healthy(on, one), ("files", "/usr/bin/python3.14"), None))
+
+
 def test_unknown_name_in_only_is_refused():
     check_only(["shop"], host().apps)
     with pytest.raises(Refused, match="flask_apps_only names blog, which is not in flask_apps: choose from shop"):

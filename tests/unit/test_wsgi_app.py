@@ -80,3 +80,21 @@ WRONG = {
 def test_app_that_cannot_be_served_is_told_with_what_can(name, sentence, imported):
     with pytest.raises(Exception, match=re.escape(sentence)):
         imported(name)
+
+
+def test_module_that_is_not_there_is_told_with_those_that_are(imported, tmp_path, monkeypatch):
+    (tmp_path / "wsgi.py").write_text("import nothing_of_test\n")
+    (tmp_path / "inner_of_test").mkdir()
+    (tmp_path / "inner_of_test/__init__.py").touch()
+    (tmp_path / "inner_of_test/web.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = {
+        "shop_that_is_not_there:app": "there is no module shop_that_is_not_there; there is wsgi: correct `app`",
+        "inner_of_test.wep:app": "there is no module inner_of_test.wep; there is inner_of_test.web: correct `app`",
+        "inner_of_test.xxxxxx:app": "there is no module inner_of_test.xxxxxx: correct `app`",
+        "wsgi:app": "No module named 'nothing_of_test'",
+    }
+    for name, sentence in told.items():
+        with pytest.raises(Exception, match=re.escape(sentence)):
+            imported(name)

@@ -15,6 +15,7 @@ HOME, ARGUMENTS = "/srv/flask_apps/jobs", ("deploy", "-e", "app=jobs", "--limit=
 HOLD = "test ! -e /etc/hold-{step} || exec sleep {seconds}"
 # What tells that a run is in a step, in the order of the steps.
 STEPS = {
+    "Debian packages": "pgrep --full 'sleep 90[4]'",
     "installation": "ls -d {home}/releases/*/venv/bin && ls -d {home}/releases/*/scratch",
     "build": "pgrep --euid emperor-build --full 'sleep 901'",
     "configuration files": "test -L {home}/files/before",
@@ -25,7 +26,15 @@ STEPS = {
 }
 # What held the run before is taken away.
 RELEASED = {"configuration files": "/etc/hold-build", "start of the side processes": "/etc/hold-prepare"}
-BEFORE_THE_SWITCH = list(STEPS)[:5]
+BEFORE_THE_SWITCH = list(STEPS)[:6]
+# While a package is installed, Debian asks this program whether it may start its service.
+POLICY = """
+echo '#!/bin/sh\ntest ! -e /etc/hold-packages || exec sleep 904' > /usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+touch /etc/hold-packages
+"""
+# Its module and the installation, and not the Emperor, whose process is named uwsgi.
+KILL = "pkill -KILL --euid root '^(python3|apt-get|dpkg)'; rm -f /etc/hold-packages; pkill --full 'sleep 90[4]'"
 SMALL = """
 size=$(du -sm {home}/releases | cut -f 1)
 mount -t tmpfs -o size=$((size + 4))m,mode=751 tmpfs /mnt
@@ -39,7 +48,8 @@ for one in releases/*; do test -e $one/release.json || echo $one; done
 ls /etc/emperor/vassals | grep ^jobs | grep -v -e '\\.ini$' -e '\\.limit$'
 ls /run/emperor-sockets/jobs/sides /run/emperor/jobs | grep -e new$ -e trial
 systemctl list-units --plain --no-legend --state=deactivating,failed 'emperor-build-*' 'emperor-side-jobs*'
-pgrep --list-full sleep | grep ' 90[123]$'
+pgrep --list-full sleep | grep ' 90[1234]$'
+dpkg --audit
 find /srv/flask_apps/jobs -newer /etc/hold-began -name '*.new'
 true
 """
@@ -48,7 +58,7 @@ true
 @pytest.fixture(scope="module")
 def host(fleet):
     yield fleet[1]
-    fleet[1].run("rm -f /etc/hold-*")
+    fleet[1].run("rm -f /etc/hold-* /usr/sbin/policy-rc.d")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +74,7 @@ def wanted(apps, tmp_path_factory):
     )
     return apps["jobs"] | {
         "source": {"path": str(source)},
+        "packages": ["redis-server", "rsync"],
         "build": [build],
         "hooks": {"prepare": [prepare], "after_switch": [after]},
         "files": [{"path": "settings.ini", "content": "colour = blue of jobs\n"}],
@@ -88,6 +99,7 @@ def served(client, host):
 @pytest.fixture(scope="module")
 def before(host, served):
     host.check_output("touch /etc/hold-began /etc/hold-build /etc/hold-prepare /etc/hold-after")
+    host.check_output("sh -ec %s", POLICY)
     return served()
 
 
@@ -95,7 +107,7 @@ def test_full_disk_in_a_build_is_named_and_what_served_serves_on(host, wanted, b
     known = host.check_output(f"ls {HOME}/releases")
     host.check_output("sh -ec %s", SMALL.format(home=HOME))
     try:
-        run = playbook(*ARGUMENTS, variables={"flask_apps": [wanted]})
+        run = playbook(*ARGUMENTS, variables={"flask_apps": [wanted | {"packages": ["redis-server"]}]})
         assert run.failed
         assert "could not be built, nothing that runs was touched" in run.error
         assert "the disk is full: make room on it" in run.error
@@ -117,7 +129,7 @@ def test_killed_run_leaves_what_served(step, host, wanted, before, served, start
         os.killpg(run.pid, signal.SIGKILL)
     output, _none = run.communicate()
     assert there == 0, output
-    host.run("pkill -KILL --euid root '^python3'")  # its module, and not the Emperor, whose process is named uwsgi
+    host.run(KILL)
     release, workers = served()
     if step in BEFORE_THE_SWITCH:
         assert (release, set(before[1]) - set(workers)) == (before[0], set())

@@ -33,7 +33,7 @@ class Answer:
         self.text = response.read().decode("utf-8", "replace")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def browser(host_of):
     """Make a client of an app that keeps cookies; it is called with a path."""
 
@@ -60,7 +60,7 @@ def form():
     return lambda page, name: re.search(rf'name="{name}" value="([^"]+)"', page)[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def deploy(playbook, entries):
     """Deploy an app with other settings, on its host alone."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import timing
@@ -19,6 +20,16 @@ class Unhealthy(Exception):
 
 class Stop(Unhealthy):
     """There is nothing to wait for any more."""
+
+
+def suggestion(status: int, location: str) -> str:
+    """How to get a health check that a sound app passes, after an answer by which an app is not broken."""
+    if 300 <= status < 400:
+        path = urlsplit(location).path
+        return f" (set `health.path` to {path or 'another page'}, where it leads to, or `health.status` to {status})"
+    if 400 <= status < 500:
+        return f" (if it is sound, set `health.path` to a page of its own, or `health.status` to {status})"
+    return ""
 
 
 def check(app: App, sock: str, generation: str, patience: float | None = None) -> None:
@@ -36,7 +47,9 @@ def check(app: App, sock: str, generation: str, patience: float | None = None) -
         raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
     if answer.status != wanted:
         begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
-        raise Unhealthy(f"it answers {path} with status {answer.status or 'none'} instead of {wanted}: {begin}")
+        cure = suggestion(answer.status, answer.headers.get("location", ""))
+        told = f"status {answer.status or 'none'} instead of {wanted}{cure}"
+        raise Unhealthy(f"it answers {path} with {told}: {begin}")
     if answer.headers.get(HEADER.lower(), "") != generation:
         raise Unhealthy("an instance of another generation answers")
 

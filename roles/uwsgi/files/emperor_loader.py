@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import pkgutil
 import site
 import sys
 import threading
@@ -91,11 +92,26 @@ def called(text):
     return values, {one.arg: ast.literal_eval(one.value) for one in call.keywords}
 
 
+def module_of(name):
+    """The module of this name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):  # what it imports itself
+            raise
+        before, _dot, last = error.name.rpartition(".")
+        places = getattr(sys.modules[before], "__path__", []) if before else ["."]
+        there = sorted(one.name for one in pkgutil.iter_modules(places))
+        near = [one for one in USUAL if one in there] or difflib.get_close_matches(last, there)
+        has = f"; there is {' and '.join(f'{before}{_dot}{one}' for one in near)}" if near else ""
+        raise WrongApp(f"there is no module {error.name}{has}: correct `app`, or install what brings it") from None
+
+
 def imported(name):
     """The app: a callable, or what a factory returns when the name ends with parentheses."""
     module, _colon, attribute = name.partition(":")
     wanted, factory, arguments = attribute.partition("(")
-    loaded = found = importlib.import_module(module)
+    loaded = found = module_of(module)
     for one in wanted.split("."):
         found = getattr(found, one, None)
     if not callable(found):
