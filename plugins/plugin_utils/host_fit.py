@@ -51,10 +51,10 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
             continue
         side_processes.check_calendars(one.app, state["apps"][one.name]["calendars"])
         interpreter = one.app["python"]["interpreter"]
-        found = state["files"][interpreter]
+        package, found = posixpath.basename(interpreter), state["files"][interpreter]
         # A Debian package is called like the Python that it brings: it is installed before the release is built.
-        if (not found or not found["executable"]) and posixpath.basename(interpreter) not in debian_packages(one.app):
+        if (not found or not found["executable"]) and package not in debian_packages(one.app):
             raise Refused(
-                f"{where}.python.interpreter is {interpreter}, which is no program on this host: add the Debian package "
-                f"that has it to `packages` ({posixpath.basename(interpreter)}), install it first, or correct the path."
+                f"{where}.python.interpreter is {interpreter}, which is no program on this host: add the Debian "
+                f"package that has it to `packages` ({package}), install it first, or correct the path."
             )

@@ -73,8 +73,8 @@ unable to load app 0 (mountpoint='') (callable not found or import error)
 *** no app loaded. GAME OVER ***
 """
 START = [
-    ("ModuleNotFoundError: No module named 'a.b'; 'a' is not a package", "ModuleNotFoundError: No module named 'a.b'; 'a'"),
-    ("django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'x'", "django.core.exceptions.DisallowedHost: Inv"),
+    ("ModuleNotFoundError: No module named 'a.b'; 'a' is not a package", "ModuleNotFoundError: No module"),
+    ("django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'x'", "django.core.exceptions.DisallowedHost: "),
     ("jinja2.exceptions.TemplateNotFound: index.html", "jinja2.exceptions.TemplateNotFound: index.html"),
     ("ModuleNotFoundError: No module named 'flask'", "the module flask is missing: add what brings it to"),
     ("ModuleNotFoundError: No module named 'yaml.nodes'", "the module yaml.nodes is missing: add PyYAML, which brings"),

@@ -64,7 +64,7 @@ def test_new_code_with_the_same_lock_installs_nothing_and_runs(changed, deploy, 
 
 
 @pytest.fixture(scope="module")
-def poll(deploy, host_of):
+def poll(deploy, browser, host_of):
     """The project of Poetry with a build that looks around, another Python, and a package that no file names."""
     build = [f"sh -c '{FACTS}'"]
     secret = {"environment": {"POLL_SECRET": "not for the build"}}
@@ -72,18 +72,19 @@ def poll(deploy, host_of):
     other = {"packages": ["python3.13-nopie"], "python": PYTHON}
     run = deploy("poll", {"build": build, "static": {"/facts": "facts"}, **secret, **other})
     assert not run.failed, run.error
+    return browser("poll"), host_of("poll")
 
 
-def test_another_python_and_an_additional_package_are_those_of_the_app(poll, browser, host_of):
-    assert json.loads(browser("poll")("/").text)["humanize"] == "4.13.0"
-    host = host_of("poll")
+def test_another_python_and_an_additional_package_are_those_of_the_app(poll):
+    ask, host = poll
+    assert json.loads(ask("/").text)["humanize"] == "4.13.0"
     programs = host.check_output("for one in $(pgrep -u poll); do readlink /proc/$one/exe; done").split()
     assert PYTHON["interpreter"] in programs
     assert not [one for one in programs if one.startswith("/usr/bin/python") and one != PYTHON["interpreter"]]
 
 
-def test_build_cannot_write_outside_its_release(poll, browser):
-    ask = browser("poll")
+def test_build_cannot_write_outside_its_release(poll):
+    ask, _host = poll
     assert ask("/facts/who").text == "emperor-build\n"
     assert ask("/facts/read").text == ""
     assert ask("/facts/written").status == 404
