@@ -91,3 +91,16 @@ def test_project_of_poetry_has_its_locked_packages_and_extras(browser):
     found = json.loads(browser("poll")("/").text)
     assert found.pop("file").startswith("/srv/flask_apps/poll/releases/")
     assert found == {"poll": "0.3.0", "bottle": "0.13.4", "ujson": "5.11.0", "pytest": None, "humanize": None}
+
+
+def test_model_is_loaded_once_and_answers_in_every_worker(browser):
+    ask = browser("model")
+    first = json.loads(ask("/?number=3").text)
+    assert first["worker"] != first["loaded_by"]
+    workers = {first["worker"]}
+    for _request in range(100):
+        found = json.loads(ask("/?number=3").text)
+        assert found | {"worker": 0} == first | {"worker": 0}
+        workers.add(found["worker"])
+        if len(workers) > 1:
+            break
