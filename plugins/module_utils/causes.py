@@ -47,6 +47,8 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
     (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),
     (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
+    # npm says a code first, yarn has no colon.
+    (r"(?m)^(?:npm (?:error|ERR!)|error) +(?!code )(\S.+)$", _one_line),
 )  # fmt: skip
 
 

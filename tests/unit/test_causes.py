@@ -36,6 +36,9 @@ BUILD = [
     ("  \u2570\u2500\u25b6 Git executable not found. Ensure that Git is installed and available.", "add git to"),
     ("error: Hash mismatch for `flask==3.1`\n", "flask==3.1 does not match its hash"),
     ("OSError: [Errno 28] No space left on device", "the disk is full"),
+    ("[1/4] Resolving\nerror Couldn't find package \"x\" on the registry.\n", 'Couldn\'t find package "x" on the registry.'),
+    ("npm error code E404\nnpm error 404 Not Found - GET x\n", "404 Not Found - GET x"),
+    ("npm ERR! code E404\nnpm ERR! 404 Not Found\n", "404 Not Found"),
     ("error: Failed to fetch: `https://x.test/`\n", "Failed to fetch: `https://x.test/`"),
 ]
 
