@@ -126,7 +126,7 @@ def of_start(log: str) -> str:
     said = [found[1] for one in chain if (found := re.search(told_by_itself, one, re.MULTILINE))]
     if said:
         # What is on top may only say what could not be done, and what is below why.
-        return said[0] if len(said) == 1 else f"{said[0]} ({said[-1]})"
+        return said[0] if said[-1].partition(": ")[2] in said[0] else f"{said[0]} ({said[-1]})"
     # An app that ends by itself may say why.
     told = re.findall(r"^(?:ERROR|Error|error|CRITICAL|FATAL|fatal): .+", log, re.MULTILINE)
     return "" if chain or not told else str(told[-1])
