@@ -79,12 +79,11 @@ def test_additional_package_is_installed_beside_the_locked_ones(poll):
 
 
 def test_build_cannot_write_outside_its_release(poll):
-    ask = poll
-    assert ask("/facts/who").text == "emperor-build\n"
-    assert ask("/facts/read").text == ""
-    assert ask("/facts/written").status == 404
-    assert "POLL_SECRET" not in ask("/facts/environment").text
-    assert json.loads(ask("/").text)["poll"] == "0.3.0"
+    assert poll("/facts/who").text == "emperor-build\n"
+    assert poll("/facts/read").text == ""
+    assert poll("/facts/written").status == 404
+    assert "POLL_SECRET" not in poll("/facts/environment").text
+    assert json.loads(poll("/").text)["poll"] == "0.3.0"
 
 
 # What is wrong: the app, other settings, other files, and what the first line of the refusal has to say.
