@@ -68,9 +68,9 @@ def lines(host, path):
 
 
 def wait_for_work(host, least):
-    """Wait until the workers have written so many lines, or none for a minute. A slow machine is far behind."""
+    """Wait until the workers have written so many lines, or none for longer than RQ needs to find a dropped job."""
     seen, since = -1, time.monotonic()
-    while seen < least and time.monotonic() - since < 60:
+    while seen < least and time.monotonic() - since < 150:
         found = len(lines(host, "done"))
         if found != seen:
             seen, since = found, time.monotonic()
@@ -115,24 +115,25 @@ def test_scheduled_job_runs_on_one_host_of_the_fleet(fleet):
 def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, playbook, fleet, workers):
     with Sockets(fleet[0]) as sockets, giver() as load:
         old = workers()
-        first, second = (variant(apps["jobs"], {"note.txt": f"release {number}"}) for number in range(2))
-        for step, settings in (("deploy", first), ("rollback", first), ("deploy", second)):
+        first, second, third = (variant(apps["jobs"], {"note.txt": f"release {number}"}) for number in range(3))
+        steps = [("deploy", first), ("rollback", first), ("deploy", second), ("rollback", second), ("deploy", third)]
+        for step, settings in steps:
             # The release whose workers still end their work stays until they have.
-            variables = {"flask_apps": [settings], "flask_apps_keep_releases": 1 if settings is second else 5}
+            variables = {"flask_apps": [settings], "flask_apps_keep_releases": 1 if settings is third else 5}
             run = playbook(step, "-e", "app=jobs", "--limit=webservers[0]", variables=variables)
             assert not run.failed, run.error
             assert not set(old) & set(workers())
             assert len(workers()) == 2
             old = workers()
     assert not load.failures, load.failures[:3]
-    # New WebSockets always come in, to three releases; one that is open ends with its release: 1012, service restart.
+    # New WebSockets always come in, to all releases; one that is open ends with its release: 1012, service restart.
     assert not sockets.found["failures"], sockets.found["failures"][:3]
     assert sockets.found["asked"] > 100
-    assert len(sockets.found["releases"]) == 3
-    assert sockets.found["heard"] == [1012] * 3
+    assert len(sockets.found["releases"]) == 4
+    assert sockets.found["heard"] == [1012] * len(steps)
     # Where a client sends something just then, nginx cannot pass it on, closes both sides, and that word is lost (0).
     closed = sockets.found["closed"]
-    assert len(closed) == 3
+    assert len(closed) == len(steps)
     assert set(closed) <= {1012, 0}
     wanted = sorted([f"{what} {number}" for number in load.taken for what in ("began", "ended")])
     wait_for_work(fleet[0], len(wanted))
@@ -140,7 +141,7 @@ def test_no_job_is_lost_or_done_twice_through_deploys(apps, giver, variant, play
     done = [line.rpartition(" ") for line in lines(fleet[0], "done")]
     told = Counter(what for what, _space, _release in done)
     assert told == Counter(wanted), {"lost": Counter(wanted) - told, "twice": told - Counter(wanted)}
-    assert len({release for _what, _space, release in done}) == 3
+    assert len({release for _what, _space, release in done}) == 4
     until(lambda: lines(fleet[0], "ticks")[-1] == f"RELEASE_ID={done[-1][2]}")
 
 
