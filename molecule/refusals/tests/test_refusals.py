@@ -51,7 +51,7 @@ CASES = {
     "name twice": (apps(shop(), shop(domains=["a.example"])), ["flask_apps[shop].name", "two apps"]),
     "no callable": (apps(shop(app=None)), ["flask_apps[shop].app", "module:callable"]),
     "callable without module": (apps(shop(app="create_app()")), ["flask_apps[shop].app", "module:callable"]),
-    "callable with arguments": (apps(shop(app="shop:create_app('x')")), ["flask_apps[shop].app"]),
+    "arguments that are code": (apps(shop(app="shop:create_app(open('x'))")), ["flask_apps[shop].app", "plain values"]),
     "HTTPS by a CA without a name": (
         apps(shop(tls={"mode": "acme"})),
         ["flask_apps[shop].domains", "names to certify"],
