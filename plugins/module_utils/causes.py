@@ -98,10 +98,10 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
     (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",
      lambda found: f"the variable {found[1]} is missing: set it in `environment`"),
-    # Those of libraries have the name of a module before them, whatever they are called (DisallowedHost).
-    (r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*|(?:\w+\.)+[A-Z]\w*(?::.*)?$)",
-     lambda found: found[1]),
 )  # fmt: skip
+# An exception that says itself what is wrong. Those of libraries have the name of a module before them, whatever they
+# are called (DisallowedHost).
+RAISED = r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*|(?:\w+\.)+[A-Z]\w*(?::.*)?$)"
 
 
 def _chain(log: str) -> list[str]:
@@ -118,12 +118,11 @@ def _chain(log: str) -> list[str]:
 def of_start(log: str) -> str:
     """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
     chain = _chain(log)
-    *known, (told_by_itself, _cause) = START
-    for pattern, cause in known if chain else START[:2]:  # what stands for itself comes first
+    for pattern, cause in START if chain else START[:2]:  # what stands for itself comes first
         for one in chain or [log]:
             if found := re.search(pattern, one, re.MULTILINE):
                 return cause(found)
-    said = [found[1] for one in chain if (found := re.search(told_by_itself, one, re.MULTILINE))]
+    said = [found[1] for one in chain if (found := re.search(RAISED, one, re.MULTILINE))]
     if said:
         # What is on top may only say what could not be done, and what is below why.
         return said[0] if said[-1].partition(": ")[2] in said[0] else f"{said[0]} ({said[-1]})"

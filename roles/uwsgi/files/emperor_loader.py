@@ -122,7 +122,7 @@ def imported(name):
         not_one = f", only a {type(found).__name__} of that name" if hasattr(loaded, wanted) else ""
         raise WrongApp(f"module {module} has no callable `{wanted}`{not_one}; it has {has}: correct `app`")
     if factory:
-        values, named = called(arguments) if arguments != ")" else ((), {})
+        values, named = called(arguments)
         found = found(*values, **named)
     if any(inspect.iscoroutinefunction(one) for one in (found, type(found).__call__)):
         raise WrongApp(f"{name} is an ASGI app, which no WSGI server can serve{ASGI}")
