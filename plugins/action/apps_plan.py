@@ -10,10 +10,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
+from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system
 from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, dependencies, plan
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host, check_system
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
@@ -151,7 +152,7 @@ class ActionModule(ActionBase):
             if state.get("failed") or state.get("unreachable"):
                 return state
             host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
-            check_system(state["machine"], options["tested"], options["allow_untested"])
+            check_system("flask_apps", state["machine"], options["tested"], options["allow_untested"])
             check_host(host, wanted, state)
             if options["purpose"] == "rollback":
                 wanted = [self._target(one, state["apps"][one.name]["releases"], options) for one in wanted]
@@ -224,9 +225,8 @@ class ActionModule(ActionBase):
         """Look at the host, for all apps at once."""
         units = [*SERVICES, ROTATION, *(one.socket_unit for one in wanted if one.app["state"] == "present")]
         patience = plan.PATIENCE if options["purpose"] != "checkup" else plan.BRIEF
-        rollback = options["purpose"] != "deploy"
         arguments = {
-            "apps": [plan.question(one, host, rollback=rollback, patience=patience) for one in wanted],
+            "apps": [plan.question(one, host, self._asked(one, options), patience) for one in wanted],
             "directory": options["directory"],
             "root": options["root"],
             "files": [
@@ -252,13 +252,19 @@ class ActionModule(ActionBase):
         name = task_vars.get("inventory_hostname", "")
         return wait(ask, options["lock"], PATH, name, self._display.display)
 
+    def _asked(self, one: Wanted, options: Mapping[str, Any]) -> str | None:
+        """The release to look for, see `plan.question`."""
+        if options["purpose"] != "rollback":
+            return one.release
+        return options["targets"].get(one.name) or options["release"] or None
+
     def _target(self, one: Wanted, releases: Mapping[str, Any], options: Mapping[str, Any]) -> Wanted:
         """The release to which an app rolls back.
 
         :raises Refused: when there is none.
         """
         known = [release["id"] for release in releases["releases"]]
-        target = options["targets"].get(one.name) or options["release"] or releases["previous"]
+        target = self._asked(one, options) or releases["previous"]
         if not target:
             raise Refused(
                 f"The app {one.name} has no earlier release that worked: deploy a good one instead. On this host there "
@@ -349,6 +355,7 @@ class ActionModule(ActionBase):
         found = state["apps"][one.name]
         releases = found["releases"]
         known = [release["id"] for release in releases["releases"]]
+        built = one.release in known and "python" not in one.differs
         return {
             "differs": list(one.differs),
             "reload": one.app["reload"],
@@ -357,16 +364,17 @@ class ActionModule(ActionBase):
             "label": one.label,
             "bundle": one.bundle,
             "recipe": dict(one.recipe) or plan.recipe(one),
-            "built": one.release in known and "python" not in one.differs,
+            "built": built,
             "broken": releases["broken"],
             "current": releases["current"],
             "known": known,
             "releases": releases["releases"],
             "serving": found["vassal"]["release"],
             "size": plan.size_of(one.release, found),
+            "tried": built and plan.tried(one, host, found),
             "through_link": MODES[one.app["reload"]].through_link,
             "socket_unit": state["units"][one.socket_unit]["there"],
-            "files": plan.files(one.app, host.web_group),
+            "files": app_files.files(one.app, host.web_group),
             "sites": {plan.site_path(one.name, host): one.site, **one.mount},
             "health_host": one.health_host,
             "port": host.port_of(one.app),

@@ -1,23 +1,51 @@
-"""Action plugin: render and read files on the controller, then let the module compare them with the host."""
+"""Action plugin: check settings, render and read files on the controller, let the module compare them with the host."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.files import completed
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 MODULE = "flaskops.emperor.host_state"
+
+
+def check_system(role: str, system: Mapping[str, Any], tested: Mapping[str, Sequence[str]], allow: bool) -> None:
+    """See that the host's system is one on which a role is tested.
+
+    :param system: its ``distribution`` and ``version``.
+    :param tested: major versions by the distribution's name.
+    :param allow: whether to go on all the same.
+    :raises Refused: when it is not.
+    """
+    if allow or system["version"].split(".")[0] in tested.get(system["distribution"], ()):
+        return
+    known = " or ".join(f"{name} {' or '.join(versions)}" for name, versions in tested.items())
+    raise Refused(
+        f"The role {role} is not tested on {system['distribution']} {system['version']}. Use {known}, or set "
+        f"{role}_allow_unproven_os to true to try it anyway."
+    )
 
 
 class ActionModule(ActionBase):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Complete every file with its content, then run the module once."""
+        """Refuse what is wrong with the settings, complete every file with its content, then run the module once."""
         super().run(tmp, task_vars)
         arguments = {**self._task.args}
+        role = arguments.pop("role", None) or {}
+        if faults := role.get("faults"):
+            return {"failed": True, "changed": False, "msg": " ".join(faults)}
         if "files" in arguments:
             arguments["files"] = completed(self, arguments["files"], task_vars or {})
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        if role and "system" in answer:
+            try:
+                check_system(role["name"], answer["system"], role["tested"], boolean(role["allow_untested"]))
+            except Refused as refusal:
+                return {"failed": True, "changed": False, "msg": str(refusal)}
         return answer

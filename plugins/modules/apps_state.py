@@ -31,7 +31,8 @@ description:
 options:
   apps:
     description:
-      - The apps. Each has C(name), C(home), C(static), C(data), C(keep), the ID of the wanted C(release), what the
+      - The apps. Each has C(name), C(home), C(static), C(data), C(keep), the ID of the wanted C(release) (null for the
+        one to which a rollback returns), what the
         module M(flaskops.emperor.vassal) needs to find its instances (C(run), C(link), C(upstream), C(health_path),
         C(script_name), C(health_status), C(health_host)), C(patience), seconds to wait for its answers, the C(port) of
         nginx to which its health check goes, by HTTPS if C(tls), and the C(calendars) of its scheduled jobs.

@@ -53,6 +53,13 @@ options:
     type: list
     elements: dict
     default: []
+  role:
+    description:
+      - The C(name) of a role, the versions of each distribution on which it is C(tested), and whether the user lets it
+        run elsewhere (C(allow_untested)). On another system the task fails, with the name of the variable that allows
+        it.
+      - Its C(faults) are sentences about settings that cannot work. With any, the task fails before it looks.
+    type: dict
 attributes:
   check_mode:
     description: Only reads.

@@ -164,8 +164,8 @@ EXAMPLES = r"""
 RETURN = r"""
 releases:
   description:
-    - The complete releases, as C(release.json) describes them, newest first, each with the C(size) that the module
-      M(flaskops.emperor.vassal) measured, in bytes.
+    - The complete releases, as C(release.json) describes them, newest first, each with what the module
+      M(flaskops.emperor.vassal) C(tried), and the C(size) that it measured, in bytes.
   type: list
   elements: dict
   returned: always

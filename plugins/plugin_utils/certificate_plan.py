@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.certificate import late
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import as_wanted, https
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import https
 
 RENEW_SELF_SIGNED = 30  # days before its end; nothing else renews it
 

@@ -1,9 +1,9 @@
-"""Whether a host has what its settings need: a tested system, memory, accounts, interpreters."""
+"""Whether a host has what its settings need: memory, accounts, interpreters."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
@@ -11,23 +11,6 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host,
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks, check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
-
-
-def check_system(machine: Mapping[str, Any], tested: Mapping[str, Sequence[str]], allow: bool) -> None:
-    """See that the host's system is one on which the role is tested.
-
-    :param machine: what `apps_state` says of it.
-    :param tested: major versions by the distribution's name.
-    :param allow: whether to go on all the same.
-    :raises Refused: when it is not.
-    """
-    if allow or machine["version"].split(".")[0] in tested.get(machine["distribution"], ()):
-        return
-    known = " or ".join(f"{name} {' or '.join(versions)}" for name, versions in tested.items())
-    raise Refused(
-        f"The role flask_apps is not tested on {machine['distribution']} {machine['version']}. Use {known}, or set "
-        "flask_apps_allow_unproven_os to true to try it anyway."
-    )
 
 
 def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config, shown
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import data_directories
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted, digest, files
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
 
@@ -155,65 +154,19 @@ def site_path(name: str, host: Host) -> str:
     return f"{host.sites}/flask_apps-{name}.conf"
 
 
-def files(app: Mapping[str, Any], web_group: str) -> list[dict[str, str]]:
-    """Directories of an app, and the file that lets systemd make the one of its sockets at boot."""
-    name, paths = app["name"], app["paths"]
+def question(wanted: Wanted, host: Host, release: str | None, patience: int = PATIENCE) -> dict[str, Any]:
+    """What the module `apps_state` needs to know of an app.
 
-    def directory(path: str, mode: str, owner: str = "root", group: str = name) -> dict[str, str]:
-        return {"path": path, "state": "directory", "owner": owner, "group": group, "mode": mode}
-
-    data = data_directories(app)
-    return [
-        # Passing through is open to nginx, for the static files; listing and reading is not.
-        directory(paths["home"], "0751"),
-        directory(paths["releases"], "0751"),
-        directory(paths["static"], "0751"),
-        # Where nginx delivers files of the app's data, it may pass through, too.
-        directory(paths["shared"], "0710" if data else "0700", owner=name, group=web_group if data else name),
-        # Files made in these get nginx's group (set-group-id).
-        *(directory(f"{paths['shared']}/{one}", "2750", owner=name, group=web_group) for one in data),
-        # Files made in it get nginx's group (set-group-id), which the app itself is not in.
-        directory(paths["run"], "2710", owner=name, group=web_group),
-        # nginx may use the sockets of all apps, so no app may put one, or a link, where nginx connects.
-        directory(os.path.dirname(paths["socket"]), "0711", group="root"),
-        # For nginx, whose master makes the log and whose workers open it again when it was rotated.
-        directory(paths["log"], "0750", group=web_group),
-        {
-            "path": f"/etc/tmpfiles.d/emperor-{name}.conf",
-            "content": f"# Ansible managed\nd {paths['run']} 2710 {name} {web_group}\n"
-            # nginx does not start without it, also where /var/log is a new one at every boot.
-            f"d {paths['log']} 0750 root {web_group}\n",
-            "owner": "root",
-            "group": "root",
-            "mode": "0644",
-        },
-    ]
-
-
-def digest(text: str) -> str:
-    """The digest of a text, as the host tells it of a file."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def as_wanted(entry: Mapping[str, str], found: Mapping[str, Any] | None) -> bool:
-    """Whether a file or directory is as its entry says."""
-    if found is None or any(found[key] != entry[key] for key in ("owner", "group", "mode")):
-        return False
-    if entry.get("state") == "directory":
-        return bool(found["kind"] == "directory")
-    return bool(found["kind"] == "file" and found["digest"] == digest(entry["content"]))
-
-
-def question(wanted: Wanted, host: Host, rollback: bool = False, patience: int = PATIENCE) -> dict[str, Any]:
-    """What the module `apps_state` needs to know of an app."""
+    :param release: the ID to look for; empty when none is wanted, None for the one to which a rollback returns.
+    """
     app = wanted.app
     asked: dict[str, Any] = {"name": wanted.name, "home": wanted.home, "run": app["paths"]["run"]}
-    asked.update(release=wanted.release, keep=host.keep)
+    asked.update(release=release, keep=host.keep)
     if app["state"] == "absent":
         return {**asked, "check": False}
     return {
         **asked,
-        "static": {} if rollback else app["static"],
+        "static": app["static"] if release != "" else {},
         "data": {
             "persistent": app["persistent"],
             "files": [{key: one[key] for key in ("at", "key")} for one in app["files"]],
@@ -279,6 +232,16 @@ def size_of(release: str, state: Mapping[str, Any]) -> dict[str, int]:
     return next((one["size"] for one in state["releases"]["releases"] if one["id"] == release), {})
 
 
+def tried(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> bool:
+    """Whether the release passed its trial start with these very settings, so that its size is known.
+
+    :param state: what `apps_state` says of the app.
+    """
+    path = f"{wanted.app['paths']['releases']}/{wanted.release}"
+    digest = vassal_of(wanted, host, state)[1].trial_digest(path if MODES[wanted.app["reload"]].through_link else "")
+    return any(one["id"] == wanted.release and one["tried"] == digest for one in state["releases"]["releases"])
+
+
 def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
     """What differs in the releases of an app.
 
@@ -289,14 +252,14 @@ def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
     known = [one["id"] for one in found["releases"]]
     if not found["current"]:
         return {"release": f"new app, release {called}"}
-    if found["current"] != wanted.release:
-        return {"release": f"{'back to' if wanted.release in known else 'new'} release {called}"}
     differs = {}
-    if wanted.release not in known:
+    if found["current"] != wanted.release:
+        differs["release"] = f"{'back to' if wanted.release in known else 'new'} release {called}"
+    elif wanted.release not in known:
         differs["release"] = f"release {called} is incomplete"
     if not found["static_right"]:
-        differs["static"] = "static files"
-    if found["superfluous"]:
+        differs["static"] = "" if differs else "static files"
+    if found["superfluous"] and found["current"] == wanted.release:
         differs["superfluous"] = "old releases to remove"
     return differs
 

@@ -4,8 +4,9 @@ import copy
 import re
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import host_fit, plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, host_fit, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
@@ -37,7 +38,7 @@ def wanted(on, **more):
 
 
 def as_on_disk(entry):
-    digest = plan.digest(entry["content"]) if "content" in entry else ""
+    digest = app_files.digest(entry["content"]) if "content" in entry else ""
     kind = "file" if "content" in entry else "directory"
     owned = {key: entry[key] for key in ("owner", "group", "mode")}
     return {"kind": kind, "digest": digest, "target": "", "executable": False, **owned}
@@ -47,9 +48,9 @@ def healthy(on, one):
     """What is found of an app that runs as it should."""
     app = one.app
     config = Config.of(vassal_config(app, on.workers(one.name, None), one.release, uwsgi=on.uwsgi, backlog=on.backlog))
-    slot = {"slot": "blue", "digest": plan.digest(config.render()), "generation": config.generation, "problem": ""}
+    slot = {"slot": "blue", "digest": app_files.digest(config.render()), "generation": config.generation, "problem": ""}
     limit = on.workers(one.name, None)["share"] * plan.MIB
-    files = {entry["path"]: as_on_disk(entry) for entry in plan.files(app, on.web_group)}
+    files = {entry["path"]: as_on_disk(entry) for entry in app_files.files(app, on.web_group)}
     site = {"content": one.site, "owner": "root", "group": "root", "mode": "0644"}
     files[plan.site_path(one.name, on)] = as_on_disk(site)
     files[app["python"]["interpreter"]] = {**as_on_disk(site), "executable": True}
@@ -59,7 +60,10 @@ def healthy(on, one):
             one.name: {
                 "account": {"home": app["paths"]["shared"], "shell": "/usr/sbin/nologin", "group": one.name},
                 "releases": {
-                    "releases": [{"id": one.release, "size": {}, "label": ""}, {"id": OLD, "size": {}, "label": "v1"}],
+                    "releases": [
+                        {"id": one.release, "size": {}, "tried": "", "label": ""},
+                        {"id": OLD, "size": {}, "tried": "", "label": "v1"},
+                    ],
                     "current": one.release,
                     "previous": OLD,
                     "superfluous": [],
@@ -168,6 +172,28 @@ def test_size_that_was_measured_is_part_of_the_comparison():
     size = {"total": 90 << 20, "private": 70 << 20, "rss": 80 << 20}
     state["apps"]["shop"]["releases"]["releases"][0]["size"] = size
     assert plan.compare(one, on, state) == {"settings": "settings changed"}  # its workers are recycled elsewhere
+
+
+@pytest.mark.parametrize(("found", "differs"), [({}, []), ({"static_right": False}, ["static"])])
+def test_release_to_go_back_to_is_completed_only_where_it_needs_that(found, differs):
+    on = host()
+    state = healthy(on, wanted(on))
+    state["apps"]["shop"]["releases"] |= found
+    assert list(plan.compare(wanted(on, release=OLD), on, state)) == ["release", *differs]
+
+
+@pytest.mark.parametrize("mode", ["zerg", "chain"])
+def test_trial_start_counts_for_the_settings_and_the_release_it_was_made_with(mode):
+    on = host({**SHOP, "reload": mode})
+    state = healthy(on, wanted(on))["apps"]["shop"]
+    release = f"/srv/flask_apps/shop/releases/{OLD}" if mode == "chain" else ""
+    earlier = plan.vassal_of(wanted(on, release=OLD), on, state)[1].trial_digest(release)
+    state["releases"]["releases"][1]["tried"] = earlier
+    other = host({**SHOP, "reload": mode, "environment": {"DEBUG": "1"}})
+    assert plan.tried(wanted(on, release=OLD), on, state)
+    assert not plan.tried(wanted(other, release=OLD), other, state)
+    state["releases"]["releases"][0]["tried"] = earlier
+    assert not plan.tried(wanted(on), on, state)
 
 
 def test_new_app_has_only_one_phrase():
@@ -346,14 +372,14 @@ TESTED = {"Debian": ["12", "13"]}
 )
 def test_system_that_is_not_tested_is_refused_and_can_be_tried(name, version):
     machine = {"distribution": name, "version": version}
-    host_fit.check_system(machine, TESTED, allow=True)
+    check_system("flask_apps", machine, TESTED, allow=True)
     with pytest.raises(Refused, match=rf"not tested on {name} {version}. Use Debian 12 or 13, or set flask_apps_allow"):
-        host_fit.check_system(machine, TESTED, allow=False)
+        check_system("flask_apps", machine, TESTED, allow=False)
 
 
 @pytest.mark.parametrize("version", ["12", "13", "13.2"])
 def test_system_that_is_tested_passes(version):
-    host_fit.check_system({"distribution": "Debian", "version": version}, TESTED, allow=False)
+    check_system("flask_apps", {"distribution": "Debian", "version": version}, TESTED, allow=False)
 
 
 def test_shared_files_differ_when_one_of_them_does():

@@ -18,7 +18,7 @@ class Glance(Releases):
     def __init__(self, home: str) -> None:
         super().__init__(home)
         self._described: dict[str, dict[str, Any] | None] = {}
-        self._sizes: dict[str, dict[str, int]] = {}
+        self._trials: dict[str, dict[str, Any]] = {}
 
     def describe(self, release: str) -> dict[str, Any] | None:
         """See `Releases.describe`."""
@@ -26,11 +26,11 @@ class Glance(Releases):
             self._described[release] = super().describe(release)
         return self._described[release]
 
-    def size(self, release: str) -> dict[str, int]:
-        """See `Releases.size`."""
-        if release not in self._sizes:
-            self._sizes[release] = super().size(release)
-        return self._sizes[release]
+    def trial(self, release: str) -> dict[str, Any]:
+        """See `Releases.trial`."""
+        if release not in self._trials:
+            self._trials[release] = super().trial(release)
+        return self._trials[release]
 
 
 def static_right(releases: Releases, static: Mapping[str, str], of: str) -> bool:
@@ -51,26 +51,27 @@ def static_right(releases: Releases, static: Mapping[str, str], of: str) -> bool
 
 
 def observe(
-    home: str, wanted: str, static: Mapping[str, str], keep: int, data: Mapping[str, Any] | None = None
+    home: str, wanted: str | None, static: Mapping[str, str], keep: int, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Look at the releases of an app.
 
     :param home: the app's directory.
-    :param wanted: ID of the release that is to run; empty when that is not known.
+    :param wanted: ID of the release that is to run; empty when that is not known, None for the one to return to.
     :param static: directories of its source by URL prefix.
     :param keep: how many releases stay.
     :param data: its ``persistent`` directories, its ``files`` and the ``digest`` of these.
-    :returns: ``releases`` (complete ones, newest first, each with its ``size``), ``current``, ``previous``,
-        ``broken`` (IDs of those whose Python is gone),
-        ``superfluous`` (IDs to remove), and of the static files, persistent directories and
-        configuration files whether they are right (``static_right``, ``persistent_right``, ``files_right``).
+    :returns: ``releases`` (complete ones, newest first, each with its ``size`` and what was ``tried``), ``current``,
+        ``previous``, ``broken`` (IDs of those whose Python is gone), ``superfluous`` (IDs to remove), and of the static
+        files, persistent directories and configuration files whether they are right (``static_right``,
+        ``persistent_right``, ``files_right``).
     """
     releases, data = Glance(home), data or {}
-    current = releases.current()
+    current, previous = releases.current(), releases.previous()
+    wanted = previous if wanted is None else wanted
     return {
         "releases": releases.all(),
         "current": current,
-        "previous": releases.previous(),
+        "previous": previous,
         "broken": releases.broken(),
         "superfluous": releases.superfluous(current, keep) if current else releases.incomplete(),
         "static_right": static_right(releases, static, wanted),

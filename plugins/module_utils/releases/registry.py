@@ -69,13 +69,18 @@ class Releases:
             return None
         return description
 
-    def size(self, release: str) -> dict[str, int]:
-        """Bytes that a release uses with one worker; empty when that is not known."""
+    def trial(self, release: str) -> dict[str, Any]:
+        """What the last trial start of a release found.
+
+        :returns: ``size``: bytes that it uses with one worker, empty when that is not known; ``tried``: names what was
+            started, empty when nothing was.
+        """
         try:
             with open(self.path(release, SIZE), encoding="utf-8") as file:
-                return json.load(file)["size"] or {}
+                found = json.load(file)
         except (FileNotFoundError, ValueError):
-            return {}
+            found = {}
+        return {"size": found.get("size") or {}, "tried": found.get("digest", "")}
 
     def record(self, release: str, **facts: Any) -> None:
         """Add facts to the description of a release, in one step."""
@@ -92,7 +97,7 @@ class Releases:
         names = os.listdir(self.root) if os.path.isdir(self.root) else []
         described = {name: description for name in names if (description := self.describe(name))}
         found = [
-            {**{key: value for key, value in one.items() if key not in DETAILS}, "size": self.size(name)}
+            {**{key: value for key, value in one.items() if key not in DETAILS}, **self.trial(name)}
             for name, one in described.items()
         ]
         return sorted(found, key=lambda one: (one["created"], one["id"]), reverse=True)

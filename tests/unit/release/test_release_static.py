@@ -78,6 +78,16 @@ def test_changed_static_links_are_found_and_repaired(change, built, current, hom
     assert observe(home, "c")["static_right"]
 
 
+def test_rollback_looks_at_the_static_links_of_the_release_before(built, current, home):
+    for name in "abc":
+        built(name)
+        current(name)
+    assert observe(home, None)["static_right"]
+    os.unlink(home / "static/b/static")
+    assert observe(home, "c")["static_right"]
+    assert not observe(home, None)["static_right"]
+
+
 # Deploys of a new release, returns to the release before, and deploys that fail, in any order.
 STORIES = st.lists(st.sampled_from(["deploy", "rollback", "fail"]), min_size=2, max_size=9)
 
