@@ -7,13 +7,15 @@ import json
 import os
 import pwd
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 
 EMPEROR = "/etc/systemd/system/emperor.service"
+PAUSE = 0.02  # seconds between two looks whether it has ended
 MERCY = 5  # seconds to end by itself when it is told to
 TASKS = 512  # processes and threads of an app, and of what runs beside it, unless the app needs more
 # What a unit is told, every user can see. So the command reads its environment, which may be secret, from its input.
@@ -61,9 +63,17 @@ class Unit:
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
         self.name, self.process = name, process
 
-    def stop(self) -> None:
-        """End it with all that it started: politely, then for good."""
-        subprocess.run(["systemctl", "stop", "--quiet", self.name], capture_output=True, check=False)
+    def stop(self, wake: Callable[[], Any] = bool) -> None:
+        """End it with all that it started: politely, then for good.
+
+        :param wake: called until it has ended, for a process that looks only now and then whether it is to end.
+        """
+        with subprocess.Popen(
+            ["systemctl", "stop", "--quiet", self.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as stopping:
+            while stopping.poll() is None:
+                wake()
+                time.sleep(PAUSE)
         self.process.wait()
 
     def ending(self) -> str:

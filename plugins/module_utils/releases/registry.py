@@ -130,13 +130,20 @@ class Releases:
         return max(good, key=lambda one: float(one["activated"]))["id"] if good else ""
 
     def slots(self, current: str, coming: str = "") -> list[str]:
-        """Releases in the order in which nginx looks for a static file: from new to old, but those that never ran last.
+        """Releases in the order in which nginx looks for a static file.
 
         :param current: the release that runs, which comes first.
         :param coming: the release about to run, which comes next.
         """
-        others = sorted(self.all(), key=lambda one: not one.get("activated"))
-        return [name for name in dict.fromkeys([current, coming, *(one["id"] for one in others)]) if name]
+        return [name for name in dict.fromkeys([current, coming, *self.by_use()]) if name]
+
+    def by_use(self) -> list[str]:
+        """The complete releases, the one live last first: a rollback goes to the first that is not the current one.
+
+        What was only built, as when another host of the fleet failed, comes behind them, and what failed comes last.
+        """
+        found = sorted(self.all(), key=lambda one: (bool(one.get("failed")), -float(one.get("activated") or 0)))
+        return [one["id"] for one in found]
 
     def superfluous(self, current: str, keep: int) -> list[str]:
         """Releases to remove. ``keep`` stay: the current one, the one to return to, those live last.
@@ -144,9 +151,7 @@ class Releases:
         Besides, those from which a process still runs, as a worker that ends its work does.
         """
         order = [current, self.previous()] if self.current() == current else [current, self.current()]
-        # What was only built, as when another host of the fleet failed, is no release to return to.
-        by_use = sorted(self.all(), key=lambda one: (bool(one.get("failed")), -float(one.get("activated") or 0)))
-        order += [one["id"] for one in by_use]
+        order += self.by_use()
         kept = [name for name in dict.fromkeys(order) if name][: max(keep, 1)]  # never the one that runs
         old = [one["id"] for one in self.all() if one["id"] not in kept]
         busy = set(at_work(os.path.basename(self.home))) if old else set()

@@ -44,9 +44,12 @@ def start(app: App, config: Config) -> processes.Memory | None:
                 health.wait(app, sock, config.generation, app.params["start_timeout"], hopeless)
                 output.seek(0)
                 app.warnings += journal.warnings(output.read())
+                used = None
                 with contextlib.suppress(OSError):
-                    return processes.memory(processes.of_file(file, user.pw_uid), user.pw_uid, user.pw_gid)
-                return None
+                    used = processes.memory(processes.of_file(file, user.pw_uid), user.pw_uid, user.pw_gid)
+                # A master looks once a second whether its workers have ended; a question wakes it.
+                unit.stop(lambda: watch.statistics(stats))
+                return used
         except Unhealthy as reason:
             output.seek(0)
             log = output.read()

@@ -16,7 +16,7 @@ def test_built_release_is_complete_and_nothing_that_runs_is_touched(built, home)
     assert (answer["current"], answer["previous"]) == ("", "")
     described = Releases(str(home)).describe("aaa") or {}
     assert described.pop("distributions") == []
-    assert answer["releases"] == [{**described, "size": {}}]
+    assert answer["releases"] == [{**described, "size": {}, "tried": ""}]
     assert answer["releases"][0].items() >= {"id": "aaa", "label": "v1", "python": "3.13.5"}.items()
     assert (home / "releases/aaa/src/app.py").read_text() == "app = 1"
     assert not (home / "current").exists()
@@ -24,16 +24,17 @@ def test_built_release_is_complete_and_nothing_that_runs_is_touched(built, home)
     assert sorted(os.listdir(home / "releases/aaa")) == ["release.json", "source.tar.gz", "src", "venv"]
 
 
-def test_a_release_has_the_size_that_was_measured(built, home):
+def test_a_release_has_what_its_trial_start_found(built, home):
     built("aaa")
     file = home / "releases/aaa/size.json"
-    for text, size in (
-        ('{"digest": "x", "size": {"total": 9, "private": 2, "rss": 8}}', {"total": 9, "private": 2, "rss": 8}),
-        ('{"digest": "x", "size": null}', {}),
-        ('{"dig', {}),
+    for text, size, tried in (
+        ('{"digest": "x", "size": {"total": 9, "private": 2, "rss": 8}}', {"total": 9, "private": 2, "rss": 8}, "x"),
+        ('{"digest": "x", "size": null}', {}, "x"),
+        ('{"dig', {}, ""),
     ):
         file.write_text(text)
-        assert observe(home, "aaa")["releases"][0]["size"] == size
+        (found,) = observe(home, "aaa")["releases"]
+        assert (found["size"], found["tried"]) == (size, tried)
 
 
 def test_archive_in_the_arguments_is_for_root_alone_and_removed(built, bundle, home, monkeypatch):

@@ -44,6 +44,17 @@ def test_assets_of_good_releases_come_before_those_of_failed_ones(home):
     assert Releases(str(home)).slots("", "e") == ["e", "a", "d", "c", "b"]
 
 
+def test_rollback_of_a_rollback_moves_no_static_link_before_the_switch(built, current, home):
+    for name in "abc":
+        built(name)
+        current(name)
+    current("b", fail_others=["c"])
+    built("d")
+    current("d")
+    assert Releases(str(home)).previous() == "b"
+    assert observe(home, None)["static_right"]
+
+
 def test_static_prefixes_may_be_nested(home):
     known(home, "a")
     static_links.publish(Releases(str(home)), "", {"/assets/v1": "static"}, "a")

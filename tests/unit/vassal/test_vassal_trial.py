@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import watch
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
 from vassal_host import (
@@ -21,6 +22,13 @@ def test_healthy_app_passes_the_trial_start_and_leaves_nothing(tried_start, tmp_
     assert {"--unit=emperor-trial-shop.service", "--property=User=shop", f"--gid={os.getgid()}",
             "--property=NoNewPrivileges=yes", "--property=CapabilityBoundingSet=",
             "--property=TasksMax=512"} <= set(command)  # fmt: skip
+
+
+def test_master_of_the_trial_start_is_asked_until_it_has_ended(tried_start, tmp_path, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(watch, "statistics", asked.append)
+    tried_start("1")
+    assert set(asked) == {str(tmp_path / "run/shop/trial.stats")}
 
 
 def test_memory_of_the_trial_start_is_measured_while_it_runs(tried_start, tmp_path):
