@@ -6,17 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils.system import changed_after, parse_time
-
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestamp")
-
-
-def show(run: Any, unit: str) -> dict[str, str]:
-    """The properties of a unit that matter here, by name."""
-    _rc, out, _err = run(
-        ["systemctl", "show", "--timestamp=us+utc", "--property=" + ",".join(PROPERTIES), unit], check_rc=True
-    )
-    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+from ansible_collections.flaskops.emperor.plugins.module_utils import system
 
 
 def make_current(
@@ -31,8 +21,8 @@ def make_current(
     :param test: command that fails when the files are faulty.
     :returns: what was done, and a file that changed, if there is one.
     """
-    state = show(module.run_command, name)
-    if state["LoadState"] == "not-found":
+    state = system.show([name]).get(name, {})
+    if state.get("LoadState", "not-found") == "not-found":
         if module.check_mode:
             return ["enable", "start"], ""
         module.fail_json(msg=f"The unit {name} does not exist: install it first.")
@@ -43,7 +33,7 @@ def make_current(
             module.fail_json(msg=f"{name} was left as it is: its files on disk are faulty. {reason}")
 
     running = state["ActiveState"] in ("active", "reloading")
-    newer = changed_after(parse_time(state["StateChangeTimestamp"]), files) if running else ""
+    newer = system.changed_after(system.parse_time(state["StateChangeTimestamp"]), files) if running else ""
     steps = []
     if state["NeedDaemonReload"] == "yes":
         steps.append("daemon-reload")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -38,8 +38,11 @@ def show(names: Collection[str], properties: str = PROPERTIES) -> dict[str, dict
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
-def units(names: Collection[str]) -> dict[str, dict[str, bool]]:
-    """Whether each unit is ``there``, ``active`` and ``enabled``, and ``stale``: changed on disk since then."""
+def units(names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Whether each unit is ``there``, ``active`` and ``enabled``, and ``stale``: changed on disk since then.
+
+    And ``since`` when it is in its state, in seconds since 1970.
+    """
     found = show(names)
     wanted = [name for name in names if not set(name) & set("*?[")]
     return {
@@ -48,6 +51,7 @@ def units(names: Collection[str]) -> dict[str, dict[str, bool]]:
             "active": found.get(name, {}).get("ActiveState") in ("active", "reloading"),
             "enabled": found.get(name, {}).get("UnitFileState") == "enabled",
             "stale": found.get(name, {}).get("NeedDaemonReload") == "yes",
+            "since": parse_time(found.get(name, {}).get("StateChangeTimestamp", "")),
         }
         for name in [*wanted, *(one for one in found if one not in wanted)]
     }
@@ -119,11 +123,12 @@ def changed_after(moment: float, patterns: Collection[str]) -> str:
     return ""
 
 
-def outdated(unit: str, patterns: Collection[str]) -> bool:
-    """Whether a unit does not run, or one of its files changed after it last read them."""
-    found = show([unit]).get(unit, {})
-    running = found.get("ActiveState") in ("active", "reloading")
-    return not running or bool(changed_after(parse_time(found.get("StateChangeTimestamp", "")), patterns))
+def outdated(unit: Mapping[str, Any], patterns: Collection[str]) -> bool:
+    """Whether a unit does not run, or one of its files changed after it last read them.
+
+    :param unit: what `units` says of it.
+    """
+    return not unit["active"] or bool(changed_after(unit["since"], patterns))
 
 
 def distribution(path: str = "/etc/os-release") -> tuple[str, str]:

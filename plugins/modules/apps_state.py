@@ -145,6 +145,7 @@ machine:
 """
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+NGINX = "nginx.service"
 AT_ONCE = 8  # health checks at a time
 DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200,
             "health_host": "localhost", "patience": 10, "port": 80, "tls": False}  # fmt: skip
@@ -257,6 +258,7 @@ def main() -> None:
             module.fail_json(msg=str(reason))
         if not held["held"]:
             module.exit_json(changed=False, **held)
+    units = system.units([*dict.fromkeys([*params["units"], NGINX])])
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda app: look(app, params["directory"]), params["apps"]))
     module.exit_json(
@@ -265,13 +267,13 @@ def main() -> None:
         apps={app["name"]: state for app, state in zip(params["apps"], found)},
         files={path: describe(path) for path in params["files"]},
         mounts=sorted(glob.glob(os.path.join(params["nginx"], "flask_apps", "*.conf"))),
-        units=system.units(params["units"]),
+        units=units,
         found=on_host(params["directory"], params["root"]),
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
         packages=system.missing(params["packages"]),
         machine=machine(),
         tooled=tooled(params["tool"]),
-        nginx_outdated=system.outdated("nginx.service", [params["nginx"]]),
+        nginx_outdated=system.outdated(units[NGINX], [params["nginx"]]),
     )
 
 

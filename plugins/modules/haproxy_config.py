@@ -129,7 +129,7 @@ def steps_of(module: AnsibleModule, changed: bool) -> list[str]:
     steps = [] if state["enabled"] else ["enable"]
     if not state["active"]:
         return [*steps, "start"]
-    if changed or system.outdated(UNIT, [module.params["root"]]):
+    if changed or system.outdated(state, [module.params["root"]]):
         steps.append("reload")
     return steps
 

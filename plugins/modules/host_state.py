@@ -6,6 +6,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import system
@@ -83,7 +84,9 @@ missing:
   elements: str
   returned: always
 units:
-  description: For every unit whether it is C(there), C(active), C(enabled) and C(stale) (changed on disk since).
+  description:
+    - For every unit, those of O(services) too, whether it is C(there), C(active), C(enabled) and C(stale) (changed on
+      disk since), and C(since) when it is in its state.
   type: dict
   returned: always
 paths:
@@ -131,13 +134,15 @@ def content(path: str) -> str:
         return ""
 
 
-def outdated(services: dict[str, list[str]]) -> list[str]:
-    """The services that do not run what is on disk, or would not after a reboot."""
-    found = system.units(list(services))
+def outdated(found: dict[str, dict[str, Any]], services: dict[str, list[str]]) -> list[str]:
+    """The services that do not run what is on disk, or would not after a reboot.
+
+    :param found: what `system.units` says of them.
+    """
     return [
         name
         for name, files in services.items()
-        if found[name]["stale"] or not found[name]["enabled"] or system.outdated(name, files)
+        if found[name]["stale"] or not found[name]["enabled"] or system.outdated(found[name], files)
     ]
 
 
@@ -156,14 +161,15 @@ def main() -> None:
     # The contents would stand in the answer.
     module.params["files"] = [given["path"] for given in params["files"]]
     distribution, version = system.distribution()
+    units = system.units([*dict.fromkeys([*params["units"], *params["services"]])])
     module.exit_json(
         changed=False,
         missing=system.missing(params["packages"]),
-        units=system.units(params["units"]),
+        units=units,
         paths={pattern: sorted(glob.glob(pattern)) for pattern in params["paths"]},
         read={path: content(path) for path in params["read"]},
         differing=[given["path"] for given in params["files"] if not Entry(given).right()],
-        outdated=outdated(params["services"]),
+        outdated=outdated(units, params["services"]),
         untooled=[one["path"] for one in params["tools"] if not system.has_tool(one["path"], one["package"])],
         system={"distribution": distribution, "version": version, "systemd": os.path.isdir("/run/systemd/system")},
         apt=importlib.util.find_spec("apt") is not None,

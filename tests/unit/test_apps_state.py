@@ -6,6 +6,8 @@ import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import lock, system, web
 from ansible_collections.flaskops.emperor.plugins.modules import apps_state
 
+TOLD = {"there": True, "active": False, "enabled": True, "stale": False, "since": 0.0}
+
 
 @pytest.fixture
 def look(run_module, tmp_path, monkeypatch):
@@ -15,7 +17,7 @@ def look(run_module, tmp_path, monkeypatch):
         return f"get {port} {host}{path} {status}{' by HTTPS' if tls else ''}"
 
     monkeypatch.setattr(web, "check", check)
-    monkeypatch.setattr(system, "units", lambda names: dict.fromkeys(names, "told"))
+    monkeypatch.setattr(system, "units", lambda names: dict.fromkeys(names, TOLD))
 
     def run(*apps, **more):
         arguments = {"directory": str(tmp_path / "vassals"), "root": str(tmp_path / "srv"), **more}
@@ -47,7 +49,7 @@ def test_looking_at_a_bare_host_does_not_fail(look, tmp_path):
     assert found["health"] == "get 8443 shop.test/healthz 204 by HTTPS"
     assert answer["certificates"] == {}
     assert answer["files"] == {f"{tmp_path}/nowhere": None}
-    assert answer["units"] == {"nginx.service": "told"}
+    assert answer["units"] == {"nginx.service": TOLD}
     assert answer["found"] == []
 
 

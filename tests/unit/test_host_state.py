@@ -16,6 +16,7 @@ LoadState=loaded
 ActiveState=active
 UnitFileState=enabled
 NeedDaemonReload=no
+StateChangeTimestamp=Sun 2026-11-22 11:56:50.500000 UTC
 
 Id=emperor@shop.socket
 LoadState=loaded
@@ -40,14 +41,14 @@ def systemctl(program):
 def test_units_are_described_by_name_and_by_pattern(systemctl):
     found = system.units(["nginx.service", "gone.service", "emperor*"])
     assert found == {
-        "nginx.service": {"there": True, "active": True, "enabled": True, "stale": False},
-        "gone.service": {"there": False, "active": False, "enabled": False, "stale": False},
-        "emperor@shop.socket": {"there": True, "active": False, "enabled": False, "stale": True},
+        "nginx.service": {"there": True, "active": True, "enabled": True, "stale": False, "since": 1795348610.5},
+        "gone.service": {"there": False, "active": False, "enabled": False, "stale": False, "since": 0},
+        "emperor@shop.socket": {"there": True, "active": False, "enabled": False, "stale": True, "since": 0},
     }
 
 
 def test_without_systemd_no_unit_exists(systemctl):
-    nothing = {"there": False, "active": False, "enabled": False, "stale": False}
+    nothing = {"there": False, "active": False, "enabled": False, "stale": False, "since": 0}
     assert system.units(["no-systemd"]) == {"no-systemd": nothing}
     assert system.units([]) == {}
 
@@ -113,7 +114,7 @@ def test_distribution_is_read_from_its_own_file(text, found, tmp_path):
 def test_unit_is_outdated_when_it_does_not_run_or_a_file_is_newer(program, tmp_path):
     def told(state, time):
         program("systemctl", f"printf 'Id=nginx.service\\nActiveState={state}\\nStateChangeTimestamp={time}\\n'")
-        return system.outdated("nginx.service", [str(tmp_path / "nginx.conf")])
+        return system.outdated(system.units(["nginx.service"])["nginx.service"], [str(tmp_path / "nginx.conf")])
 
     (tmp_path / "nginx.conf").touch()
     assert not told("active", "Sun 2096-11-22 11:56:50.123456 UTC")

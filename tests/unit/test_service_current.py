@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 RUNNING = {
+    "Id": "nginx.service",
     "LoadState": "loaded",
     "ActiveState": "active",
     "UnitFileState": "enabled",

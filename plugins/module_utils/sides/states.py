@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes, host, system
-from ansible_collections.flaskops.emperor.plugins.module_utils.confined import known as sandbox
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined, host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import (
     PROPERTIES,
@@ -67,7 +66,7 @@ def prepare(sides: Sides, gid: int) -> None:
 
 def write_job(sides: Sides, path: str, job: Mapping[str, Any], gid: int) -> None:
     """Write a job, which the app alone can read."""
-    content = json.dumps({**job, "sandbox": sandbox()}, sort_keys=True)
+    content = json.dumps({**job, "sandbox": confined.known()}, sort_keys=True)
     # The newest of two jobs is known by its time, though the clock may have been set back.
     before = max((os.stat(one.path).st_mtime for one in sides.jobs()), default=0)
     host.write(path, content, 0, gid, 0o440, modified=max(time.time(), before + 1))

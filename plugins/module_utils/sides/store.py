@@ -10,8 +10,7 @@ import subprocess
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
-from ansible_collections.flaskops.emperor.plugins.module_utils.confined import known as sandbox
+from ansible_collections.flaskops.emperor.plugins.module_utils import confined, host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
 
 JOBS = "/etc/emperor/sides"
@@ -115,7 +114,7 @@ class Sides:
 
     def sound(self, one: Found, states: dict[str, dict[str, str]]) -> bool:
         """Whether a side process is on the host, and runs, as its newest job says."""
-        if not one.job or one.job.get("sandbox") != sandbox():
+        if not one.job or one.job.get("sandbox") != confined.known():
             return False
         if any(host.read(path) != text for path, text in units.files(self.app, one.part, one.job).items()):
             return False
