@@ -78,7 +78,7 @@ def bury(app: App, family: list[Process], takers: list[Process], seconds: float,
         if stats and not any(processes.alive(worker) for worker in takers):
             # A master looks once a second whether its workers have ended; a question wakes it.
             watch.statistics(stats)
-        time.sleep(timing.PAUSE)
+        timing.pause(began)
 
 
 def wait_idle(slot: Slot, seconds: float) -> None:

@@ -62,7 +62,8 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
         nothing to wait for, and Unhealthy when no worker would answer yet: a request would only wait in the queue.
     :raises Unhealthy: with what it last did.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     # While no worker accepts, a request waits in the queue, and nothing notices when all is hopeless. So check again;
     # once a worker accepts, with twice the patience each time: an app that is slow to answer gets its time.
     first = patience = min(timing.PATIENCE, app.params["start_timeout"])
@@ -81,6 +82,9 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
                 patience = first
             elif isinstance(reason.__cause__, TimeoutError):
                 patience = min(2 * patience, app.params["start_timeout"])
+            if isinstance(reason.__cause__, (FileNotFoundError, ConnectionRefusedError)):
+                timing.pause(began)  # nothing listens yet
+                continue
         time.sleep(timing.PAUSE)
 
 
