@@ -86,6 +86,24 @@ def test_build_cannot_write_outside_its_release(poll):
     assert json.loads(poll("/").text)["poll"] == "0.3.0"
 
 
+# Debian has one Python only; this is a copy of it, which is found where it lies.
+OTHER = """
+python=$(basename "$(readlink -f /usr/bin/python3)")
+mkdir -p /opt/other/bin /opt/other/lib
+cp -a "/usr/bin/$python" /opt/other/bin/
+cp -a "/usr/lib/$python" /opt/other/lib/
+echo "/opt/other/bin/$python"
+"""
+
+
+def test_app_goes_over_to_another_interpreter_and_back(poll, deploy, host_of):
+    interpreter = host_of("poll").check_output(OTHER)
+    for python, prefix in (({"interpreter": interpreter}, "/opt/other"), ({}, "/usr")):
+        run = deploy("poll", {"python": python})
+        assert not run.failed, run.error
+        assert json.loads(poll("/").text)["python"] == prefix
+
+
 # What is wrong: the app, other settings, other files, and what the first line of the refusal has to say.
 BROKEN = {
     "wrong callable": (

@@ -1,6 +1,7 @@
 """Tells what is installed."""
 
 import importlib.metadata
+import sys
 
 import bottle
 
@@ -10,4 +11,5 @@ application = bottle.Bottle()
 @application.get("/")
 def index():
     found = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
-    return {name: found.get(name) for name in ("poll", "bottle", "ujson", "pytest", "humanize")} | {"file": __file__}
+    told = {name: found.get(name) for name in ("poll", "bottle", "ujson", "pytest", "humanize")}
+    return told | {"file": __file__, "python": sys.base_prefix}
