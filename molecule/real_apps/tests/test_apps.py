@@ -90,6 +90,7 @@ def test_project_of_uv_has_its_locked_packages_extras_and_groups(browser):
 def test_project_of_poetry_has_its_locked_packages_and_extras(browser):
     found = json.loads(browser("poll")("/").text)
     assert found.pop("file").startswith("/srv/flask_apps/poll/releases/")
+    assert found.pop("python") == "/usr"
     assert found == {"poll": "0.3.0", "bottle": "0.13.4", "ujson": "5.11.0", "pytest": None, "humanize": None}
 
 
