@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import confined, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import states, store, units
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.modules import side_processes as module
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes, vassal_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import status
@@ -354,3 +355,28 @@ def test_memory_of_the_settings_is_the_limit_of_the_slice_and_else_that_of_the_w
     assert "MemoryMax=1048576\n" in (systemd.root / units.slice_of("shop")).read_text()
     switch(bring, sides())
     assert "MemoryMax=7000\n" in (systemd.root / units.slice_of("shop")).read_text()
+
+
+def test_side_processes_may_have_together_what_the_web_workers_do_not_need(bring, systemd, tmp_path):
+    settings, plan = app(background={"worker": WORKER}, max_tasks=200), {"processes": 4, "threads": 8}
+    launch = vassal_options.launch(settings, plan, "aaa", "pyuwsgi")
+    assert (launch["tasks"], launch["side_tasks"]) == ("200", str(200 - vassal_options.tasks_needed(plan)))
+    assert "side_tasks" not in vassal_options.launch(app(background={}, schedule={}), plan, "aaa", "pyuwsgi")
+    switch(bring, sides())
+    file = systemd.root / units.slice_of("shop")
+    assert "TasksMax" not in file.read_text(), "there is no vassal yet"
+    for number, slot in enumerate(("green", "blue")):
+        vassal = tmp_path / f"shop.{slot}.ini"
+        vassal.write_text(Config(launch | {"side_tasks": str(70 + number)}).render())
+        os.utime(vassal, (number, number))
+    assert store.observe("shop")["unfinished"]
+    switch(bring, sides())
+    assert "TasksMax=71\n" in file.read_text()
+    assert not store.observe("shop")["unfinished"]
+
+
+def test_side_process_that_may_start_no_thread_says_which_setting_cures_it():
+    said = states.crowded("emperor-side-shop.worker@1-1.service", "RuntimeError: can't start new thread")
+    assert said.startswith("it may not start another process or thread, ")
+    assert "set flask_apps[shop].max_tasks higher" in said
+    assert states.crowded("emperor-side-shop.worker@1-1.service", "KeyError: 1") == ""

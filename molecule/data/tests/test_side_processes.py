@@ -202,6 +202,29 @@ def test_app_that_may_have_no_more_processes_is_told_so_at_once(apps, client, de
     assert client("jobs").ask("GET", "/") == served
 
 
+# Starts threads as long as the kernel lets it; forks are not counted otherwise.
+ENDLESS = """python -c '
+import threading, time
+try:
+    for number in range(2000):
+        threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+except RuntimeError:
+    print("no more after", number, flush=True)
+time.sleep(600)'"""
+
+
+def test_side_process_that_forks_without_end_leaves_the_web_workers_theirs(apps, client, deploy, fleet):
+    host = fleet[0]
+    run = deploy({"background": apps["jobs"]["background"] | {"endless": {"command": ENDLESS, "start_seconds": 1}}})
+    assert not run.failed, run.error
+    until(lambda: "no more after" in host.check_output("journalctl --no-pager --output=cat --identifier=jobs-endless"))
+    before = set(host.check_output("pgrep -u jobs uwsgi").split())
+    host.check_output("pkill -KILL -u jobs uwsgi")
+    until(lambda: host.run("pgrep -u jobs uwsgi").stdout)
+    assert client("jobs").ask("GET", "/")[0] == 200
+    until(lambda: len(set(host.check_output("pgrep -u jobs uwsgi").split()) - before) == len(before))
+
+
 def test_changed_settings_restart_only_what_differs(apps, deploy, fleet, workers):
     more = apps["jobs"]["background"] | {"other": {"command": "sleep infinity", "start_seconds": 1}}
     run = deploy({"background": more}, "--diff")

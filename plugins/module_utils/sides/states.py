@@ -20,6 +20,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store impor
     Unfit,
     systemctl,
 )
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.tasks import REFUSED
 
 LOOK = 0.25  # seconds between two looks at what starts; less than the pause before a new start
 TAKEN = 1  # seconds after which a process has taken the connections that nginx had made to it
@@ -141,7 +142,18 @@ def why(name: str, state: Mapping[str, str], began: float) -> str:
     status = state.get("ExecMainStatus", "0")
     killed = state.get("ExecMainCode") in ("2", "3")  # CLD_KILLED, CLD_DUMPED
     how = f"it was killed by signal {status}" if killed else f"it ended with exit code {status}"
-    return f"{causes.of_start(log) or how}\n{log}"
+    return f"{crowded(name, log) or causes.of_start(log) or how}\n{log}"
+
+
+def crowded(name: str, log: str) -> str:
+    """That the kernel lets it start no more processes, as a phrase, when its log tells so; else empty."""
+    if not REFUSED.search(log):
+        return ""
+    app = name.removeprefix(units.PREFIX).partition(".")[0]
+    return (
+        "it may not start another process or thread, as the side processes have all that the web workers leave them of "
+        f"max_tasks: set flask_apps[{app}].max_tasks higher, or let them have fewer"
+    )
 
 
 def last_words(name: str, began: float) -> str:
