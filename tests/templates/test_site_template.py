@@ -221,9 +221,7 @@ def mapped(variable, text, **changes):
     for pattern, value in entries:
         found = pattern.startswith('"~') and re.search(re.sub(r"\(\?<(?=[a-z])", "(?P<", pattern[2:-1]), text)
         if found:
-            return re.sub(
-                r"\$([a-z0-9_]+)", lambda name, parts=found.groupdict(): parts.get(name[1], name[0]), value.strip('"')
-            )
+            return found.expand(re.sub(r"\$([a-z0-9_]+)", r"\\g<\1>", value.strip('"')))
     return next(value for pattern, value in entries if pattern == "default")
 
 
