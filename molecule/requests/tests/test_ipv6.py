@@ -19,7 +19,7 @@ def ask(address, lines):
     with socket.socket(where[0], where[1]) as connection:
         connection.settimeout(40)
         connection.connect(where[4])
-        connection.sendall("\\r\\n".join([*lines, "Connection: close", "", ""]).encode())
+        connection.sendall("\\r\\n".join([*lines, "", ""]).encode())
         raw = b""
         while piece := connection.recv(65536):
             raw += piece
@@ -34,7 +34,7 @@ def ask(host):
     """Send a GET request with these headers; status, address of the client, body."""
 
     def send(address, *lines, name="echo.test", target="/echo"):
-        return several([(address, [f"GET {target} HTTP/1.1", f"Host: {name}", *lines])])[0]
+        return several([(address, [f"GET {target} HTTP/1.0", f"Host: {name}", *lines])])[0]
 
     def several(requests):
         return json.loads(host.check_output("python3 -c %s %s", ASK, json.dumps(requests)))
@@ -72,7 +72,7 @@ def test_address_as_a_host_that_no_app_has_is_misdirected(name, ask):
 ])  # fmt: skip
 def test_network_of_64_bits_is_one_client_for_the_limits(address, answered, ask):
     chosen = random.randrange(256), random.randrange(1, 256)  # none that a test before used up
-    lines = ["GET /worker HTTP/1.1", "Host: limited.test"]
+    lines = ["GET /worker HTTP/1.0", "Host: limited.test"]
     found = ask.several(
         [("", [*lines, f"X-Forwarded-For: {address.format(*chosen, number)}"]) for number in range(1, 10)]
     )
