@@ -124,6 +124,9 @@ def test_slice_of_an_app_is_in_that_of_no_other_app():
     assert units.slice_of("shop-eu") == r"emperor-side-shop\x2deu.slice"
 
 
+SAID = "key hunter2 is secret, s3cret of a file\n"  # by a process, in the journal
+
+
 class Systemd:
     """Units that run, start at boot, or end as soon as they start."""
 
@@ -170,7 +173,7 @@ def systemd(tmp_path, monkeypatch, deeds):
     monkeypatch.setattr(
         subprocess,
         "run",
-        lambda *_arguments, **_more: subprocess.CompletedProcess([], 0, "key hunter2 is secret\n", ""),
+        lambda *_arguments, **_more: subprocess.CompletedProcess([], 0, SAID, ""),
     )
     return fake
 
@@ -225,13 +228,15 @@ def test_second_time_changes_nothing(bring, systemd):
 def test_one_that_does_not_start_leaves_all_as_it_was(bring, systemd, tmp_path):
     switch(bring, sides())
     before = running(systemd), store.observe("shop"), sorted(os.listdir(systemd.root))
+    (tmp_path / "files/aaa").mkdir(parents=True)
+    (tmp_path / "files/aaa/shop.cfg").write_text("password = s3cret of a file\n")
     systemd.broken = ".other@"
     new = sides("bbb", background={"worker": WORKER, "other": WORKER})
     answer = bring("started", new)
     assert answer["failed"]
     assert answer["msg"] == (
         "The app shop was not changed, because its side process other does not start: it ended with exit code 0\n"
-        "key ********"
+        "key ********, ********"
     )
     assert (running(systemd), store.observe("shop"), sorted(os.listdir(systemd.root))) == before
 
@@ -330,7 +335,9 @@ def test_job_is_for_the_app_alone(bring, systemd, tmp_path, deeds):
         assert job["environment"]["KEY"] == "hunter2 is secret"
         assert job["command"] in (["rq", "worker"], ["flask", "tick"])
     assert (tmp_path / "jobs/shop").stat().st_mode & 0o777 == 0o750
-    told = bring("started", sides("bbb", secret="another secret"), check=True, diff=True)
+    again = sides("bbb", secret="another secret", background={"worker": WORKER | {"command": "rq 'another secret'"}})
+    told = bring("started", again, check=True, diff=True)
+    assert "worker.command = rq '********'" in told["diff"]["after"]
     assert "secret" not in json.dumps(told)
     assert Path(told["diff"]["before_header"]).name == "shop"
 
