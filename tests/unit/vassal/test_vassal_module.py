@@ -32,6 +32,12 @@ def test_module_deploys_and_returns_the_generation(module, host):
     assert (again["changed"], again["generation"]) == (False, answer["generation"])
 
 
+def test_vassal_file_which_has_the_environment_is_for_the_app_alone(module, host):
+    module("1", {"KEY": "s3cret"})
+    (file,) = Path(host.params["directory"]).glob("shop.*.ini")
+    assert file.stat().st_mode & 0o777 == 0o400
+
+
 def test_a_committed_switch_can_not_be_rolled_back(module, host):
     module("1")
     assert not module(state="committed")["changed"]

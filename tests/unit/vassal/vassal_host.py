@@ -365,7 +365,9 @@ def left(tmp_path):
 # Starts as the wrapper would, reads the file it is given and answers as uWSGI would, until it is ended.
 SERVER = f"""#!{sys.executable}
 import json, os, re, signal, socket, subprocess, sys, threading
-content = open(sys.argv[sys.argv.index("--ini") + 1]).read()
+file = open(sys.argv[sys.argv.index("--ini") + 1])
+content = file.read()
+print("mode", oct(os.fstat(file.fileno()).st_mode & 0o777), flush=True)
 print("Traceback: it has", sorted(os.environ), flush=True)
 if "module = gone" in content:
     sys.exit(22)
