@@ -367,8 +367,8 @@ SERVER = f"""#!{sys.executable}
 import json, os, re, signal, socket, subprocess, sys, threading
 file = open(sys.argv[sys.argv.index("--ini") + 1])
 content = file.read()
-print("mode", oct(os.fstat(file.fileno()).st_mode & 0o777), flush=True)
 print("Traceback: it has", sorted(os.environ), flush=True)
+print("mode", oct(os.fstat(file.fileno()).st_mode & 0o777), flush=True)
 if "module = gone" in content:
     sys.exit(22)
 def listen(kind):
