@@ -10,9 +10,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import (
     exclusive,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Memory
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
-    trial,
-)
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import states, trial
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
 from ansible_collections.flaskops.emperor.plugins.modules import app_benchmark, vassal
 from vassal_host import EMPTY, MIB, complete, generation
@@ -231,6 +229,15 @@ def test_unhealthy_rollback_is_reported_without_values(impatient, module, host):
     )
     assert "********" in answer["msg"]
     assert "s3cret" not in json.dumps(answer)
+
+
+def test_rollback_that_fails_shows_no_value(module, monkeypatch):
+    def fail(_app):
+        raise Unhealthy("cannot go back to s3cret value")
+
+    module("1", {"KEY": "s3cret value"})
+    monkeypatch.setattr(states, "roll_back", fail)
+    assert module(state="rolled_back")["msg"] == "The app shop cannot go back to ********"
 
 
 def test_values_are_hidden_when_the_file_is_broken_by_hand(module, host, program):
