@@ -170,11 +170,12 @@ def systemd(tmp_path, monkeypatch, deeds):
         time=time.time, monotonic=lambda: now[0], sleep=lambda _seconds: now.__setitem__(0, now[0] + 1)
     )
     monkeypatch.setattr(states, "time", clock)
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda *_arguments, **_more: subprocess.CompletedProcess([], 0, SAID, ""),
-    )
+
+    def run(command, **_more):
+        fake.calls.append(tuple(command))
+        return subprocess.CompletedProcess(command, 0, SAID, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
     return fake
 
 
@@ -379,6 +380,11 @@ def test_side_processes_may_have_together_what_the_web_workers_do_not_need(bring
     assert store.observe("shop")["unfinished"]
     switch(bring, sides())
     assert "TasksMax=71\n" in file.read_text()
+    started = [call for call in systemd.calls if call[0] == "systemd-run"]
+    assert len(started) == 2, "the kernel is not told"
+    assert "--slice=emperor-side-shop.slice" in started[-1]
+    switch(bring, sides())
+    assert [call for call in systemd.calls if call[0] == "systemd-run"] == started
     assert not store.observe("shop")["unfinished"]
 
 

@@ -94,6 +94,11 @@ def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
         assert jobs == "root:jobs 440"
         limit = host.check_output("cat /etc/emperor/vassals/jobs.limit")
         assert host.check_output("systemctl show --value --property=MemoryMax emperor-side-jobs.slice") == limit
+        # What the kernel knows of it, with control groups of version 1 or 2.
+        told = "find /sys/fs/cgroup -path '*/emperor-side-jobs.slice/%s' -exec cat {} +"
+        assert host.check_output(told % "memory.max" + "; " + told % "memory.limit_in_bytes") == limit
+        tasks = host.check_output("sed -n 's/^side_tasks = //p' /etc/emperor/vassals/jobs.*.ini")
+        assert host.check_output(told % "pids.max") == tasks != ""
         assert "started with PID" in host.check_output("journalctl --no-pager --quiet -t jobs-worker")
 
 

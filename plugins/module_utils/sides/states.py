@@ -56,6 +56,10 @@ def write_units(sides: Sides) -> bool:
         host.write(path, texts[path], 0, 0, 0o644)
     if outdated:
         systemctl("daemon-reload")
+    if set(outdated) & set(sides.shared()):
+        # systemd tells the kernel the limits of a slice when something starts in it, and not when it reads them.
+        begin = ["systemd-run", "--quiet", "--collect", "--wait", f"--slice={units.slice_of(sides.app)}", "true"]
+        subprocess.run(begin, capture_output=True, check=False)
     return bool(outdated)
 
 
