@@ -53,7 +53,7 @@ def tasks(app: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
 
 def side_processes(app: Mapping[str, Any]) -> int:
     """How many side processes of an app there may be at a time: in a switch old and new ones, and scheduled jobs."""
-    return 2 * sum(one["instances"] for one in app["background"].values()) + len(app["schedule"])
+    return 2 * sum(int(one["instances"]) for one in app["background"].values()) + len(app["schedule"])
 
 
 def tasks_needed(plan: Mapping[str, Any]) -> int:
