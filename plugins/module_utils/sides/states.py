@@ -20,6 +20,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store impor
     Unfit,
     systemctl,
 )
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import settle
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.tasks import REFUSED
 
 LOOK = 0.25  # seconds between two looks at what starts; less than the pause before a new start
@@ -162,6 +163,7 @@ def crowded(name: str, log: str) -> str:
 
 def last_words(name: str, began: float) -> str:
     """The end of what a process wrote, and not of what systemd says of it."""
+    settle()
     command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(began)}", f"_SYSTEMD_UNIT={name}"]
     log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
     return "\n".join([line for line in log.splitlines() if line.strip()][-LINES:])
