@@ -22,6 +22,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted, sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
+    check_proxies,
     check_proxy_ports,
     check_root,
     check_stop_timeout,
@@ -177,6 +178,7 @@ class ActionModule(ActionBase):
         )
         check_only(options["only"], apps)
         check_root(options["root"], options["writable_paths"])
+        check_proxies(options["trusted_proxies"])
         check_proxy_ports(options["proxy_ports"], options["port"], options["https_port"], options["trusted_proxies"])
         host = Host(
             apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],

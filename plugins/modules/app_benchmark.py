@@ -11,6 +11,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.benchmark import instance
 from ansible_collections.flaskops.emperor.plugins.module_utils.benchmark.load import MERCY, Asked, load
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import discreet
@@ -241,7 +242,8 @@ def main() -> None:
     try:
         found = benchmark(app, served)
     except (Unhealthy, OSError) as reason:
-        module.fail_json(msg=discreet(f"The instance for the benchmark of {name} {reason}", app.environments))
+        known = [*app.environments, settings_files.secrets(home)]
+        module.fail_json(msg=discreet(f"The instance for the benchmark of {name} {reason}", known))
     module.exit_json(
         changed=False,
         served=named(size_of(served)),

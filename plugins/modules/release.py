@@ -185,9 +185,8 @@ removed:
 """
 
 
-def bring_archive(module: AnsibleModule) -> None:
+def bring_archive(module: AnsibleModule, archive: str | None) -> None:
     """Put the archive that came with the arguments beside the releases, for root alone."""
-    archive = module.params.pop("archive")
     if archive is None:
         return
     path = os.path.join(module.params["home"], "bundle.tar.gz")
@@ -216,7 +215,7 @@ def bring(
 ) -> tuple[bool, list[str]]:
     """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed.
 
-    :param secret: options for the build.
+    :param secret: options for the build, and the archive.
     :param files: the configuration files; what they hold is secret.
     """
     state, release = module.params["state"], module.params["id"]
@@ -228,7 +227,7 @@ def bring(
         changed = known is None or not python_runs(releases.path(release, "venv"))
         if changed and not module.check_mode:
             try:
-                bring_archive(module)
+                bring_archive(module, secret.pop("archive"))
                 build(releases, {**module.params, **secret})
             except (BuildFailed, OSError) as failure:
                 shutil.rmtree(releases.path(release), ignore_errors=True)
@@ -292,7 +291,7 @@ def main() -> None:
     )
     # Each of them would be replaced in every answer, "--pre" too; the build hides the passwords in what it says, and
     # nothing that this module says has the content of a file in it.
-    secret = {name: module.params.pop(name) for name in ("pip_arguments", "environment", "credentials")}
+    secret = {name: module.params.pop(name) for name in ("pip_arguments", "environment", "credentials", "archive")}
     files, module.params["files"] = module.params["files"], [one["at"] for one in module.params["files"]]
     module.no_log_values.clear()
     releases, release = Releases(module.params["home"]), module.params["id"]

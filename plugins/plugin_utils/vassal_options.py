@@ -47,9 +47,13 @@ def tasks(app: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
     """How many processes and threads an app may have at a time."""
     if app["max_tasks"]:
         return int(app["max_tasks"])
-    # Old and new ones side by side, and scheduled jobs. A power of two, so that one more does not replace the workers.
-    processes = 2 * sum(one["instances"] for one in app["background"].values()) + len(app["schedule"])
-    return max(TASKS, 1 << math.ceil(math.log2(tasks_needed(plan) + SIDE_TASKS * processes)))
+    # A power of two, so that one more does not replace the workers.
+    return max(TASKS, 1 << math.ceil(math.log2(tasks_needed(plan) + SIDE_TASKS * side_processes(app))))
+
+
+def side_processes(app: Mapping[str, Any]) -> int:
+    """How many side processes of an app there may be at a time: in a switch old and new ones, and scheduled jobs."""
+    return 2 * sum(int(one["instances"]) for one in app["background"].values()) + len(app["schedule"])
 
 
 def tasks_needed(plan: Mapping[str, Any]) -> int:
@@ -71,6 +75,8 @@ def launch(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi:
         "binary": f"{venv}/bin/uwsgi" if uwsgi == "pyuwsgi" else "/usr/bin/uwsgi-core",
         "environment": found,
         "tasks": str(tasks(app, plan)),
+        # All that its web workers do not need, for its side processes together, see sides/store.py.
+        **({"side_tasks": str(tasks(app, plan) - tasks_needed(plan))} if side_processes(app) else {}),
         # A listening socket that systemd holds: instances that follow one another share it.
         "socket": held,
         "holder": f"{posixpath.dirname(held)}/holder.sock",

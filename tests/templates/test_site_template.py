@@ -1,5 +1,6 @@
 """The site of an app, and what nginx has for all apps."""
 
+import ipaddress
 import re
 
 import pytest
@@ -211,6 +212,45 @@ def test_only_the_host_itself_sees_which_instance_answers():
     known = [found[0] for found in shared[0][-1]]
     assert known == ["default", "127.0.0.1", "::1"]
     assert directives(shared, f"map $remote_addr {told}", "127.0.0.1") == [["$upstream_http_x_vassal"]]
+
+
+def mapped(variable, text, **changes):
+    """What a map of nginx makes of a text by its regular expressions."""
+    shared = nginx(render("flask_apps.conf.j2", **changes))
+    entries = next(block[-1] for block in shared if block[0] == "map" and block[2] == variable)
+    for pattern, value in entries:
+        found = pattern.startswith('"~') and re.search(re.sub(r"\(\?<(?=[a-z])", "(?P<", pattern[2:-1]), text)
+        if found:
+            return found.expand(re.sub(r"\$([a-z0-9_]+)", r"\\g<\1>", value.strip('"')))
+    return next(value for pattern, value in entries if pattern == "default")
+
+
+@pytest.mark.parametrize(("address", "network"), [
+    ("192.0.2.7", "192.0.2.0"), ("::ffff:192.0.2.7", "192.0.2.0"), ("2001:db8:5:6::7", "2001:db8:5::"),
+    ("2001:db8:5::7", "2001:db8:5::"), ("2001:db8::7", "2001:db8::"), ("2001::7", "2001::"), ("::1", "::"),
+    ("fe80::1234:5678:9abc:def0", "fe80::"), ("unix:", "-"),
+])  # fmt: skip
+def test_short_address_is_the_network_of_the_client(address, network):
+    assert mapped("$flask_apps_address", address, flask_apps_access_log_addresses="short") == network
+    assert mapped("$flask_apps_address", address, flask_apps_access_log_addresses="none") == "-"
+
+
+@pytest.mark.parametrize(("address", "client"), [
+    ("2001:db8:5:6::7", "2001:db8:5:6::"), ("2001:db8:5:6:ffff::8", "2001:db8:5:6::"),
+    ("2001:db8:5:7::7", "2001:db8:5:7::"), ("::a0a:a0a", "::"), ("::1", "::"),
+])  # fmt: skip
+def test_network_of_64_bits_is_one_client_for_the_limits(address, client):
+    packed = ipaddress.ip_address(address).packed.decode("latin-1")
+    assert mapped("$flask_apps_client", packed) == ipaddress.ip_address(client).packed[:8].decode("latin-1")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "::ffff:192.0.2.7"])
+def test_ipv4_address_is_a_client_of_its_own_for_the_limits(address):
+    packed = ipaddress.ip_address(address).packed.decode("latin-1")
+    assert mapped("$flask_apps_client", packed) == "$binary_remote_addr"
+    for template in ("flask_apps.conf.j2", "site.conf.j2"):
+        text = render(template, {"limits": {"requests_per_second": 5, "connections": 3}})
+        assert set(re.findall(r"limit_(?:conn|req)_zone (\S+)", text)) == {"$flask_apps_client"}
 
 
 def test_every_variable_zone_and_page_of_the_site_is_defined():

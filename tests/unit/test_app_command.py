@@ -1,5 +1,7 @@
 """The action plugin `app_command`: the command as it was typed, and what is refused."""
 
+from unittest import mock
+
 import pytest
 from ansible import context
 from ansible.module_utils.common.collections import ImmutableDict
@@ -45,3 +47,21 @@ def test_invalid_command_app_or_host_is_refused_with_a_sentence(changes, host, s
 def test_environment_and_files_are_secret():
     app = {"environment": {"KEY": 12345}, "files": [{"path": "x", "content": "[x]\npassword: 'hunter2'\n"}]}
     assert {"12345", "hunter2"} <= set(app_command.secrets(app).values())
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_a_command_says_and_its_own_words_show_no_secret(code, monkeypatch):
+    monkeypatch.setattr(context, "CLIARGS", ImmutableDict())
+    files = [{"path": "x", "content": "password = s3cret of a file\n"}]
+    app = {"name": "shop", "environment": {"KEY": "s3cret value"}, "files": files}
+    arguments = {"name": "shop", "command": "login 's3cret value'", "hosts": ["web1"], "apps": [app]}
+    task = mock.Mock(args=arguments, check_mode=False, async_val=0)
+    plugin = app_command.ActionModule(task, *(mock.Mock() for _number in range(5)))
+    said = {"rc": code, "stdout": "with s3cret value", "stderr": "and s3cret of a file"}
+    plugin._execute_module = lambda *_rest, **_more: said
+    plugin._display = mock.Mock()
+    answer = plugin.run(task_vars={"inventory_hostname": "web1"})
+    shown = f"{answer} {plugin._display.mock_calls}"
+    assert "with ********" in shown
+    assert ("`login '********'` ended" in shown) == bool(code)
+    assert "s3cret" not in shown

@@ -147,6 +147,14 @@ def test_configuration_files_change_together_and_are_rolled_back(place, home):
     assert not place(state="committed")["changed"]
 
 
+def test_configuration_files_are_for_the_app_alone(place, home):
+    place(files=[CONFIG | {"content": "one"}])
+    assert (home / "files").stat().st_mode & 0o777 == 0o750
+    written = [path for path in (home / "files").rglob("*") if not path.is_symlink()]
+    assert {path.stat().st_mode & 0o777 for path in written if path.is_file()} == {0o640}
+    assert {path.stat().st_mode & 0o777 for path in written if path.is_dir()} == {0o750}
+
+
 def test_file_edited_by_hand_is_found_and_written_again(place, home):
     files = [CONFIG | {"content": "one"}]
     place(files=files)

@@ -40,6 +40,11 @@ def unpack(home, path):
     return home / "unpacked/data"
 
 
+def test_settings_in_an_archive_are_for_its_owner_alone(home):
+    with tarfile.open(pack(home)[0]) as packed:
+        assert packed.getmember(archive.SETTINGS).mode == 0o600
+
+
 def test_restored_data_equals_the_data_in_the_backup(home):
     (home / "shared/uploads/a").write_bytes(bytes(range(256)))
     (home / "shared/uploads/a").chmod(0o640)

@@ -8,6 +8,8 @@ import time
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils.benchmark import instance, load
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.benchmark import page, verdict, wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
@@ -122,6 +124,13 @@ def test_instance_has_other_workers_and_sockets_of_its_own():
         "/run/shop/benchmark.sock", "/run/shop/benchmark.stats"]  # fmt: skip
     assert config.socket == ""
     assert not config.value("cheaper")
+
+
+def test_file_of_the_instance_which_has_the_environment_is_for_the_app_alone(tmp_path, program, deeds, sandboxed):
+    program("systemd-run", 'for word; do file=$word; done; stat -c "mode %a" "$file" >&2; exit 1')
+    app = App({"name": "shop", "run": str(tmp_path), "directory": str(tmp_path)})
+    with pytest.raises(Unhealthy, match="mode 400"), instance.running(app, Config(), 1):
+        pass
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.balancer
     certificate_names,
     complete_balancer,
 )
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_proxy_ports
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
+    check_proxies,
+    check_proxy_ports,
+)
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 SETTINGS = {
@@ -133,6 +136,20 @@ def test_balancer_goes_to_the_port_that_fits_the_app():
 def test_port_for_the_proxy_protocol_that_cannot_be_is_refused(ports, trusted, sentence):
     with pytest.raises(Refused, match=sentence):
         check_proxy_ports(dict(zip((PORT, TLS_PORT), ports, strict=True)), 80, 443, trusted)
+
+
+@pytest.mark.parametrize(
+    "one", ["[fd00::1]", "10.0.0.1:80", "lb.example.com", "10.0.0.0/255.0.0.0", "fe80::1%eth0", "10", ""]
+)
+def test_trusted_proxy_that_is_no_address_or_network_is_refused(one):
+    with pytest.raises(
+        Refused, match=r"^flask_apps_trusted_proxies has '.*', which is no address or network: write it"
+    ):
+        check_proxies(["10.0.0.1", one])
+
+
+def test_trusted_proxies_may_be_addresses_and_networks_of_both_kinds():
+    check_proxies(["10.0.0.1", "10.0.0.0/8", "fd00::1", "FD00::/8", "::1", "::ffff:10.0.0.1", "0.0.0.0/0"])
 
 
 def test_app_without_domains_gets_what_no_other_app_has():

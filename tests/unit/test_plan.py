@@ -404,8 +404,15 @@ def test_any_difference_is_something_to_do(key):
 
 
 def test_more_threads_than_max_tasks_are_refused():
-    app, workers = {"name": "shop", "max_tasks": 64}, {"processes": 4, "threads": 8}
+    app = {"name": "shop", "max_tasks": 64, "background": {}, "schedule": {}}
+    workers = {"processes": 4, "threads": 8}
     with pytest.raises(Refused, match=r"^flask_apps\[shop\].max_tasks is 64, but its workers need 104 during a switch"):
         check_tasks(app, workers)
     check_tasks({**app, "max_tasks": 104}, workers)
     check_tasks({**app, "max_tasks": 0}, workers)
+    app |= {"max_tasks": 104, "background": {"worker": {"instances": 2}}, "schedule": {"tick": {}}}
+    with pytest.raises(
+        Refused, match=r"is 104, but its workers need 104 and its side processes 5 during a switch: raise"
+    ):
+        check_tasks(app, workers)
+    check_tasks({**app, "max_tasks": 109}, workers)

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import confined, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import states, store, units
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.modules import side_processes as module
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes, vassal_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import status
@@ -123,6 +124,9 @@ def test_slice_of_an_app_is_in_that_of_no_other_app():
     assert units.slice_of("shop-eu") == r"emperor-side-shop\x2deu.slice"
 
 
+SAID = "key hunter2 is secret, s3cret of a file\n"  # by a process, in the journal
+
+
 class Systemd:
     """Units that run, start at boot, or end as soon as they start."""
 
@@ -166,11 +170,12 @@ def systemd(tmp_path, monkeypatch, deeds):
         time=time.time, monotonic=lambda: now[0], sleep=lambda _seconds: now.__setitem__(0, now[0] + 1)
     )
     monkeypatch.setattr(states, "time", clock)
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda *_arguments, **_more: subprocess.CompletedProcess([], 0, "key hunter2 is secret\n", ""),
-    )
+
+    def run(command, **_more):
+        fake.calls.append(tuple(command))
+        return subprocess.CompletedProcess(command, 0, SAID, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
     return fake
 
 
@@ -224,13 +229,15 @@ def test_second_time_changes_nothing(bring, systemd):
 def test_one_that_does_not_start_leaves_all_as_it_was(bring, systemd, tmp_path):
     switch(bring, sides())
     before = running(systemd), store.observe("shop"), sorted(os.listdir(systemd.root))
+    (tmp_path / "files/aaa").mkdir(parents=True)
+    (tmp_path / "files/aaa/shop.cfg").write_text("password = s3cret of a file\n")
     systemd.broken = ".other@"
     new = sides("bbb", background={"worker": WORKER, "other": WORKER})
     answer = bring("started", new)
     assert answer["failed"]
     assert answer["msg"] == (
         "The app shop was not changed, because its side process other does not start: it ended with exit code 0\n"
-        "key ********"
+        "key ********, ********"
     )
     assert (running(systemd), store.observe("shop"), sorted(os.listdir(systemd.root))) == before
 
@@ -329,7 +336,9 @@ def test_job_is_for_the_app_alone(bring, systemd, tmp_path, deeds):
         assert job["environment"]["KEY"] == "hunter2 is secret"
         assert job["command"] in (["rq", "worker"], ["flask", "tick"])
     assert (tmp_path / "jobs/shop").stat().st_mode & 0o777 == 0o750
-    told = bring("started", sides("bbb", secret="another secret"), check=True, diff=True)
+    again = sides("bbb", secret="another secret", background={"worker": WORKER | {"command": "rq 'another secret'"}})
+    told = bring("started", again, check=True, diff=True)
+    assert "worker.command = rq '********'" in told["diff"]["after"]
     assert "secret" not in json.dumps(told)
     assert Path(told["diff"]["before_header"]).name == "shop"
 
@@ -354,3 +363,33 @@ def test_memory_of_the_settings_is_the_limit_of_the_slice_and_else_that_of_the_w
     assert "MemoryMax=1048576\n" in (systemd.root / units.slice_of("shop")).read_text()
     switch(bring, sides())
     assert "MemoryMax=7000\n" in (systemd.root / units.slice_of("shop")).read_text()
+
+
+def test_side_processes_may_have_together_what_the_web_workers_do_not_need(bring, systemd, tmp_path):
+    settings, plan = app(background={"worker": WORKER}, max_tasks=200), {"processes": 4, "threads": 8}
+    launch = vassal_options.launch(settings, plan, "aaa", "pyuwsgi")
+    assert (launch["tasks"], launch["side_tasks"]) == ("200", str(200 - vassal_options.tasks_needed(plan)))
+    assert "side_tasks" not in vassal_options.launch(app(background={}, schedule={}), plan, "aaa", "pyuwsgi")
+    switch(bring, sides())
+    file = systemd.root / units.slice_of("shop")
+    assert "TasksMax" not in file.read_text(), "there is no vassal yet"
+    for number, slot in enumerate(("green", "blue")):
+        vassal = tmp_path / f"shop.{slot}.ini"
+        vassal.write_text(Config(launch | {"side_tasks": str(70 + number)}).render())
+        os.utime(vassal, (number, number))
+    assert store.observe("shop")["unfinished"]
+    switch(bring, sides())
+    assert "TasksMax=71\n" in file.read_text()
+    started = [call for call in systemd.calls if call[0] == "systemd-run"]
+    assert len(started) == 2, "the kernel is not told"
+    assert "--slice=emperor-side-shop.slice" in started[-1]
+    switch(bring, sides())
+    assert [call for call in systemd.calls if call[0] == "systemd-run"] == started
+    assert not store.observe("shop")["unfinished"]
+
+
+def test_side_process_that_may_start_no_thread_says_which_setting_cures_it():
+    said = states.crowded("emperor-side-shop.worker@1-1.service", "RuntimeError: can't start new thread")
+    assert said.startswith("it may not start another process or thread, ")
+    assert "set flask_apps[shop].max_tasks higher" in said
+    assert states.crowded("emperor-side-shop.worker@1-1.service", "KeyError: 1") == ""

@@ -94,6 +94,11 @@ def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
         assert jobs == "root:jobs 440"
         limit = host.check_output("cat /etc/emperor/vassals/jobs.limit")
         assert host.check_output("systemctl show --value --property=MemoryMax emperor-side-jobs.slice") == limit
+        # What the kernel knows of it, with control groups of version 1 or 2.
+        told = "find /sys/fs/cgroup -path '*/emperor-side-jobs.slice/%s' -exec cat {} +"
+        assert host.check_output(told % "memory.max" + "; " + told % "memory.limit_in_bytes") == limit
+        tasks = host.check_output("sed -n 's/^side_tasks = //p' /etc/emperor/vassals/jobs.*.ini")
+        assert host.check_output(told % "pids.max") == tasks != ""
         assert "started with PID" in host.check_output("journalctl --no-pager --quiet -t jobs-worker")
 
 
@@ -200,6 +205,36 @@ def test_app_that_may_have_no_more_processes_is_told_so_at_once(apps, client, de
     assert time.monotonic() - began < 60
     assert workers() == before
     assert client("jobs").ask("GET", "/") == served
+
+
+# Starts threads as long as the kernel lets it, once it is told to; forks are not counted otherwise.
+ENDLESS = """python -c '
+import os, threading, time
+while not os.path.exists(os.path.expanduser("~/go")):
+    time.sleep(0.1)
+try:
+    while threading.active_count() < 1000:
+        threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+except RuntimeError:
+    pass
+with open(os.path.expanduser("~/threads"), "w") as file:
+    file.write(str(threading.active_count()))
+time.sleep(600)'"""
+
+
+def test_side_process_that_forks_without_end_leaves_the_web_workers_theirs(apps, client, deploy, fleet):
+    host, endless = fleet[0], {"endless": {"command": ENDLESS, "start_seconds": 1}}
+    # Less than systemd lets one unit have by itself, which is 15 % of what the host has.
+    run = deploy({"max_tasks": 200, "background": apps["jobs"]["background"] | endless})
+    assert not run.failed, run.error
+    host.check_output(f"touch {HOME}/shared/go")
+    until(lambda: lines(host, "threads"))
+    assert 100 < int(lines(host, "threads")[0]) < 200
+    before = set(host.check_output("pgrep -u jobs uwsgi").split())
+    host.check_output("pkill -KILL -u jobs uwsgi")
+    until(lambda: len(set(host.run("pgrep -u jobs uwsgi").stdout.split()) - before) == len(before))
+    assert client("jobs").ask("GET", "/")[0] == 200
+    host.check_output(f"rm {HOME}/shared/go {HOME}/shared/threads")
 
 
 def test_changed_settings_restart_only_what_differs(apps, deploy, fleet, workers):

@@ -200,6 +200,9 @@ def planted(place):
 SECRETS = {
     "environment": {"NEW": "1", "KEY": planted("environment")},
     "files": [{"path": "~/.config/info.toml", "content": f"key = '{planted('file')}'"}],
+    "build": ["sh -c 'test -n \"$BUILD_KEY\"'"],
+    "build_environment": {"BUILD_KEY": planted("build-environment")},
+    "build_credentials": [{"host": "git.test", "user": "robot", "password": planted("build-credentials")}],
     # It has the environment, too.
     "schedule": {"never": {"command": "true", "calendar": "2099-01-01"}},
 }

@@ -83,6 +83,7 @@ def running(app: App, config: Config, seconds: float) -> Iterator[str]:
         try:
             health.wait(app, sock, config.generation, app.params["start_timeout"], watch.deaths(stats))
         except Unhealthy as reason:
+            journal.settle()
             log = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=200", "--unit", unit(app)]
             said = subprocess.run(log, capture_output=True, text=True, errors="replace", check=False)
             raise Unhealthy(journal.explained(str(reason), said.stdout)) from reason

@@ -19,6 +19,8 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store impor
     Unfit,
     systemctl,
 )
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import settle
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.tasks import REFUSED
 
 LOOK = 0.25  # seconds between two looks at what starts; less than the pause before a new start
 TAKEN = 1  # seconds after which a process has taken the connections that nginx had made to it
@@ -54,6 +56,10 @@ def write_units(sides: Sides) -> bool:
         host.write(path, texts[path], 0, 0, 0o644)
     if outdated:
         systemctl("daemon-reload")
+    if set(outdated) & set(sides.shared()):
+        # systemd tells the kernel the limits of a slice when something starts in it, and not when it reads them.
+        begin = ["systemd-run", "--quiet", "--collect", "--wait", f"--slice={units.slice_of(sides.app)}", "true"]
+        subprocess.run(begin, capture_output=True, check=False)
     return bool(outdated)
 
 
@@ -140,11 +146,23 @@ def why(name: str, state: Mapping[str, str], began: float) -> str:
     status = state.get("ExecMainStatus", "0")
     killed = state.get("ExecMainCode") in ("2", "3")  # CLD_KILLED, CLD_DUMPED
     how = f"it was killed by signal {status}" if killed else f"it ended with exit code {status}"
-    return f"{causes.of_start(log) or how}\n{log}"
+    return f"{crowded(name, log) or causes.of_start(log) or how}\n{log}"
+
+
+def crowded(name: str, log: str) -> str:
+    """That the kernel lets it start no more processes, as a phrase, when its log tells so; else empty."""
+    if not REFUSED.search(log):
+        return ""
+    app = name.removeprefix(units.PREFIX).partition(".")[0]
+    return (
+        "it may not start another process or thread, as the side processes have all that the web workers leave them of "
+        f"max_tasks: set flask_apps[{app}].max_tasks higher, or let them have fewer"
+    )
 
 
 def last_words(name: str, began: float) -> str:
     """The end of what a process wrote, and not of what systemd says of it."""
+    settle()
     command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(began)}", f"_SYSTEMD_UNIT={name}"]
     log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
     return "\n".join([line for line in log.splitlines() if line.strip()][-LINES:])

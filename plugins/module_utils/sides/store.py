@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import confined, host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 
 JOBS = "/etc/emperor/sides"
-LIMITS = "/etc/emperor/vassals"  # where the module `vassal` keeps an app's memory limit
+LIMITS = "/etc/emperor/vassals"  # where the module `vassal` keeps an app's memory limit, and its vassal file
 PROPERTIES = "Id,ActiveState,SubState,Job,Result,NRestarts,ExecMainCode,ExecMainStatus"
 
 
@@ -94,7 +95,7 @@ class Sides:
         links = [
             path for target in units.WANTS.values() for path in glob.glob(f"{units.UNITS}/{target}.wants/{begin}*")
         ]
-        shared = [path for path in units.slice_file(self.app, "") if os.path.exists(path)]
+        shared = [path for path in units.slice_file(self.app, "", "") if os.path.exists(path)]
         return list(dict.fromkeys([*links, *glob.glob(f"{units.UNITS}/{begin}*"), *shared]))
 
     def enabled(self, part: str) -> set[str]:
@@ -133,9 +134,15 @@ class Sides:
             return str(jobs[-1].job["memory"])
         return (host.read(os.path.join(LIMITS, f"{self.app}.limit")) or "").strip()
 
+    def tasks(self) -> str:
+        """Processes and threads that all its side processes may have: what its web workers leave them."""
+        files = glob.glob(os.path.join(glob.escape(LIMITS), f"{self.app}.*.ini"))
+        newest = max(files, key=lambda path: os.stat(path).st_mtime_ns, default="")
+        return str(Config.parse((host.read(newest) if newest else "") or "").launch.get("side_tasks", ""))
+
     def shared(self) -> dict[str, str]:
         """The file that all side processes share."""
-        return units.slice_file(self.app, self.limit())
+        return units.slice_file(self.app, self.limit(), self.tasks())
 
     def superfluous(self, kept: Collection[str]) -> list[str]:
         """Units that start at boot, or run, and are none of these; those that are about to end are left to it."""

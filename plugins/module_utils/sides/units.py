@@ -106,12 +106,14 @@ def files(app: str, part: str, job: Job) -> dict[str, str]:
     return {f"{path}.service": _service(app, part, job), f"{path}.timer": _timer(app, part, job)}
 
 
-def slice_file(app: str, limit: str) -> dict[str, str]:
+def slice_file(app: str, limit: str, tasks: str) -> dict[str, str]:
     """The file of an app's slice.
 
     :param limit: bytes of memory that all its side processes may use together; empty for no limit.
+    :param tasks: processes and threads that they may have together; empty for no limit.
     """
     lines = [f"MemoryMax={limit}", "MemorySwapMax=0"] if limit else []
+    lines += [f"TasksMax={tasks}"] if tasks else []
     told = ["# Ansible managed", "[Unit]", f"Description=Side processes of the app {app}", "", "[Slice]", *lines, ""]
     return {f"{UNITS}/{slice_of(app)}": "\n".join(told)}
 

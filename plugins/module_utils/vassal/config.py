@@ -43,7 +43,7 @@ WHY = {
 TOP = ["; Ansible managed", "[launch]", "; Read by the program that starts vassals, not by uWSGI."]
 # What a diff may show: our own comments, and settings of the launch section.
 COMMENTS = frozenset([*TOP, *(f"; {why}" for why in WHY.values())])
-SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients", "tasks"))
+SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients", "tasks", "side_tasks"))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Config:
     """One vassal.
 
     :ivar launch: what the wrapper reads: ``app``, ``identifier``, ``binary``, ``environment`` (a mapping), ``tasks``,
-        ``socket``, ``holder`` and, when clients come to the socket of the slot, ``clients`` with the value ``slot``.
+        ``socket``, ``holder`` and, when clients come to the socket of the slot, ``clients`` with the value ``slot``;
+        where there are side processes, ``side_tasks`` for them.
     :ivar options: name and value of each option of uWSGI, in their order, without the header of the generation.
     :ivar named: the generation that a file names; empty for a config that was not read from one.
     """
@@ -178,7 +179,8 @@ class Config:
             for name, value in self.options
             if not FROM_SIZE.fullmatch(name) and not is_recycling(name, value)
         ]
-        launch = {key: value for key, value in self.launch.items() if key != "tasks"}  # follows from the size
+        follows = ("tasks", "side_tasks")  # from the size
+        launch = {key: value for key, value in self.launch.items() if key not in follows}
         made_of = json.dumps([launch, kept, release], sort_keys=True)
         return hashlib.sha256(made_of.encode()).hexdigest()[:12]
 

@@ -54,8 +54,14 @@ def warnings(log: str) -> list[str]:
     return [line.removeprefix(OURS) for line in log.splitlines() if line.startswith(OURS)]
 
 
+def settle() -> None:
+    """Wait until the journal has all that was written to it until now; on a busy host it comes later than the event."""
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
+
+
 def journal(name: str, since: float) -> str:
     """What an app wrote to the journal since a moment (seconds since 1970)."""
+    settle()
     command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}", f"--identifier={name}"]
     return excerpt(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import tasks_needed
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import side_processes, tasks_needed
 
 # Seconds between the longest request of an app and the end of the whole Emperor: what uWSGI and systemd need besides.
 MARGIN = 30
@@ -35,6 +37,26 @@ def check_root(root: str, writable_paths: Collection[str]) -> None:
         raise Refused(
             f"flask_apps_root is {root}, in which the Emperor lets no app write: add it to uwsgi_writable_paths."
         )
+
+
+def check_proxies(trusted: Iterable[str]) -> None:
+    """See that nginx can tell trusted proxies by what is said of them.
+
+    :param trusted: ``flask_apps_trusted_proxies``.
+    :raises Refused: for the first that is no address or network.
+    """
+    for one in trusted:
+        try:
+            ipaddress.ip_network(one, strict=False)
+        except ValueError:
+            known = False
+        else:
+            known = bool(re.fullmatch(r"[0-9A-Fa-f:.]+(/[0-9]+)?", one))  # no mask, no name of an interface
+        if not known:
+            fail(
+                "flask_apps_trusted_proxies",
+                f"has {one!r}, which is no address or network: write it like 10.0.0.5, 10.0.0.0/8 or fd00::/8.",
+            )
 
 
 def check_proxy_ports(ports: Mapping[str, Any], http: int, https: int, trusted: Collection[str]) -> None:
@@ -75,14 +97,17 @@ def check_stop_timeout(app: Mapping[str, Any], stop_timeout: int | None) -> None
 
 
 def check_tasks(app: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
-    """See that an app may have as many processes and threads as its workers need.
+    """See that an app may have as many processes and threads as its workers need, and one in each side process.
 
     :raises Refused: when it may not.
     """
-    if app["max_tasks"] and app["max_tasks"] < (needed := tasks_needed(workers)):
+    needed, sides = tasks_needed(workers), side_processes(app)
+    if app["max_tasks"] and app["max_tasks"] < needed + sides:
+        beside = f" and its side processes {sides}" if sides else ""
         fail(
             f"flask_apps[{app['name']}].max_tasks",
-            f"is {app['max_tasks']}, but its workers need {needed} during a switch: raise it, or set fewer workers.",
+            f"is {app['max_tasks']}, but its workers need {needed}{beside} during a switch: raise it, or set fewer "
+            "workers.",
         )
 
 

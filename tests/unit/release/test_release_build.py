@@ -54,6 +54,12 @@ def test_archive_in_the_arguments_is_for_root_alone_and_removed(built, bundle, h
     assert not (home / "bundle.tar.gz").exists()
 
 
+def test_source_that_is_kept_is_for_root_alone(built, bundle, home):
+    os.chmod(bundle(), 0o644)
+    built("aaa")
+    assert mode(home / "releases/aaa/source.tar.gz") == 0o600
+
+
 def test_file_times_of_the_bundle_are_kept(built, home):
     built("aaa")
     assert (home / "releases/aaa/src/static/app.css").stat().st_mtime == 1_100_000_000

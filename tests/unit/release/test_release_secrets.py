@@ -17,11 +17,13 @@ def test_build_gets_its_secrets_and_leaves_none(built, home, uv, deeds):
         file.write('stat -c %a "$HOME/.netrc" > "$VIRTUAL_ENV/mode"; wc -c < "$HOME/.netrc" > "$VIRTUAL_ENV/size"\n')
         file.write('test "$TOKEN" = only-for-the-build && touch "$VIRTUAL_ENV/knew"; unset TOKEN\n')
         file.write('sed -i s/^TOKEN.*// "$VIRTUAL_ENV/env"\n')
+        file.write('stat -c "%a %n" "$HOME/../environment" "$HOME/../src" "$HOME" > "$VIRTUAL_ENV/modes"\n')
     answer = built("aaa", packages=["a==1"], build=["sh -c 'test \"$KIND\" = production'"], **SECRET)
     assert not answer["failed"], answer
     venv = home / "releases/aaa/venv"
     assert (venv / "knew").exists()
     assert ((venv / "mode").read_text(), (venv / "size").read_text()) == ("400\n", "48\n")
+    assert [line.split()[0] for line in (venv / "modes").read_text().splitlines()] == ["400", "700", "700"]
     assert "only-for" not in json.dumps(answer) + str(deeds)
     for folder, _folders, files in os.walk(home):
         for name in files:

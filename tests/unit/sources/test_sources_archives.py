@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import sources
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from guarded import serving  # type: ignore[import-not-found]  # as in test_load_client.py
 from packed import members
@@ -165,3 +166,13 @@ def test_secret_in_the_address_works_and_is_in_no_label_and_no_message(address, 
         with pytest.raises(Refused, match="could not be read from") as missing:
             bundle(archive={"url": url.replace("shop.tar", "none.tar"), "checksum": checksum})
     assert "s3cret" not in f"{wrong.value} {missing.value}"
+
+
+def test_message_of_a_server_shows_no_token_of_an_address_in_it(bundle, monkeypatch):
+    def fail(url, **_more):
+        raise OSError(f"redirected to {url}&again=s3cret for ever")
+
+    monkeypatch.setattr(sources, "open_url", fail)
+    with pytest.raises(Refused, match=r"redirected to https://a\.test/x\?\*+ for ever\.$") as refusal:
+        bundle(archive={"url": "https://a.test/x?token=s3cret", "checksum": "sha256:" + "0" * 64})
+    assert "s3cret" not in str(refusal.value)

@@ -112,6 +112,12 @@ def test_password_in_the_address_works_and_is_in_no_argument(guarded, bundle, re
     assert watch.seen == set()
 
 
+def test_message_of_git_shows_no_password_of_an_address_in_it(repository, bundle, program):
+    program("git", 'echo "fatal: cannot reach https://robot:s3cret@git.test/shop.git?token=s3cret" >&2; exit 1')
+    with pytest.raises(Refused, match=r"cannot reach https://\*+@git\.test/shop\.git\?\*+$"):
+        bundle(git={"repo": str(repository), "version": "v1"})
+
+
 def test_wrong_password_is_in_no_message(guarded, bundle):
     with pytest.raises(Refused, match=r"`git ls-remote` says: .*127\.0\.0\.1") as refusal:
         bundle(git={"repo": guarded.format("wr0ng"), "version": "v1"})

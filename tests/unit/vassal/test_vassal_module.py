@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,9 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import (
     exclusive,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.processes import Memory
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
-    trial,
-)
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import states, trial
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
-from ansible_collections.flaskops.emperor.plugins.modules import vassal
+from ansible_collections.flaskops.emperor.plugins.modules import app_benchmark, vassal
 from vassal_host import EMPTY, MIB, complete, generation
 
 SIZE = {"total": 30 * MIB, "private": 10 * MIB, "rss": 25 * MIB}
@@ -29,6 +28,12 @@ def test_module_deploys_and_returns_the_generation(module, host):
     assert answer["generation"] == generation(host, "1")
     again = module("1")
     assert (again["changed"], again["generation"]) == (False, answer["generation"])
+
+
+def test_vassal_file_which_has_the_environment_is_for_the_app_alone(module, host):
+    module("1", {"KEY": "s3cret"})
+    (file,) = Path(host.params["directory"]).glob("shop.*.ini")
+    assert file.stat().st_mode & 0o777 == 0o400
 
 
 def test_a_committed_switch_can_not_be_rolled_back(module, host):
@@ -184,6 +189,35 @@ def test_common_values_of_all_apps_are_shown(module, program):
     assert answer["msg"].endswith("in /srv/flask_apps/shop/shared")
 
 
+def file_with_a_secret(params):
+    """A configuration file of the app."""
+    file = Path(params["serving"]).with_name("files") / "aaa/shop.cfg"
+    file.parent.mkdir(parents=True)
+    file.write_text("password = s3cret of a file\n")
+
+
+def test_failure_shows_no_line_of_a_configuration_file(module, params, program):
+    file_with_a_secret(params)
+    program("journalctl", "echo 'cannot use s3cret of a file'")
+    assert module("dies", link=params["serving"], release="/nowhere")["msg"].endswith("cannot use ********")
+
+
+def test_failed_benchmark_shows_no_value_and_no_line_of_a_file(module, params, run_module, monkeypatch):
+    def fail(*_arguments):
+        raise Unhealthy("did not start: s3cret value, s3cret of a file")
+
+    module("1", {"KEY": "s3cret value"})
+    module(state="committed")
+    file_with_a_secret(params)
+    home = str(Path(params["serving"]).with_name("shared"))
+    user = pwd.struct_passwd(("shop", "x", os.getuid(), os.getgid(), "", home, "/bin/false"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: user)
+    monkeypatch.setattr(app_benchmark, "benchmark", fail)
+    where = {"directory": params["directory"], "run": os.path.dirname(params["run"])}
+    answer = run_module(app_benchmark, name="shop", path="/", at_a_time=[1], **where)
+    assert answer["msg"] == "The instance for the benchmark of shop did not start: ********, ********"
+
+
 def test_unhealthy_rollback_is_reported_without_values(impatient, module, host):
     module("1", {"KEY": "s3cret value"})
     module(state="committed")
@@ -195,6 +229,15 @@ def test_unhealthy_rollback_is_reported_without_values(impatient, module, host):
     )
     assert "********" in answer["msg"]
     assert "s3cret" not in json.dumps(answer)
+
+
+def test_rollback_that_fails_shows_no_value(module, monkeypatch):
+    def fail(_app):
+        raise Unhealthy("cannot go back to s3cret value")
+
+    module("1", {"KEY": "s3cret value"})
+    monkeypatch.setattr(states, "roll_back", fail)
+    assert module(state="rolled_back")["msg"] == "The app shop cannot go back to ********"
 
 
 def test_values_are_hidden_when_the_file_is_broken_by_hand(module, host, program):

@@ -62,6 +62,7 @@ def test_app_that_ends_is_not_awaited_and_its_last_lines_are_shown(tried_start, 
     assert time.monotonic() - began < 15
     assert str(failure.value).startswith("it ends before it answers (exit code 22)\n")
     assert "Traceback: it has" in str(failure.value)
+    assert "mode 0o400" in str(failure.value)  # of the file that has it
     assert "PATH" not in str(failure.value)  # the environment is the vassal file's, nothing of root's
     assert left(tmp_path) == []
 

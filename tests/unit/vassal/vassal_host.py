@@ -365,8 +365,8 @@ def left(tmp_path):
 # Starts as the wrapper would, reads the file it is given and answers as uWSGI would, until it is ended.
 SERVER = f"""#!{sys.executable}
 import json, os, re, signal, socket, subprocess, sys, threading
-content = open(sys.argv[sys.argv.index("--ini") + 1]).read()
-print("Traceback: it has", sorted(os.environ), flush=True)
+content = open(name := sys.argv[sys.argv.index("--ini") + 1]).read()
+print("Traceback: it has", sorted(os.environ), "mode", oct(os.stat(name).st_mode & 0o777), flush=True)
 if "module = gone" in content:
     sys.exit(22)
 def listen(kind):
