@@ -133,7 +133,7 @@ def run(
         said = "\n".join(told.splitlines()[-LAST_LINES:])
     if how:
         cause = causes.of_start(told)
-        raise Failed(f"{how}:{f' {cause}.' if cause else ''}\n{said}" if said else f"{how} without a word.")
+        raise Failed(f"{how}:{f" {cause.rstrip('.')}." if cause else ""}\n{said}" if said else f"{how} without a word.")
     return said
 
 
