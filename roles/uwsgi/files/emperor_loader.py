@@ -10,6 +10,7 @@ it, and without that option a worker without an app would answer clients with er
 """
 
 import ast
+import contextlib
 import difflib
 import gc
 import importlib
@@ -18,6 +19,7 @@ import inspect
 import os
 import pkgutil
 import site
+import stat
 import sys
 import threading
 import time
@@ -81,6 +83,13 @@ def enter(serving):
     return release
 
 
+def search_own():
+    """Find modules where a relative PYTHONPATH says: below the source. uWSGI's Python started elsewhere."""
+    for path in reversed(os.environ.get("PYTHONPATH", "").split(":")):
+        if path and not os.path.isabs(path):
+            sys.path.insert(1 if sys.path[:1] == ["."] else 0, os.path.abspath(path))
+
+
 class WrongApp(Exception):
     """The module has no such callable; the text says what it has."""
 
@@ -90,6 +99,15 @@ def called(text):
     call = ast.parse(f"factory({text}", mode="eval").body
     values = [ast.literal_eval(one) for one in call.args]
     return values, {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+
+
+def root_of(name):
+    """The directory of the source in which a module is at the top; empty when there is none."""
+    file = name.replace(".", "/")
+    for one in sorted(entry.name for entry in os.scandir(".") if entry.is_dir() and not entry.name.startswith(".")):
+        if os.path.isfile(f"{one}/{file}.py") or os.path.isfile(f"{one}/{file}/__init__.py"):
+            return one
+    return ""
 
 
 def module_of(name):
@@ -102,6 +120,11 @@ def module_of(name):
         before, _dot, last = error.name.rpartition(".")
         places = getattr(sys.modules[before], "__path__", []) if before else ["."]
         there = sorted(one.name for one in pkgutil.iter_modules(places))
+        if below := root_of(name):
+            raise WrongApp(
+                f"there is no module {error.name} at the top of the source, but {below}/ has it: set PYTHONPATH: {below} in "
+                "`environment`"
+            ) from None
         near = [one for one in USUAL if one in there] or difflib.get_close_matches(last, there)
         has = f"; there is {' and '.join(f'{before}{_dot}{one}' for one in near)}" if near else ""
         raise WrongApp(f"there is no module {error.name}{has}: correct `app`, or install what brings it") from None
@@ -142,6 +165,37 @@ def check_threads():
         )
 
 
+def open_files():
+    """The regular files that this process has open for reading and writing, by descriptor."""
+    found = {}
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError, ValueError):
+            path, state = os.readlink(f"/proc/self/fd/{one}"), os.fstat(int(one))
+            with open(f"/proc/self/fdinfo/{one}") as file:
+                flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
+            if stat.S_ISREG(state.st_mode) and state.st_nlink and flags & os.O_ACCMODE == os.O_RDWR:
+                found[one] = path
+    return {one: path for one, path in found.items() if not path.startswith(("/dev/", "/memfd:"))}
+
+
+def check_files(before):
+    """Say that files which were opened before the fork have one position in all workers.
+
+    :param before: those that were open before the import.
+    """
+    home = os.environ.get("HOME", "")
+    names = sorted({path for one, path in open_files().items() if before.get(one) != path})
+    if names and not setting("alone"):
+        shown = ", ".join(os.path.relpath(path, home) if path.startswith(f"{home}/") else path for path in names[:3])
+        print(
+            f"emperor: files that the app opens while it is imported and keeps open ({shown}) are shared by its workers, "
+            "which are forked later and would read and write them at one position: set workers.lazy_apps to true, or, if "
+            "only one process may have them open, workers.processes to 1.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def watch_worker():
     """Let this worker end itself for its memory or a late request. The trial start has no such limits."""
     if not setting("recycle-megabytes"):
@@ -159,10 +213,11 @@ def watched(release):
     return emperor_slow.Watch(seconds, lambda environ: emperor_wsgi.named(environ, release)) if seconds else None
 
 
-def prepare(lazy, slow):
+def prepare(lazy, slow, before):
     """What comes after the import of the app, in the master or, where each worker imports it, in the worker.
 
     :param slow: to be started in every worker, if not None.
+    :param before: the files that were open before the import.
     """
     # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
     if setting("switch-interval") and sys.getswitchinterval() == DEFAULT_INTERVAL:
@@ -177,6 +232,7 @@ def prepare(lazy, slow):
         watch()
         return
     check_threads()
+    check_files(before)
     of_app = getattr(uwsgi, "post_fork_hook", None)  # uwsgidecorators has set it when the app uses that
 
     def forked():
@@ -198,11 +254,12 @@ def load():
     try:
         if serving:
             enter(serving)
+        search_own()
         release = os.environ.get("RELEASE_ID", "")
-        slow = watched(release)
+        slow, before = watched(release), open_files()
         found = emperor_wsgi.Application(imported(app), release, slow)
         emperor_errors.show()
-        prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow)
+        prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow, before)
         return found
     except BaseException:
         if not serving:
