@@ -86,8 +86,8 @@ def _in_release(path: str) -> str:
 
 def _missing_part(found: re.Match[str]) -> str:
     return (
-        f"the source has {found[1]}, but no {found[2]} in it: see whether the file is in the repository, and not left out "
-        "by `source.exclude`"
+        f"the source has {found[1]}, but no {found[2]} in it: see whether the file is in the repository, and not left "
+        "out by `source.exclude`"
     )
 
 
@@ -107,19 +107,19 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\bsh: (?:(?:line )?\d+: )?(\S+): (?:command )?not found\b",
      lambda found: f"there is no program {found[1]}: add the Debian package that has it to `packages`"),
     # A package of the source that lacks a part: its own code is what looked for it.
-    (r"""(?s)/src/(?:[^"\n]*/)?(\w+)/__init__\.py", line .*^ModuleNotFoundError: No module named '(?:[^']+\.)?\1\.(\w+)'""",
-     _missing_part),
+    (r"""(?s)/src/(?:[^"\n]*/)?(\w+)/__init__\.py", line """
+     r""".*^ModuleNotFoundError: No module named '(?:[^']+\.)?\1\.(\w+)'""", _missing_part),
     (r"^ModuleNotFoundError: No module named '([^']+)'$", _missing_module),
     (r"python\S*: can't open file '([^']+)': \[Errno 2\]",
      lambda found: f"there is no file {_in_release(found[1])}: commands start in the source of the release, of a "
      "`source.package` in its site-packages"),
     (r"OperationalError\b.*(?:unable to open database file|attempt to write a readonly database)",
-     lambda _found: "it may not write its SQLite database: a release never changes, so let the app have it below its home "
-     "(HOME), by a setting of the app, or name the directory of the database in `persistent`"),
+     lambda _found: "it may not write its SQLite database: a release never changes, so let the app have it below its "
+     "home (HOME), by a setting of the app, or name the directory of the database in `persistent`"),
     (r"^(?:\w+\.)*((?:LockError|AlreadyLocked|LockFailed|LockTimeout)\b.*|BlockingIOError: \[Errno 11\].*)",
-     lambda found: f"another process has locked what it needs, such as the instance that runs ({found[1]}): a release is "
-     "tried, and started, beside the old one, so let the app keep its data where several processes may have it open, in a "
-     "database for example"),
+     lambda found: f"another process has locked what it needs, such as the instance that runs ({found[1]}): a release "
+     "is tried, and started, beside the old one, so let the app keep its data where several processes may have it "
+     "open, in a database for example"),
     (r"^ImportError: (\S+\.so\S*): cannot open shared object file",
      lambda found: f"the library {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^FileNotFoundError: \[Errno 2\] No such file or directory: '([^/']+)'",
@@ -127,8 +127,8 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\b[Bb]ad (\w+) executable",
      lambda found: f"the program {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^/'][^']*|[^']*/releases/[^']*)'",
-     lambda found: f"it may not write {_in_release(found[1])}: a release never changes, so name the directory in `persistent`, or "
-     "let the app write below its home (HOME)"),
+     lambda found: f"it may not write {_in_release(found[1])}: a release never changes, so name the directory in "
+     "`persistent`, or let the app write below its home (HOME)"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
     (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",

@@ -10,8 +10,9 @@ OPEN_VARIABLES = frozenset((
     "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING",
     "EMPEROR_BACKUP",
 ))  # fmt: skip
-# Words in the name of a variable or a setting that make its value a secret, however plain it is. What stands anywhere in a
-# word (APIKEY, dbpassword) is no part of usual words; the rest must be a whole word, or end one (`auth`, not `author`).
+# Words in the name of a variable or a setting that make its value a secret, however plain it is. What may stand
+# anywhere in a word (APIKEY, dbpassword) is no part of usual words; the rest must be a whole word, or end one (`auth`,
+# not `author`).
 SECRET_WORD = re.compile(
     r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|COOKIE|WEBHOOK|PEPPER|(?:SALT|SEED|CERT|CERTIFICATE|AUTHORIZATION)S?$"
     r"|^(?:(?:BASIC|HTTP|PROXY|SMTP)?AUTH|SIGN|SIGNING|SIGNATURE|PIN)$"

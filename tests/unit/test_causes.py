@@ -46,8 +46,8 @@ BUILD = [
         "error: Request failed after 3 retries in 5.6s\n  cause: Failed to fetch: https://pypi.test/simple/a/\n"
         "  cause: error sending request for url (https://pypi.test/simple/a/)\n  cause: dns error\n"
         "  cause: failed to lookup address information: Name or service not known\n",
-        "https://pypi.test/simple/a/ could not be fetched: failed to lookup address information: Name or service not known."
-        " Correct the address (`--index-url` in the file of requirements, `flask_apps_pip_arguments`)",
+        "https://pypi.test/simple/a/ could not be fetched: failed to lookup address information: Name or service not "
+        "known. Correct the address (`--index-url` in the file of requirements, `flask_apps_pip_arguments`)",
     ),
     ("error: Failed to fetch: `https://x.test/`\n", "Failed to fetch: `https://x.test/`"),
 ]
@@ -99,15 +99,15 @@ START = [
     ("PermissionError: [Errno 13] Permission denied: 'logs'", "so name the directory in `persistent`"),
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/src/shop/../.data'",
      "it may not write .data: a release never changes"),
-    ("python: can't open file '/srv/a/shop/releases/a1/venv/lib/python3.13/site-packages/lib/manage.py': [Errno 2] No such",
+    ("python: can't open file '/srv/a/shop/releases/a1/venv/lib/python3.13/site-packages/lib/manage.py': [Errno 2] No",
      "there is no file lib/manage.py: commands start in the source of the release, of a `source.package` in its"),
     ("sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) unable to open database file",
      "it may not write its SQLite database: a release never changes, so let the app have it below its home (HOME)"),
     ("sqlite3.OperationalError: attempt to write a readonly database", "it may not write its SQLite database"),
     ("zc.lockfile.LockError: Couldn't lock '/srv/a/shop/shared/db.lock'",
-     "another process has locked what it needs, such as the instance that runs (LockError: Couldn't lock '/srv/a/shop/"),
+     "another process has locked what it needs, such as the instance that runs (LockError: Couldn't lock '/srv"),
     ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "another process has locked what it needs"),
-    ("  File \"/srv/a/shop/releases/a1/src/shop/extras/data/__init__.py\", line 3, in <module>\n    from .codes import A\n"
+    ("  File \"/srv/a/shop/releases/a1/src/shop/extras/data/__init__.py\", line 3, in <module>\n    from .a import\n"
      "ModuleNotFoundError: No module named 'extras.data.codes'",
      "the source has data, but no codes in it: see whether the file is in the repository"),
     ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),

@@ -19,7 +19,8 @@ LIMITED = Config({"tasks": "64"}, ())
         "RuntimeError: can't start new thread",
         "    self.pid = _fork_exec(\n               ~~~~~~~~~~^\n"
         "BlockingIOError: [Errno 11] Resource temporarily unavailable",
-        "    self.pid = os.fork()\n               ~~~~~~~^^\nBlockingIOError: [Errno 11] Resource temporarily unavailable",
+        "    self.pid = os.fork()\n               ~~~~~~~^^\n"
+        "BlockingIOError: [Errno 11] Resource temporarily unavailable",
     ],
 )
 def test_refusal_of_the_kernel_names_the_setting_and_what_there_is(log):

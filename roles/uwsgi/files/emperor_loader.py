@@ -122,8 +122,8 @@ def module_of(name):
         there = sorted(one.name for one in pkgutil.iter_modules(places))
         if below := root_of(name):
             raise WrongApp(
-                f"there is no module {error.name} at the top of the source, but {below}/ has it: set PYTHONPATH: {below} in "
-                "`environment`"
+                f"there is no module {error.name} at the top of the source, but {below}/ has it: set PYTHONPATH: "
+                f"{below} in `environment`"
             ) from None
         near = [one for one in USUAL if one in there] or difflib.get_close_matches(last, there)
         has = f"; there is {' and '.join(f'{before}{_dot}{one}' for one in near)}" if near else ""
@@ -188,9 +188,9 @@ def check_files(before):
     if names and not setting("alone"):
         shown = ", ".join(os.path.relpath(path, home) if path.startswith(f"{home}/") else path for path in names[:3])
         print(
-            f"emperor: files that the app opens while it is imported and keeps open ({shown}) are shared by its workers, "
-            "which are forked later and would read and write them at one position: set workers.lazy_apps to true, or, if "
-            "only one process may have them open, workers.processes to 1.",
+            f"emperor: files that the app opens while it is imported and keeps open ({shown}) are shared by its "
+            "workers, which are forked later and would read and write them at one position: set workers.lazy_apps to "
+            "true, or, if only one process may have them open, workers.processes to 1.",
             file=sys.stderr,
             flush=True,
         )
