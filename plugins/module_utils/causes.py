@@ -31,6 +31,8 @@ def _one_line(found: re.Match[str]) -> str:
 
 def _unreachable(found: re.Match[str]) -> str:
     why = found[2].strip().splitlines()[-1].partition("cause:")[2].strip()
+    if re.search(r"\b40[13]\b", why):
+        return f"{found[1]} could not be fetched: {why}. Set or correct `build_credentials`"
     return (
         f"{found[1]} could not be fetched: {why}. Correct the address (`--index-url` in the file of requirements, "
         "`flask_apps_pip_arguments`), or the network of the host"
@@ -107,7 +109,7 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\bsh: (?:(?:line )?\d+: )?(\S+): (?:command )?not found\b",
      lambda found: f"there is no program {found[1]}: add the Debian package that has it to `packages`"),
     # A package of the source that lacks a part: its own code is what looked for it.
-    (r"""(?s)/src/(?:[^"\n]*/)?(\w+)/__init__\.py", line """
+    (r"""(?s)(?:/src/|"\./)(?:[^"\n]*/)?(\w+)/__init__\.py", line """
      r""".*^ModuleNotFoundError: No module named '(?:[^']+\.)?\1\.(\w+)'""", _missing_part),
     (r"^ModuleNotFoundError: No module named '([^']+)'$", _missing_module),
     (r"python\S*: can't open file '([^']+)': \[Errno 2\]",

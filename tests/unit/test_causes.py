@@ -49,6 +49,10 @@ BUILD = [
         "https://pypi.test/simple/a/ could not be fetched: failed to lookup address information: Name or service not "
         "known. Correct the address (`--index-url` in the file of requirements, `flask_apps_pip_arguments`)",
     ),
+    (
+        "error: Failed to fetch: `https://x.test/`\n  cause: HTTP status client error (401 Unauthorized) for url (x)\n",
+        "(401 Unauthorized) for url (x). Set or correct `build_credentials`",
+    ),
     ("error: Failed to fetch: `https://x.test/`\n", "Failed to fetch: `https://x.test/`"),
 ]
 
@@ -110,6 +114,8 @@ START = [
     ("  File \"/srv/a/shop/releases/a1/src/shop/extras/data/__init__.py\", line 3, in <module>\n    from .a import\n"
      "ModuleNotFoundError: No module named 'extras.data.codes'",
      "the source has data, but no codes in it: see whether the file is in the repository"),
+    ("  File \"./shop/data/__init__.py\", line 3, in <module>\n    from .a import\n"
+     "ModuleNotFoundError: No module named 'shop.data.codes'", "the source has data, but no codes in it"),
     ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),
     ("ImportError: Failed to initialize: Bad git executable.", "the program git is missing: add the Debian package"),
     ("  File \"<frozen os>\", line 709, in __getitem__\nKeyError: 'DATABASE_URL'",

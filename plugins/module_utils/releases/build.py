@@ -46,6 +46,8 @@ def said(output: str, secrets: Mapping[str, str], missed: str = "") -> str:
     output = CHATTER.sub("", CREDENTIALS.sub("********@", censor(output, secrets)))
     last = "\n".join(output.splitlines()[-LOG_LINES:])
     cause = causes.of_build(output) or causes.of_start(output).replace("set it in `environment`", BUILD_VARIABLE)
+    if missed and cause.startswith("the module "):
+        cause = ""  # it is one of these files
     told = " ".join(part for part in (f"{cause.rstrip('.')}." if cause else "", missed) if part)
     return f" {told}\n{last}" if told else f"\n{last}"
 
@@ -57,7 +59,9 @@ def missed(output: str, files: Iterable[str]) -> str:
     """
     for one in files:
         name = posixpath.basename(one)
-        if re.search(rf"\b{re.escape(name)}\b|\b{re.escape(posixpath.splitext(name)[0])}\b[\"'`.)]* not found", output):
+        stem = re.escape(posixpath.splitext(name)[0])
+        seeks = rf"\b{re.escape(name)}\b|\b{stem}\b[\"'`.)]* not found|No module named '(?:[^']+\.)?{stem}'"
+        if re.search(seeks, output):
             return (
                 f"A build gets neither `files` ({name}) nor `environment`, as their secrets are not its own: give it "
                 "settings without secrets (`env NAME=value COMMAND`, or a file that `build` writes), or do this in "

@@ -81,6 +81,9 @@ def test_a_build_that_looks_for_files_or_variables_of_the_app_is_told_that_it_ge
     files = [{"at": "src/shop/configuration.py", "key": "0", "content": "x = 1"}]
     told = built("aaa", build=["sh -c 'echo module shop.configuration not found; exit 1'"], files=files)["msg"]
     assert "A build gets neither `files` (configuration.py) nor `environment`, as their secrets are not its own" in told
+    lacks = "/usr/bin/python3 -c 'import shop.configuration'"
+    told = built("aaa", build=["sh -c 'mkdir shop; touch shop/__init__.py'", lacks], files=files)["msg"]
+    assert "(build) failed: A build gets neither `files` (configuration.py)" in told
     told = built("aaa", build=["sh -c 'echo other; exit 1'"], files=files)["msg"]
     assert "neither" not in told
 
