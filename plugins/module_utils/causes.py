@@ -80,6 +80,16 @@ MODULES = {
     "sklearn": "scikit-learn", "cv2": "opencv-python-headless", "magic": "python-magic", "ldap": "python-ldap",
 }  # fmt: skip
 
+# Modules that were in Python's library until 3.11 or 3.12, and the packages that have them now.
+REMOVED = {
+    "distutils": "setuptools", "cgi": "legacy-cgi", "cgitb": "legacy-cgi", "asyncore": "pyasyncore",
+    "asynchat": "pyasynchat", "audioop": "audioop-lts", "imp": "zombie-imp",
+    **{name: f"standard-{name}" for name in (
+        "aifc", "chunk", "crypt", "imghdr", "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "sunau", "telnetlib", "uu",
+        "xdrlib",
+    )},
+}  # fmt: skip
+
 
 def _in_release(path: str) -> str:
     """A path as the app's source has it, where it is in that of a release."""
@@ -94,7 +104,13 @@ def _missing_part(found: re.Match[str]) -> str:
 
 
 def _missing_module(found: re.Match[str]) -> str:
-    package = MODULES.get(found[1].split(".")[0])
+    module = found[1].split(".")[0]
+    if module in REMOVED:
+        return (
+            f"the module {module} is no longer in Python's library: add {REMOVED[module]}, which brings it, to "
+            "`python.additional`, or choose an older Python (`python.interpreter`)"
+        )
+    package = MODULES.get(module)
     brings = f"{package}, which brings it," if package else "what brings it"
     where = "its file of requirements, or python.additional"
     return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
