@@ -85,8 +85,8 @@ REMOVED = {
     "distutils": "setuptools", "cgi": "legacy-cgi", "cgitb": "legacy-cgi", "asyncore": "pyasyncore",
     "asynchat": "pyasynchat", "audioop": "audioop-lts", "imp": "zombie-imp",
     **{name: f"standard-{name}" for name in (
-        "aifc", "chunk", "crypt", "imghdr", "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "sunau", "telnetlib", "uu",
-        "xdrlib",
+        "aifc", "chunk", "crypt", "imghdr", "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "sunau", "telnetlib",
+        "uu", "xdrlib",
     )},
 }  # fmt: skip
 

@@ -94,8 +94,8 @@ START = [
     ("django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'x'", "django.core.exceptions.DisallowedHost: "),
     ("jinja2.exceptions.TemplateNotFound: index.html", "jinja2.exceptions.TemplateNotFound: index.html"),
     ("ModuleNotFoundError: No module named 'flask'", "the module flask is missing: add what brings it to"),
-    ("ModuleNotFoundError: No module named 'distutils.util'", "the module distutils is no longer in Python's library: add "
-     "setuptools, which brings it, to `python.additional`"),
+    ("ModuleNotFoundError: No module named 'distutils.util'",
+     "the module distutils is no longer in Python's library: add setuptools, which brings it, to `python.additional`"),
     ("ModuleNotFoundError: No module named 'imghdr'", "add standard-imghdr, which brings it"),
     ("ModuleNotFoundError: No module named 'yaml.nodes'", "the module yaml.nodes is missing: add PyYAML, which brings"),
     ("emperor_loader.WrongApp: module shop has no `app`; it has `application`: correct `app`",
