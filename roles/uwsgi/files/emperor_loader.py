@@ -19,6 +19,7 @@ import inspect
 import os
 import pkgutil
 import site
+import socket
 import stat
 import sys
 import threading
@@ -165,32 +166,45 @@ def check_threads():
         )
 
 
-def open_files():
-    """The regular files that this process has open for reading and writing, by descriptor."""
+def peer(descriptor):
+    """To whom a stream socket is connected; empty for pairs of sockets, which have no names."""
+    with socket.socket(fileno=os.dup(descriptor)) as found:
+        if found.type != socket.SOCK_STREAM:
+            return ""
+        other = found.getpeername()
+    return other if isinstance(other, str) else f"{other[0]}:{other[1]}" if isinstance(other, tuple) else ""
+
+
+def held():
+    """What this process has open that two must not use at a time: files for reading and writing, connections."""
     found = {}
     for one in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError, ValueError):
             path, state = os.readlink(f"/proc/self/fd/{one}"), os.fstat(int(one))
+            if stat.S_ISSOCK(state.st_mode):
+                found[one] = peer(int(one))
+                continue
             with open(f"/proc/self/fdinfo/{one}") as file:
                 flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
             if stat.S_ISREG(state.st_mode) and state.st_nlink and flags & os.O_ACCMODE == os.O_RDWR:
                 found[one] = path
-    return {one: path for one, path in found.items() if not path.startswith(("/dev/", "/memfd:"))}
+    return {one: name for one, name in found.items() if name and not name.startswith(("/dev/", "/memfd:"))}
 
 
-def check_files(before):
-    """Say that files which were opened before the fork have one position in all workers.
+def check_held(before):
+    """Say that files and connections which were opened before the fork are the same ones in all workers.
 
     :param before: those that were open before the import.
     """
     home = os.environ.get("HOME", "")
-    names = sorted({path for one, path in open_files().items() if before.get(one) != path})
-    if names and not setting("alone"):
-        shown = ", ".join(os.path.relpath(path, home) if path.startswith(f"{home}/") else path for path in names[:3])
+    names = sorted({name for one, name in held().items() if before.get(one) != name})
+    if names and not setting("alone") and not setting("import-threads"):
+        shown = ", ".join(os.path.relpath(name, home) if name.startswith(f"{home}/") else name for name in names[:3])
         print(
-            f"emperor: files that the app opens while it is imported and keeps open ({shown}) are shared by its "
-            "workers, which are forked later and would read and write them at one position: set workers.lazy_apps to "
-            "true, or, if only one process may have them open, workers.processes to 1.",
+            f"emperor: files and connections that the app opens while it is imported and keeps open ({shown}) are "
+            "shared by its workers, which are forked later and would disturb each other: set workers.lazy_apps to "
+            "true, or, if only one process may have them open, workers.processes to 1. If the app takes care of that, "
+            "set workers.import_threads to true.",
             file=sys.stderr,
             flush=True,
         )
@@ -217,7 +231,7 @@ def prepare(lazy, slow, before):
     """What comes after the import of the app, in the master or, where each worker imports it, in the worker.
 
     :param slow: to be started in every worker, if not None.
-    :param before: the files that were open before the import.
+    :param before: what was open before the import, see `held`.
     """
     # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
     if setting("switch-interval") and sys.getswitchinterval() == DEFAULT_INTERVAL:
@@ -232,7 +246,7 @@ def prepare(lazy, slow, before):
         watch()
         return
     check_threads()
-    check_files(before)
+    check_held(before)
     of_app = getattr(uwsgi, "post_fork_hook", None)  # uwsgidecorators has set it when the app uses that
 
     def forked():
@@ -256,7 +270,7 @@ def load():
             enter(serving)
         search_own()
         release = os.environ.get("RELEASE_ID", "")
-        slow, before = watched(release), open_files()
+        slow, before = watched(release), held()
         found = emperor_wsgi.Application(imported(app), release, slow)
         emperor_errors.show()
         prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow, before)

@@ -30,15 +30,32 @@ def create_app(): return "the app"
 """
 
 
-def test_file_that_the_import_keeps_open_is_named_with_both_cures(once):
+CONNECTED = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+pair = socket.socketpair()
+print(server.getsockname()[1], file=__import__("sys").stderr)
+def create_app(): return "the app"
+"""
+
+
+def test_connection_that_the_import_keeps_open_is_named(once):
+    port, log = once(CONNECTED)[1].split("\n", 1)
+    assert f"keeps open (127.0.0.1:{port}) are shared by its workers" in log
+
+
+def test_file_that_the_import_keeps_open_is_named_with_all_cures(once):
     _found, log = once(OPENED)
-    assert log.startswith("emperor: files that the app opens while it is imported and keeps open (")
+    assert log.startswith("emperor: files and connections that the app opens while it is imported and keeps open (")
     assert "shop.py) are shared by its workers" in log
-    for word in ("workers.lazy_apps", "workers.processes to 1"):
+    for word in ("workers.lazy_apps", "workers.processes to 1", "workers.import_threads"):
         assert word in log
 
 
-@pytest.mark.parametrize("options", [{"emperor-alone": "true"}, {"lazy-apps": "true"}])
+@pytest.mark.parametrize(
+    "options", [{"emperor-alone": "true"}, {"emperor-import-threads": "true"}, {"lazy-apps": "true"}]
+)
 def test_open_files_of_one_worker_are_not_named(options, once):
     assert once(OPENED, options=options)[1] == ""
 
