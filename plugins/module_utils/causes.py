@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -28,6 +29,16 @@ def _one_line(found: re.Match[str]) -> str:
     return " ".join(found[1].replace("│", " ").split())
 
 
+def _unreachable(found: re.Match[str]) -> str:
+    why = found[2].strip().splitlines()[-1].partition("cause:")[2].strip()
+    if re.search(r"\b40[13]\b", why):
+        return f"{found[1]} could not be fetched: {why}. Set or correct `build_credentials`"
+    return (
+        f"{found[1]} could not be fetched: {why}. Correct the address (`--index-url` in the file of requirements, "
+        "`flask_apps_pip_arguments`), or the network of the host"
+    )
+
+
 BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"No space left on device", "the disk is full: make room on it"),
     (r"[Uu]nable to execute '?\S*(?:gcc|cc|g\+\+)|command '\S*(?:gcc|cc|g\+\+)' failed: No such file", COMPILER),
@@ -45,6 +56,7 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"Hash mismatch for `([^`]+)`", lambda found: f"{found[1]} does not match its hash: lock the requirements again"),
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
+    (r"[Ff]ailed to fetch: `?(https?://[^\s`]+)`?\n((?: *cause: .+\n?)+)", _unreachable),
     (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),
     (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
     # npm says a code first, yarn has no colon.
@@ -68,9 +80,37 @@ MODULES = {
     "sklearn": "scikit-learn", "cv2": "opencv-python-headless", "magic": "python-magic", "ldap": "python-ldap",
 }  # fmt: skip
 
+# Modules that were in Python's library until 3.11 or 3.12, and the packages that have them now.
+REMOVED = {
+    "distutils": "setuptools", "cgi": "legacy-cgi", "cgitb": "legacy-cgi", "asyncore": "pyasyncore",
+    "asynchat": "pyasynchat", "audioop": "audioop-lts", "imp": "zombie-imp",
+    **{name: f"standard-{name}" for name in (
+        "aifc", "chunk", "crypt", "imghdr", "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "sunau", "telnetlib",
+        "uu", "xdrlib",
+    )},
+}  # fmt: skip
+
+
+def _in_release(path: str) -> str:
+    """A path as the app's source has it, where it is in that of a release."""
+    return re.sub(r"^\S*/releases/[^/]+/(?:src|venv/lib/python3[^/]*/site-packages)/", "", os.path.normpath(path))
+
+
+def _missing_part(found: re.Match[str]) -> str:
+    return (
+        f"the source has {found[1]}, but no {found[2]} in it: see whether the file is in the repository, and not left "
+        "out by `source.exclude`"
+    )
+
 
 def _missing_module(found: re.Match[str]) -> str:
-    package = MODULES.get(found[1].split(".")[0])
+    module = found[1].split(".")[0]
+    if module in REMOVED:
+        return (
+            f"the module {module} is no longer in Python's library: add {REMOVED[module]}, which brings it, to "
+            "`python.additional`, or choose an older Python (`python.interpreter`)"
+        )
+    package = MODULES.get(module)
     brings = f"{package}, which brings it," if package else "what brings it"
     where = "its file of requirements, or python.additional"
     return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
@@ -84,7 +124,20 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"^(?:\w+\.)*WrongApp: (.+)", lambda found: found[1]),
     (r"\bsh: (?:(?:line )?\d+: )?(\S+): (?:command )?not found\b",
      lambda found: f"there is no program {found[1]}: add the Debian package that has it to `packages`"),
+    # A package of the source that lacks a part: its own code is what looked for it.
+    (r"""(?s)(?:/src/|"\./)(?:[^"\n]*/)?(\w+)/__init__\.py", line """
+     r""".*^ModuleNotFoundError: No module named '(?:[^']+\.)?\1\.(\w+)'""", _missing_part),
     (r"^ModuleNotFoundError: No module named '([^']+)'$", _missing_module),
+    (r"python\S*: can't open file '([^']+)': \[Errno 2\]",
+     lambda found: f"there is no file {_in_release(found[1])}: commands start in the source of the release, of a "
+     "`source.package` in its site-packages"),
+    (r"OperationalError\b.*(?:unable to open database file|attempt to write a readonly database)",
+     lambda _found: "it may not write its SQLite database: a release never changes, so let the app have it below its "
+     "home (HOME), by a setting of the app, or name the directory of the database in `persistent`"),
+    (r"^(?:\w+\.)*((?:LockError|AlreadyLocked|LockFailed|LockTimeout)\b.*|BlockingIOError: \[Errno 11\].*)",
+     lambda found: f"another process has locked what it needs, such as the instance that runs ({found[1]}): a release "
+     "is tried, and started, beside the old one, so let the app keep its data where several processes may have it "
+     "open, in a database for example"),
     (r"^ImportError: (\S+\.so\S*): cannot open shared object file",
      lambda found: f"the library {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^FileNotFoundError: \[Errno 2\] No such file or directory: '([^/']+)'",
@@ -92,8 +145,8 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\b[Bb]ad (\w+) executable",
      lambda found: f"the program {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^/'][^']*|[^']*/releases/[^']*)'",
-     lambda found: f"it may not write {found[1]}: a release never changes, so name the directory in `persistent`, or "
-     "let the app write below its home (HOME)"),
+     lambda found: f"it may not write {_in_release(found[1])}: a release never changes, so name the directory in "
+     "`persistent`, or let the app write below its home (HOME)"),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
     (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",

@@ -10,11 +10,22 @@ OPEN_VARIABLES = frozenset((
     "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING",
     "EMPEROR_BACKUP",
 ))  # fmt: skip
-# Names of variables whose value is hidden whatever it is.
-SECRET_NAME = re.compile(
-    r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|AUTH|PRIVATE|SALT|SEED|DSN|SIGN|CERT|COOKIE|WEBHOOK|PIN(?:_|$)",
-    re.IGNORECASE,
+# Words in the name of a variable or a setting that make its value a secret, however plain it is. What may stand
+# anywhere in a word (APIKEY, dbpassword) is no part of usual words; the rest must be a whole word, or end one (`auth`,
+# not `author`).
+SECRET_WORD = re.compile(
+    r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|COOKIE|WEBHOOK|PEPPER|(?:SALT|SEED|CERT|CERTIFICATE|AUTHORIZATION)S?$"
+    r"|^(?:(?:BASIC|HTTP|PROXY|SMTP)?AUTH|SIGN|SIGNING|SIGNATURE|PIN)$"
 )
+HARMLESS_WORD = re.compile(r"KEYWORDS?|KEYBOARD|KEYSPACE|HOTKEYS?|BYPASS|PASSIVE|PASSENGER|PASSTHROUGH|CONCERTS?")
+# A word behind such a word that says that the value only chooses something: `auth_backend`, `token_type`.
+CHOICE = re.compile(
+    r"(?:BACKEND|TYPE|METHOD|CLASS|PROVIDER|ALGORITHM|MODULE|PLUGIN|SCHEME)(?:S|ES)?|POLICY|POLICIES|MODE|SAMESITE|SECURE|HTTPONLY"
+    r"|ENABLED?|REQUIRED"
+)
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# Values that say nothing, whatever the name: what settings of a few choices have.
+PLAIN = frozenset(("false", "strict", "never", "always", "enabled", "disabled", "default", "required", "optional"))
 # User and password in an address.
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 # Values that hide nothing: numbers, and plain words, alone or joined as in paths, names of modules, hosts and URLs
@@ -25,11 +36,20 @@ ADDRESS = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 OPEN_VALUE = re.compile(rf"-?[0-9.:]+|{START}(?:{ADDRESS}|{WORD})(?:[/._:-]{WORD}|[:/-][0-9]{{1,5}})*/?")
 
 
+def names_secret(name: str) -> bool:
+    """Whether the name of a variable says that its value is a secret. In doubt it does."""
+    words = [word.upper() for word in WORDS.findall(name)]
+    return any(
+        SECRET_WORD.search(word) and not HARMLESS_WORD.fullmatch(word) and not CHOICE.fullmatch(behind)
+        for word, behind in zip(words, [*words[1:], ""])
+    )
+
+
 def is_secret(name: str, value: str) -> bool:
     """Whether no message may show the value of a variable. Values shorter than five characters tell nothing."""
-    if name.rpartition(" ")[2] in OPEN_VARIABLES or len(value) < 5:
+    if name.rpartition(" ")[2] in OPEN_VARIABLES or len(value) < 5 or value.lower() in PLAIN:
         return False
-    return bool(SECRET_NAME.search(name)) or not OPEN_VALUE.fullmatch(value)
+    return names_secret(name) or not OPEN_VALUE.fullmatch(value)
 
 
 def censor(text: str, environment: Mapping[str, str]) -> str:

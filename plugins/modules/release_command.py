@@ -132,7 +132,7 @@ def run(
         told = censor(output.read(), hidden or environment).strip()
         said = "\n".join(told.splitlines()[-LAST_LINES:])
     if how:
-        cause = causes.of_start(told)
+        cause = causes.of_start(told).rstrip(".")
         raise Failed(f"{how}:{f' {cause}.' if cause else ''}\n{said}" if said else f"{how} without a word.")
     return said
 

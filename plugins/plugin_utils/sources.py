@@ -153,6 +153,12 @@ def checkout(repo: str, commit: str, target: str) -> None:
     address, known = credentials.for_git(repo)
     git("clone", "--quiet", "--no-checkout", "--", address, target, known=known)
     git("checkout", "--quiet", "--detach", commit, cwd=target, known=known)
+    # git takes a file that it cannot read for no failure.
+    if missing := git("ls-files", "--deleted", cwd=target).splitlines():
+        raise Refused(
+            f"is damaged: git cannot read {missing[0]}{' and others' if missing[1:] else ''} of {commit[:12]}: see "
+            "`git fsck` in the repository, and take a whole clone of it."
+        )
     git("submodule", "--quiet", "update", "--init", "--recursive", cwd=target, known=known)
 
 

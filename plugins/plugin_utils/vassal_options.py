@@ -106,6 +106,8 @@ def loading(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi
         options.append(placeholder("freeze", "true"))
         if app["workers"]["import_threads"]:
             options.append(placeholder("import-threads", "true"))
+        if app["workers"]["processes"] == 1:
+            options.append(placeholder("alone", "true"))
     return options
 
 

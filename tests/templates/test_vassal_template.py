@@ -162,6 +162,11 @@ def test_import_threads_reaches_the_loader_only_when_it_is_set():
     assert placeholders(render("vassal.ini", {"workers": {"import_threads": True}}))["import-threads"] == "true"
 
 
+def test_loader_knows_of_an_app_with_one_process_by_its_settings():
+    assert "alone" not in placeholders(render("vassal.ini"))
+    assert placeholders(render("vassal.ini", {"workers": {"processes": 1}}))["alone"] == "true"
+
+
 def test_the_vassal_follows_the_plan():
     workers = {"processes": 6, "threads": 3, "minimum": 2, "max_requests": 1200, "max_lifetime_seconds": 600}
     found = ini(render("vassal.ini", {"workers": workers, "memory": {"worker_recycle": "200M"}}), "uwsgi")

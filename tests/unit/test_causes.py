@@ -42,6 +42,17 @@ BUILD = [
     ),
     ("npm error code E404\nnpm error 404 Not Found - GET x\n", "404 Not Found - GET x"),
     ("npm ERR! code E404\nnpm ERR! 404 Not Found\n", "404 Not Found"),
+    (
+        "error: Request failed after 3 retries in 5.6s\n  cause: Failed to fetch: https://pypi.test/simple/a/\n"
+        "  cause: error sending request for url (https://pypi.test/simple/a/)\n  cause: dns error\n"
+        "  cause: failed to lookup address information: Name or service not known\n",
+        "https://pypi.test/simple/a/ could not be fetched: failed to lookup address information: Name or service not "
+        "known. Correct the address (`--index-url` in the file of requirements, `flask_apps_pip_arguments`)",
+    ),
+    (
+        "error: Failed to fetch: `https://x.test/`\n  cause: HTTP status client error (401 Unauthorized) for url (x)\n",
+        "(401 Unauthorized) for url (x). Set or correct `build_credentials`",
+    ),
     ("error: Failed to fetch: `https://x.test/`\n", "Failed to fetch: `https://x.test/`"),
 ]
 
@@ -83,6 +94,9 @@ START = [
     ("django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'x'", "django.core.exceptions.DisallowedHost: "),
     ("jinja2.exceptions.TemplateNotFound: index.html", "jinja2.exceptions.TemplateNotFound: index.html"),
     ("ModuleNotFoundError: No module named 'flask'", "the module flask is missing: add what brings it to"),
+    ("ModuleNotFoundError: No module named 'distutils.util'",
+     "the module distutils is no longer in Python's library: add setuptools, which brings it, to `python.additional`"),
+    ("ModuleNotFoundError: No module named 'imghdr'", "add standard-imghdr, which brings it"),
     ("ModuleNotFoundError: No module named 'yaml.nodes'", "the module yaml.nodes is missing: add PyYAML, which brings"),
     ("emperor_loader.WrongApp: module shop has no `app`; it has `application`: correct `app`",
      "module shop has no `app`; it has `application`: correct `app`"),
@@ -90,6 +104,21 @@ START = [
     ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "there is no git: if it is a program, add"),
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/x'", "a release never changes"),
     ("PermissionError: [Errno 13] Permission denied: 'logs'", "so name the directory in `persistent`"),
+    ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/src/shop/../.data'",
+     "it may not write .data: a release never changes"),
+    ("python: can't open file '/srv/a/shop/releases/a1/venv/lib/python3.13/site-packages/lib/manage.py': [Errno 2] No",
+     "there is no file lib/manage.py: commands start in the source of the release, of a `source.package` in its"),
+    ("sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) unable to open database file",
+     "it may not write its SQLite database: a release never changes, so let the app have it below its home (HOME)"),
+    ("sqlite3.OperationalError: attempt to write a readonly database", "it may not write its SQLite database"),
+    ("zc.lockfile.LockError: Couldn't lock '/srv/a/shop/shared/db.lock'",
+     "another process has locked what it needs, such as the instance that runs (LockError: Couldn't lock '/srv"),
+    ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "another process has locked what it needs"),
+    ("  File \"/srv/a/shop/releases/a1/src/shop/extras/data/__init__.py\", line 3, in <module>\n    from .a import\n"
+     "ModuleNotFoundError: No module named 'extras.data.codes'",
+     "the source has data, but no codes in it: see whether the file is in the repository"),
+    ("  File \"./shop/data/__init__.py\", line 3, in <module>\n    from .a import\n"
+     "ModuleNotFoundError: No module named 'shop.data.codes'", "the source has data, but no codes in it"),
     ("OSError: [Errno 30] Read-only file system: '/var/lib/shop'", "it may not write /var/lib/shop"),
     ("ImportError: Failed to initialize: Bad git executable.", "the program git is missing: add the Debian package"),
     ("  File \"<frozen os>\", line 709, in __getitem__\nKeyError: 'DATABASE_URL'",

@@ -25,6 +25,12 @@ class Body:
     def tell(self):
         return self.read_so_far
 
+    def seek(self, _position):
+        raise OSError("seeking wsgi.input without post_buffering is IMPOSSIBLE !!!")
+
+    def __iter__(self):
+        return iter([self.read(self.length)])
+
     def read(self, size):
         piece = self.connection.recv(min(size, self.length - self.read_so_far))
         self.read_so_far += len(piece)
@@ -108,6 +114,23 @@ def test_rest_of_a_partly_read_body_is_discarded():
         return [environ["wsgi.input"].read(10)]
 
     assert Server(app).serve(500_000) == ["413 Content Too Large", b"x" * 10, b""]
+
+
+def test_body_does_not_claim_that_one_can_seek_in_it():
+    seen = []
+
+    def app(environ, start_response):
+        body = environ["wsgi.input"]
+        seen.extend([*(hasattr(body, name) for name in ("tell", "seek", "read", "fileno")), *body])
+        start_response("200 OK", [])
+        return [b""]
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"xxxxx")
+        environ = {"CONTENT_LENGTH": "5", "wsgi.input": Body(ours, 5)}
+        assert list(emperor_wsgi.Application(app)(environ, lambda *_arguments: None)) == [b""]
+    assert seen == [False, False, True, True, b"xxxxx"]
 
 
 def test_request_without_an_unread_body_does_not_wait():

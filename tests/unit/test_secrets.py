@@ -57,3 +57,37 @@ def test_variables_set_by_the_roles_are_no_secrets():
     environment = {"EMPEROR_APP": "shop:create_app()", "EMPEROR_SERVING": "/srv/flask_apps/shop/serving"}
     message = "shop:create_app() in /srv/flask_apps/shop/serving would not start"
     assert secrets.censor(message, environment) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [
+        # Said by a word of the name
+        ("SECRET_KEY", True), ("API_KEY", True), ("APIKEY", True), ("apiKey", True), ("DBPassword", True),
+        ("PGPASSWORD", True), ("SMTP_PASS", True), ("requirepass", True), ("auth_token", True), ("AUTH", True),
+        ("REDIS_AUTH", True), ("basicAuth", True), ("AUTH_USER", True), ("AUTHORIZATION", True), ("PIN", True),
+        ("BOT_PIN", True), ("PASSWORD_SALT", True), ("hashsalt", True), ("TLS_CERT", True), ("SENTRY_DSN", True),
+        ("SIGNING_KEY", True), ("signature", True), ("SESSION_COOKIE", True), ("API_TOKEN_PEPPERS", True),
+        ("auth_backend_password", True), ("line 3 multiauth.token", True),
+        # Words that only contain such a word
+        ("multiauth.policies", False), ("line 3 multiauth.policies", False), ("author", False), ("AUTHORITY", False),
+        ("authenticated_group", False), ("design", False), ("SIGNUP_GROUP", False), ("assignee", False),
+        ("concert", False), ("certain", False), ("seeder", False), ("spinner", False), ("SHIPPING", False),
+        ("keyboard", False), ("keywords", False), ("passive_host", False), ("bypass", False),
+        # Settings that choose one of several things
+        ("auth_backend", False), ("AUTHENTICATION_BACKENDS", False), ("authType", False), ("auth.policy", False),
+        ("TOKEN_TYPE", False), ("KEY_ALGORITHM", False), ("SESSION_COOKIE_SAMESITE", False),
+        ("secret_key_class_key", True),
+    ],
+)  # fmt: skip
+def test_plain_word_is_hidden_when_a_word_of_the_name_says_so(name, hidden):
+    assert secrets.censor("no account here", {name: "account"}) == f"no {'********' if hidden else 'account'} here"
+
+
+@pytest.mark.parametrize("value", ["False", "Strict", "disabled"])
+def test_choices_that_tell_nothing_are_shown_whatever_the_name(value):
+    assert secrets.censor(f"it is {value}", {"COOKIE_SECRET": value}) == f"it is {value}"
+
+
+def test_what_is_no_plain_word_is_hidden_whatever_the_name():
+    assert secrets.censor("x7Gh2kLp", {"multiauth.policies": "x7Gh2kLp"}) == "********"

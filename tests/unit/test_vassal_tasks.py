@@ -17,6 +17,9 @@ LIMITED = Config({"tasks": "64"}, ())
     [
         "spawned uWSGI master process (pid: 7)\nfork(): Resource temporarily unavailable [core/master_utils.c line 7]",
         "RuntimeError: can't start new thread",
+        "    self.pid = _fork_exec(\n               ~~~~~~~~~~^\n"
+        "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+        "    self.pid = os.fork()\n               ~~~~~~~^^\n"
         "BlockingIOError: [Errno 11] Resource temporarily unavailable",
     ],
 )
@@ -28,6 +31,8 @@ def test_refusal_of_the_kernel_names_the_setting_and_what_there_is(log):
 
 def test_other_failures_and_apps_without_a_limit_are_not_explained_so():
     assert tasks.refused(NAME, LIMITED, "ModuleNotFoundError: No module named 'x'") == ""
+    locked = "    fcntl.flock(file, mode)\nBlockingIOError: [Errno 11] Resource temporarily unavailable"
+    assert tasks.refused(NAME, LIMITED, locked) == ""
     assert tasks.refused(NAME, Config({}, ()), "can't start new thread") == ""
 
 

@@ -127,6 +127,18 @@ BROKEN = {
         "poll", {"python": {"requirements": "none"}}, {},
         "poll:application would not start: the module bottle is missing: add what brings it to what the app requires",
     ),
+    "modules in a directory of the source": (
+        "poll", {"app": "inner:application"}, {"poll/inner.py": ""},
+        "there is no module inner at the top of the source, but poll/ has it: set PYTHONPATH: poll in `environment`",
+    ),
+    "file of the app in a build": (
+        "poll", {"build": ["python -c 'import poll.own'"], "files": [{"path": "poll/own.py", "content": "x = 1"}]}, {},
+        "(build) failed: A build gets neither `files` (own.py) nor `environment`",
+    ),
+    "database in the release": (
+        "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect('poll.db').execute('create table x (y)')\n"},
+        "it may not write its SQLite database: a release never changes",
+    ),
     "missing variable": (
         "site", {"environment": {}}, {},
         "project.wsgi:application would not start: the variable DJANGO_SECRET_KEY is missing: set it in `environment`",
@@ -164,3 +176,22 @@ def test_check_mode_names_the_debian_packages(deploy, host_of):
     assert not run.failed, run.error
     assert "Debian packages to install: sl\n" in run.output
     assert not host_of("flaskr").package("sl").is_installed
+
+
+INNER = """
+import os
+held = open(os.environ["HOME"] + "/held", "w+")
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"inner"]
+"""
+
+
+def test_modules_below_the_source_are_found_and_what_workers_would_share_is_named(changed, deploy, browser):
+    settings = {"app": "inner:application", "environment": {"PYTHONPATH": "poll"}}
+    run = deploy("poll", settings | changed("poll", **{"poll/inner.py": INNER}))
+    assert not run.failed, run.error
+    assert "app opens while it is imported and keeps open (held) are shared by its workers" in " ".join(
+        run.output.split()
+    )
+    assert browser("poll")("/").text == "inner"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import pwd
 import re
 import shlex
@@ -11,7 +12,7 @@ import shutil
 import stat
 import tarfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined, host
@@ -28,6 +29,7 @@ RECIPE = ("interpreter", "requirements", "extras", "groups", "build", "require_h
 UV = {"UV_LINK_MODE": "copy", "UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1",
       "UV_PYTHON_DOWNLOADS": "never", "UV_NO_MANAGED_PYTHON": "1", "NO_COLOR": "1",
       "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
+BUILD_VARIABLE = "a build does not get `environment`, so write `env NAME=value COMMAND`, or use `build_environment`"
 CHATTER = re.compile(r"^Using Python .* environment at: .*\n", re.MULTILINE)  # uv's, in each answer
 
 
@@ -35,15 +37,37 @@ class BuildFailed(Exception):
     """A step of a build failed; the text says which, and shows the end of its output."""
 
 
-def said(output: str, secrets: Mapping[str, str]) -> str:
+def said(output: str, secrets: Mapping[str, str], missed: str = "") -> str:
     """The end of what a step wrote: the cause first, no passwords.
 
     :param secrets: variables whose values are hidden if they may be secret.
+    :param missed: said behind the cause, a sentence.
     """
     output = CHATTER.sub("", CREDENTIALS.sub("********@", censor(output, secrets)))
     last = "\n".join(output.splitlines()[-LOG_LINES:])
-    cause = causes.of_build(output) or causes.of_start(output)
-    return f" {cause}.\n{last}" if cause else f"\n{last}"
+    cause = causes.of_build(output) or causes.of_start(output).replace("set it in `environment`", BUILD_VARIABLE)
+    if missed and cause.startswith("the module "):
+        cause = ""  # it is one of these files
+    told = " ".join(part for part in (f"{cause.rstrip('.')}." if cause else "", missed) if part)
+    return f" {told}\n{last}" if told else f"\n{last}"
+
+
+def missed(output: str, files: Iterable[str]) -> str:
+    """A sentence when a step seems to have looked for configuration files of the app, which a build does not get.
+
+    :param files: where the app looks for them.
+    """
+    for one in files:
+        name = posixpath.basename(one)
+        stem = re.escape(posixpath.splitext(name)[0])
+        seeks = rf"\b{re.escape(name)}\b|\b{stem}\b[\"'`.)]* not found|No module named '(?:[^']+\.)?{stem}'"
+        if re.search(seeks, output):
+            return (
+                f"A build gets neither `files` ({name}) nor `environment`, as their secrets are not its own: give it "
+                "settings without secrets (`env NAME=value COMMAND`, or a file that `build` writes), or do this in "
+                "`hooks.prepare`, below the app's home."
+            )
+    return ""
 
 
 def environment_of(path: str, home: str, params: Mapping[str, Any]) -> dict[str, str]:
@@ -217,7 +241,8 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         try:
             return place.run(command, directory)
         except Failed as failure:
-            raise BuildFailed(f"{what} failed:{said(str(failure), secrets)}") from failure
+            unknown = missed(str(failure), params["files"]) if what.endswith("(build)") else ""
+            raise BuildFailed(f"{what} failed:{said(str(failure), secrets, unknown)}") from failure
 
     try:
         facts = fill(run, releases, params, group)

@@ -10,6 +10,7 @@ it, and without that option a worker without an app would answer clients with er
 """
 
 import ast
+import contextlib
 import difflib
 import gc
 import importlib
@@ -18,6 +19,8 @@ import inspect
 import os
 import pkgutil
 import site
+import socket
+import stat
 import sys
 import threading
 import time
@@ -81,6 +84,13 @@ def enter(serving):
     return release
 
 
+def search_own():
+    """Find modules where a relative PYTHONPATH says: below the source. uWSGI's Python started elsewhere."""
+    for path in reversed(os.environ.get("PYTHONPATH", "").split(":")):
+        if path and not os.path.isabs(path):
+            sys.path.insert(1 if sys.path[:1] == ["."] else 0, os.path.abspath(path))
+
+
 class WrongApp(Exception):
     """The module has no such callable; the text says what it has."""
 
@@ -90,6 +100,15 @@ def called(text):
     call = ast.parse(f"factory({text}", mode="eval").body
     values = [ast.literal_eval(one) for one in call.args]
     return values, {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+
+
+def root_of(name):
+    """The directory of the source in which a module is at the top; empty when there is none."""
+    file = name.replace(".", "/")
+    for one in sorted(entry.name for entry in os.scandir(".") if entry.is_dir() and not entry.name.startswith(".")):
+        if os.path.isfile(f"{one}/{file}.py") or os.path.isfile(f"{one}/{file}/__init__.py"):
+            return one
+    return ""
 
 
 def module_of(name):
@@ -102,6 +121,11 @@ def module_of(name):
         before, _dot, last = error.name.rpartition(".")
         places = getattr(sys.modules[before], "__path__", []) if before else ["."]
         there = sorted(one.name for one in pkgutil.iter_modules(places))
+        if below := root_of(name):
+            raise WrongApp(
+                f"there is no module {error.name} at the top of the source, but {below}/ has it: set PYTHONPATH: "
+                f"{below} in `environment`"
+            ) from None
         near = [one for one in USUAL if one in there] or difflib.get_close_matches(last, there)
         has = f"; there is {' and '.join(f'{before}{_dot}{one}' for one in near)}" if near else ""
         raise WrongApp(f"there is no module {error.name}{has}: correct `app`, or install what brings it") from None
@@ -142,6 +166,50 @@ def check_threads():
         )
 
 
+def peer(descriptor):
+    """To whom a stream socket is connected; empty for pairs of sockets, which have no names."""
+    with socket.socket(fileno=os.dup(descriptor)) as found:
+        if found.type != socket.SOCK_STREAM:
+            return ""
+        other = found.getpeername()
+    return other if isinstance(other, str) else f"{other[0]}:{other[1]}" if isinstance(other, tuple) else ""
+
+
+def held():
+    """What this process has open that two must not use at a time: files for reading and writing, connections."""
+    found = {}
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError, ValueError):
+            path, state = os.readlink(f"/proc/self/fd/{one}"), os.fstat(int(one))
+            if stat.S_ISSOCK(state.st_mode):
+                found[one] = peer(int(one))
+                continue
+            with open(f"/proc/self/fdinfo/{one}") as file:
+                flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
+            if stat.S_ISREG(state.st_mode) and state.st_nlink and flags & os.O_ACCMODE == os.O_RDWR:
+                found[one] = path
+    return {one: name for one, name in found.items() if name and not name.startswith(("/dev/", "/memfd:"))}
+
+
+def check_held(before):
+    """Say that files and connections which were opened before the fork are the same ones in all workers.
+
+    :param before: those that were open before the import.
+    """
+    home = os.environ.get("HOME", "")
+    names = sorted({name for one, name in held().items() if before.get(one) != name})
+    if names and not setting("alone") and not setting("import-threads"):
+        shown = ", ".join(os.path.relpath(name, home) if name.startswith(f"{home}/") else name for name in names[:3])
+        print(
+            f"emperor: files and connections that the app opens while it is imported and keeps open ({shown}) are "
+            "shared by its workers, which are forked later and would disturb each other: set workers.lazy_apps to "
+            "true, or, if only one process may have them open, workers.processes to 1. If the app takes care of that, "
+            "set workers.import_threads to true.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def watch_worker():
     """Let this worker end itself for its memory or a late request. The trial start has no such limits."""
     if not setting("recycle-megabytes"):
@@ -159,10 +227,11 @@ def watched(release):
     return emperor_slow.Watch(seconds, lambda environ: emperor_wsgi.named(environ, release)) if seconds else None
 
 
-def prepare(lazy, slow):
+def prepare(lazy, slow, before):
     """What comes after the import of the app, in the master or, where each worker imports it, in the worker.
 
     :param slow: to be started in every worker, if not None.
+    :param before: what was open before the import, see `held`.
     """
     # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
     if setting("switch-interval") and sys.getswitchinterval() == DEFAULT_INTERVAL:
@@ -177,6 +246,7 @@ def prepare(lazy, slow):
         watch()
         return
     check_threads()
+    check_held(before)
     of_app = getattr(uwsgi, "post_fork_hook", None)  # uwsgidecorators has set it when the app uses that
 
     def forked():
@@ -198,11 +268,12 @@ def load():
     try:
         if serving:
             enter(serving)
+        search_own()
         release = os.environ.get("RELEASE_ID", "")
-        slow = watched(release)
+        slow, before = watched(release), held()
         found = emperor_wsgi.Application(imported(app), release, slow)
         emperor_errors.show()
-        prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow)
+        prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow, before)
         return found
     except BaseException:
         if not serving:

@@ -26,6 +26,26 @@ def unread(environ, body):
     return int(length) - body.tell() if length else 0
 
 
+class Input:
+    """The request's body for the app: uWSGI's own, except that it does not claim to be a file in which one can seek.
+
+    Apps that find `tell` read forms and then seek back, which uWSGI refuses with an exception.
+    """
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body):
+        self._body = body
+
+    def __getattr__(self, name):
+        if name in ("tell", "seek"):
+            raise AttributeError(name)
+        return getattr(self._body, name)
+
+    def __iter__(self):
+        return iter(self._body)
+
+
 def linger(descriptor):
     """Say that the response is complete, and throw away what still comes in, until nginx closes the connection."""
     with contextlib.suppress(OSError), socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -172,6 +192,8 @@ class Application:
 
     def __call__(self, environ, start_response):
         body, begun = environ["wsgi.input"], []
+        if environ.get("CONTENT_LENGTH"):
+            environ["wsgi.input"] = Input(body)
         start_response = starter(start_response, environ, self.release, begun)
         if self.begin:
             self.begin(environ)

@@ -84,6 +84,28 @@ def test_a_build_runs_in_the_source_and_may_make_the_static_files(built, home):
     assert mode(path / "src/made/where") == 0o644
 
 
+def test_a_build_that_looks_for_files_or_variables_of_the_app_is_told_that_it_gets_none(built):
+    files = [{"at": "src/shop/configuration.py", "key": "0", "content": "x = 1"}]
+    told = built("aaa", build=["sh -c 'echo module shop.configuration not found; exit 1'"], files=files)["msg"]
+    assert "A build gets neither `files` (configuration.py) nor `environment`, as their secrets are not its own" in told
+    lacks = "/usr/bin/python3 -c 'import shop.configuration'"
+    told = built("aaa", build=["sh -c 'mkdir shop; touch shop/__init__.py'", lacks], files=files)["msg"]
+    assert "(build) failed: A build gets neither `files` (configuration.py)" in told
+    told = built("aaa", build=["sh -c 'echo other; exit 1'"], files=files)["msg"]
+    assert "neither" not in told
+
+
+def test_a_build_that_lacks_a_variable_is_told_how_to_give_it_one(built):
+    program = "import os; os.environ[chr(65) * 3]"
+    told = built("aaa", build=[f"/usr/bin/python3 -c '{program}'"])["msg"]
+    assert "the variable AAA is missing: a build does not get `environment`, so write `env NAME=value COMMAND`" in told
+
+
+def test_a_sentence_of_a_tool_gets_no_second_full_stop(built):
+    told = built("aaa", build=["sh -c 'echo error: It is broken.; exit 1'"])["msg"]
+    assert told.splitlines()[0].endswith("(build) failed: It is broken.")
+
+
 def test_a_broken_build_says_which_command_and_its_last_lines(built, home):
     answer = built("aaa", build=["true", "sh -c 'seq 30; exit 3'"])
     first, *lines = answer["msg"].splitlines()

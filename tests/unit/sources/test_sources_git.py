@@ -78,6 +78,14 @@ def test_missing_version_is_refused(repository, shop, bundle):
         bundle(git={"repo": str(shop / "typo"), "version": "v1"})
 
 
+def test_repository_that_lacks_a_file_is_refused(repository, shop, bundle):
+    # git says so, and ends as if nothing had happened.
+    lost = repository("rev-parse", "HEAD:shop/__init__.py")
+    os.unlink(shop / ".git/objects" / lost[:2] / lost[2:])
+    with pytest.raises(Refused, match=r"is damaged: git cannot read shop/__init__.py of [0-9a-f]{12}: see `git fsck`"):
+        bundle(git={"repo": str(shop), "version": "main"})
+
+
 def test_machine_without_git_is_refused_with_the_cure(repository, shop, bundle, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match="needs git on the machine that runs Ansible: install it there"):
