@@ -56,6 +56,10 @@ options:
     description: Seconds the command may take.
     type: int
     default: 600
+  setting:
+    description: Name of the setting that says so, for the message when the command takes longer.
+    type: str
+    default: ""
   tasks:
     description: Processes and threads it may have at a time.
     type: int
@@ -92,6 +96,7 @@ output:
 """
 
 LAST_LINES = 25
+LIMITS = {"seconds": "timeout", "setting": "setting", "tasks": "tasks"}
 
 
 class Failed(Exception):
@@ -106,12 +111,14 @@ def run(
     seconds: int,
     hidden: Mapping[str, str] | None = None,
     tasks: int = confined.TASKS,
+    setting: str = "",
 ) -> str:
     """Run a command as a user. Returns the last lines of its output, without secrets.
 
     :param seconds: how long it may take.
     :param hidden: what no message may show, by a name; the values of the environment if not given.
     :param tasks: processes and threads that it may have at a time.
+    :param setting: name of the setting that says how long it may take.
     :raises Failed: when it ends badly, or not in time.
     :raises Unconfined: when the host has no sandbox for it.
     """
@@ -126,7 +133,7 @@ def run(
                 unit.process.wait(seconds)
                 how = unit.ending()
             except subprocess.TimeoutExpired:
-                how = f"did not end within {seconds} s"
+                how = f"did not end within {seconds} s{f' ({setting})' if setting else ''}"
         output.seek(0)
         # Secrets first: one of many lines may be cut off in its middle.
         told = censor(output.read(), hidden or environment).strip()
@@ -147,6 +154,7 @@ def main() -> None:
             "command": {"type": "str", "required": True},
             "environment": {"type": "dict", "default": {}, "no_log": True},
             "timeout": {"type": "int", "default": 600},
+            "setting": {"type": "str", "default": ""},
             "tasks": {"type": "int", "default": confined.TASKS},
             "beside": {"type": "bool", "default": False},
         },
@@ -175,7 +183,7 @@ def main() -> None:
     hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
         with contextlib.nullcontext() if module.params["beside"] else exclusive():
-            limits = {"seconds": module.params["timeout"], "tasks": module.params["tasks"]}
+            limits = {key: module.params[name] for key, name in LIMITS.items()}
             output = run(words, directory, environment, pwd.getpwnam(name), hidden=hidden, **limits)
     except (Busy, confined.Unconfined) as reason:
         module.fail_json(msg=str(reason))

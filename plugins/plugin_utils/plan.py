@@ -249,12 +249,13 @@ def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
     """
     called = f"{wanted.release} ({wanted.label})" if wanted.label else wanted.release
     called += f", requires {wanted.requirements}" if wanted.requirements else ""
-    known = [one["id"] for one in found["releases"]]
+    known = {one["id"]: one for one in found["releases"]}
     if not found["current"]:
         return {"release": f"new app, release {called}"}
     differs = {}
     if found["current"] != wanted.release:
-        differs["release"] = f"{'back to' if wanted.release in known else 'new'} release {called}"
+        served = known.get(wanted.release, {}).get("activated")
+        differs["release"] = f"{'back to' if served else 'new'} release {called}"
     elif wanted.release not in known:
         differs["release"] = f"release {called} is incomplete"
     if not found["static_right"]:

@@ -58,6 +58,7 @@ def test_a_short_entry_gets_every_default():
         "reload": "zerg",
         "max_request_seconds": 60,
         "max_start_seconds": 60,
+        "max_hook_seconds": 600,
         "slow_request_seconds": 0,
         "max_body_size": "16m",
         "health": {"path": "/", "status": 200},
@@ -126,6 +127,7 @@ def test_given_options_are_kept():
         reload="upstream",
         max_request_seconds=1,
         max_start_seconds=3600,
+        max_hook_seconds=7200,
         max_body_size="2g",
         health={"path": "/healthz?deep=1", "status": 204},
     )
@@ -141,6 +143,7 @@ def test_given_options_are_kept():
         "reload",
         "max_request_seconds",
         "max_start_seconds",
+        "max_hook_seconds",
         "max_body_size",
         "health",
     ):

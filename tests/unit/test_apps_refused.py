@@ -183,6 +183,7 @@ REFUSED = [
     ({"max_request_seconds": 0}, "max_request_seconds is 0, but must be a whole number of seconds from 1 to 3600."),
     ({"max_request_seconds": 1.5}, "max_request_seconds is 1.5"),
     ({"max_start_seconds": 3601}, "max_start_seconds is 3601"),
+    ({"max_hook_seconds": 0}, "max_hook_seconds is 0, but must be a whole number of seconds from 1 to 86400."),
     ({"max_body_size": "16 MB"}, "max_body_size is '16 MB', but must be a size like '16m'."),
     ({"max_body_size": "1m; root /"}, "must be a size"),
     ({"health": {"path": "healthz"}}, "health.path is 'healthz', but must be a path like '/healthz'."),

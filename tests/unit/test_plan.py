@@ -61,7 +61,7 @@ def healthy(on, one):
                 "account": {"home": app["paths"]["shared"], "shell": "/usr/sbin/nologin", "group": one.name},
                 "releases": {
                     "releases": [
-                        {"id": one.release, "size": {}, "tried": "", "label": ""},
+                        {"id": one.release, "size": {}, "tried": "", "label": "", "activated": 1.0},
                         {"id": OLD, "size": {}, "tried": "", "label": "v1"},
                     ],
                     "current": one.release,
@@ -172,6 +172,14 @@ def test_size_that_was_measured_is_part_of_the_comparison():
     size = {"total": 90 << 20, "private": 70 << 20, "rss": 80 << 20}
     state["apps"]["shop"]["releases"]["releases"][0]["size"] = size
     assert plan.compare(one, on, state) == {"settings": "settings changed"}  # its workers are recycled elsewhere
+
+
+def test_release_that_was_built_and_never_served_is_a_new_one():
+    on = host()
+    state = healthy(on, wanted(on))
+    state["apps"]["shop"]["releases"] |= {"current": OLD}
+    del state["apps"]["shop"]["releases"]["releases"][0]["activated"]
+    assert plan.compare(wanted(on), on, state) == {"release": f"new release {RELEASE}"}
 
 
 @pytest.mark.parametrize(("found", "differs"), [({}, []), ({"static_right": False}, ["static"])])

@@ -201,8 +201,9 @@ def test_missing_program_is_named(run):
 
 def test_command_that_takes_too_long_ends_with_its_children(run, source):
     begin = time.monotonic()
-    answer = run(sh("echo begun; sleep 60 & echo $! > child; wait"), timeout=1)
-    assert answer["msg"].endswith("did not end within 1 s:\nbegun")
+    limits = {"timeout": 1, "setting": "flask_apps[shop].max_hook_seconds"}
+    answer = run(sh("echo begun; sleep 60 & echo $! > child; wait"), **limits)
+    assert answer["msg"].endswith("did not end within 1 s (flask_apps[shop].max_hook_seconds):\nbegun")
     assert time.monotonic() - begin < 10
     assert gone(source)
 

@@ -160,10 +160,15 @@ def _paths(name: str, root: str, run: str) -> dict[str, str]:
 
 def _times(app: Mapping[str, Any], where: str) -> dict[str, int]:
     """Time limits in seconds."""
-    defaults = {"max_request_seconds": (60, 1), "max_start_seconds": (60, 1), "slow_request_seconds": (0, 0)}
+    defaults = {
+        "max_request_seconds": (60, 1, 3600),
+        "max_start_seconds": (60, 1, 3600),
+        "slow_request_seconds": (0, 0, 3600),
+        "max_hook_seconds": (600, 1, 86400),
+    }
     return {
-        key: bounded(default if app.get(key) is None else app[key], least, 3600, f"{where}.{key}", "seconds")
-        for key, (default, least) in defaults.items()
+        key: bounded(default if app.get(key) is None else app[key], least, most, f"{where}.{key}", "seconds")
+        for key, (default, least, most) in defaults.items()
     }
 
 
