@@ -21,7 +21,7 @@ def make_current(
     :param test: command that fails when the files are faulty.
     :returns: what was done, and a file that changed, if there is one.
     """
-    state = system.show([name]).get(name, {})
+    state = next(iter(system.show([name]).values()), {})
     if state.get("LoadState", "not-found") == "not-found":
         if module.check_mode:
             return ["enable", "start"], ""

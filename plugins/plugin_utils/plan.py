@@ -250,10 +250,10 @@ def release_differs(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, str]:
     called = f"{wanted.release} ({wanted.label})" if wanted.label else wanted.release
     called += f", requires {wanted.requirements}" if wanted.requirements else ""
     known = {one["id"]: one for one in found["releases"]}
-    if not found["current"]:
-        return {"release": f"new app, release {called}"}
     differs = {}
-    if found["current"] != wanted.release:
+    if not found["current"]:
+        differs["release"] = f"new app, release {called}"
+    elif found["current"] != wanted.release:
         served = known.get(wanted.release, {}).get("activated")
         differs["release"] = f"{'back to' if served else 'new'} release {called}"
     elif wanted.release not in known:

@@ -244,7 +244,7 @@ def test_network_of_64_bits_is_one_client_for_the_limits(address, client):
     assert mapped("$flask_apps_client", packed) == ipaddress.ip_address(client).packed[:8].decode("latin-1")
 
 
-@pytest.mark.parametrize("address", ["192.0.2.7", "::ffff:192.0.2.7"])
+@pytest.mark.parametrize("address", ["192.0.2.7", "::ffff:192.0.2.7", "64:ff9b::192.0.2.7"])
 def test_ipv4_address_is_a_client_of_its_own_for_the_limits(address):
     packed = ipaddress.ip_address(address).packed.decode("latin-1")
     assert mapped("$flask_apps_client", packed) == "$binary_remote_addr"

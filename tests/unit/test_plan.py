@@ -79,6 +79,14 @@ def test_size_that_was_measured_is_part_of_the_comparison():
     assert plan.compare(one, on, state) == {"settings": "settings changed"}  # its workers are recycled elsewhere
 
 
+def test_first_release_whose_static_files_a_killed_run_did_not_publish_gets_them():
+    on = host()
+    state = healthy(on, wanted(on))
+    state["apps"]["shop"]["releases"] |= {"current": "", "static_right": False}
+    found = plan.compare(wanted(on), on, state)
+    assert found == {"release": f"new app, release {RELEASE}", "static": ""}
+
+
 def test_release_that_was_built_and_never_served_is_a_new_one():
     on = host()
     state = healthy(on, wanted(on))

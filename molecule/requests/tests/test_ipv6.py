@@ -6,14 +6,14 @@ import random
 import pytest
 from test_requests import LOGGED
 
-# Asks from the host itself, one after the other: what, with which headers, at which address; "" is that of the network
-# interface. Prints of each: the status, the client's own address, and the body.
+# Asks from the host itself, one after the other: what, with which headers, at which address; "" is the network interface's
+# address of its link (fe80::/10). Prints of each: the status, the client's own address, and the body.
 ASK = """
 import json, socket, sys
 def found():
     with open("/proc/net/if_inet6") as file:
-        number, _index, _prefix, _scope, _flags, name = next(line.split() for line in file if line.split()[-1] != "lo")
-    return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(number)) + (f"%{name}" if number.startswith("fe80") else "")
+        number, _index, _prefix, _scope, _flags, name = next(line.split() for line in file if line.startswith("fe80"))
+    return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(number)) + f"%{name}"
 def ask(address, lines):
     where = socket.getaddrinfo(address or found(), 80, type=socket.SOCK_STREAM)[0]
     with socket.socket(where[0], where[1]) as connection:

@@ -138,7 +138,7 @@ class Releases:
         return [name for name in dict.fromkeys([current, coming, *self.by_use()]) if name]
 
     def by_use(self) -> list[str]:
-        """The complete releases, the one live last first: a rollback goes to the first that is not the current one.
+        """The complete releases, the one live last first: a rollback goes to the first other one that works.
 
         What was only built, as when another host of the fleet failed, comes behind them, and what failed comes last.
         """
