@@ -6,8 +6,8 @@ import random
 import pytest
 from test_requests import LOGGED
 
-# Asks from the host itself, one after the other: what, with which headers, at which address; "" is the network interface's
-# address of its link (fe80::/10). Prints of each: the status, the client's own address, and the body.
+# Asks from the host itself, one after the other: what, with which headers, at which address; "" is the address that
+# the network interface has for its link (fe80::/10). Prints of each the status, the client's own address and the body.
 ASK = """
 import json, socket, sys
 def found():
