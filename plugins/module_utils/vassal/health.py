@@ -22,6 +22,15 @@ class Stop(Unhealthy):
     """There is nothing to wait for any more."""
 
 
+class Settled(Unhealthy):
+    """The app answers with a status that waiting does not change: a redirect, or that the check is not allowed."""
+
+
+# A loaded app that answers like that again and again means it; one that still starts may say 404 or 503.
+SETTLED = (*range(300, 400), 401, 403, 405)
+SURE = 20  # so many such answers one after the other, over two seconds
+
+
 def suggestion(status: int, location: str) -> str:
     """How to get a health check that a sound app passes, after an answer by which an app is not broken."""
     if 300 <= status < 400:
@@ -45,12 +54,14 @@ def check(app: App, sock: str, generation: str, patience: float | None = None) -
         answer = uwsgi_client.request(sock, path, host, timeout=patience, script_name=mount)
     except OSError as error:
         raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
+    right = answer.headers.get(HEADER.lower(), "") == generation
     if answer.status != wanted:
         begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
         cure = suggestion(answer.status, answer.headers.get("location", ""))
         told = f"status {answer.status or 'none'} instead of {wanted}{cure}"
-        raise Unhealthy(f"it answers {path} with {told}: {begin}")
-    if answer.headers.get(HEADER.lower(), "") != generation:
+        settled = right and answer.status in SETTLED
+        raise (Settled if settled else Unhealthy)(f"it answers {path} with {told}: {begin}")
+    if not right:
         raise Unhealthy("an instance of another generation answers")
 
 
@@ -67,6 +78,7 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
     # While no worker accepts, a request waits in the queue, and nothing notices when all is hopeless. So check again;
     # once a worker accepts, with twice the patience each time: an app that is slow to answer gets its time.
     first = patience = min(timing.PATIENCE, app.params["start_timeout"])
+    settled = 0
     while True:
         accepting = False
         try:
@@ -76,6 +88,9 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
         except Stop:
             raise
         except Unhealthy as reason:
+            settled = settled + 1 if isinstance(reason, Settled) else 0
+            if settled >= SURE:
+                raise
             if time.monotonic() > deadline:
                 raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
             if not accepting:
