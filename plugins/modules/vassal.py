@@ -64,9 +64,11 @@ options:
       - V(zerg) and V(upstream) start a second instance, and leave both running.
       - V(graceful) lets the running instance reload itself.
       - V(chain) lets its workers load the release to which O(link) leads, one at a time.
-      - Where the running instance cannot go over in that way, a second one is started beside it.
+      - V(exclusive) does the same without a trial start, as the app may never run twice at a time.
+      - Where the running instance cannot go over in that way, another one is started beside it, or, with V(exclusive),
+        when it has ended.
     type: str
-    choices: [zerg, chain, graceful, upstream]
+    choices: [zerg, chain, graceful, upstream, exclusive]
     default: zerg
   link:
     description: The symbolic link through which workers find the release. Needed when O(reload=chain).
@@ -277,12 +279,12 @@ def ask_as_client(module: AnsibleModule, generation: str) -> None:
 def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `trial`."""
     if module.check_mode:
-        changed = app.trial.get("digest") != app.digest(config)
+        changed = app.tries and app.trial.get("digest") != app.digest(config)
         return {"changed": changed, "size": app.trial.get("size") or {}, "tried": ""}
     done = alone(module, app, lambda: states.tried(app, config), [config.environment])
     for warning in app.warnings:
         module.warn(f"{app.name}: {warning}")
-    return {"changed": bool(done), "size": app.trial["size"] or {}, "tried": done}
+    return {"changed": bool(done), "size": app.trial.get("size") or {}, "tried": done}
 
 
 def committed(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any]:

@@ -167,7 +167,7 @@ REFUSED = [
     ),
     ({"workers": {"max_requests": 0}}, "workers.max_requests is 0, but must be a whole number of requests from 1"),
     ({"workers": {"max_lifetime_seconds": "1h"}}, "workers.max_lifetime_seconds is '1h', but must be a whole number"),
-    ({"reload": "magic"}, "flask_apps[shop].reload is 'magic', but must be one of zerg, chain, graceful, upstream."),
+    ({"reload": "magic"}, "reload is 'magic', but must be one of zerg, chain, graceful, upstream, exclusive."),
     ({"profile": "fast"}, "flask_apps[shop].profile is 'fast', but must be one of web, slow_io, inference."),
     (
         {"memory": {"limit": "lots"}},

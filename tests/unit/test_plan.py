@@ -8,7 +8,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Wante
 from planned import APP, DIGEST, OLD, RELEASE, SHOP, as_on_disk, changed, healthy, host, wanted
 
 
-@pytest.mark.parametrize("mode", ["zerg", "chain", "graceful", "upstream"])
+@pytest.mark.parametrize("mode", ["zerg", "chain", "graceful", "upstream", "exclusive"])
 def test_app_as_configured_has_no_difference(mode):
     on = host({**SHOP, "reload": mode})
     one = wanted(on)

@@ -259,7 +259,7 @@ WORKERS = st.fixed_dictionaries(
 )
 ENTRIES = st.fixed_dictionaries(
     {
-        "reload": st.sampled_from(["zerg", "chain", "graceful", "upstream"]),
+        "reload": st.sampled_from(["zerg", "chain", "graceful", "upstream", "exclusive"]),
         "profile": st.sampled_from(["web", "slow_io", "inference"]),
     },
     optional={"memory": MEMORY, "workers": WORKERS},

@@ -14,6 +14,8 @@ class Mode:
 
     :ivar way: how the running instance is replaced: ``beside`` it (a second instance), ``in_place`` (it reloads itself)
         or as a ``chain`` (worker by worker). Names of functions in `switch`.
+    :ivar trial: whether a release is started once beside the running instance before it takes over. If not, no second
+        instance ever runs: what cannot go over in place ends first (``after``).
     :ivar slot_socket: whether clients come to the socket that systemd holds for the slot, and not to that of the app.
     :ivar through_link: whether workers find the release through a link, so that the vassal file names no release.
     :ivar lazy_apps: whether every worker must load the app itself.
@@ -23,6 +25,7 @@ class Mode:
     """
 
     way: str
+    trial: bool = True
     slot_socket: bool = False
     through_link: bool = False
     lazy_apps: bool = False
@@ -36,4 +39,5 @@ MODES = {
     "chain": Mode("chain", through_link=True, lazy_apps=True, least_processes=2, cheaper=False, distro=False),
     "graceful": Mode("in_place"),
     "upstream": Mode("beside", slot_socket=True),
+    "exclusive": Mode("in_place", trial=False),
 }

@@ -20,6 +20,8 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
 
 KILLS = 20  # times that all processes of a removed app are killed, while new ones keep appearing
@@ -66,7 +68,7 @@ def switched(app: App, config: Config) -> bool:
             if serves(app, config):
                 return True
     try:
-        used = trial.once(app, config)
+        used = trial.once(app, config) if app.tries else None
         way = switch.way(app, config)
         if way == "beside" and app.taken:
             trial.check_memory(app, config, used)
@@ -92,7 +94,7 @@ def tried(app: App, config: Config) -> str:
     :raises Unhealthy: when it would not run.
     """
     wanted = app.digest(config)
-    if app.trial.get("digest") == wanted:
+    if app.trial.get("digest") == wanted or not app.tries:
         return ""
     try:
         used = trial.start(app, config)
@@ -112,6 +114,8 @@ def roll_back(app: App) -> str:
     moved = before.release not in ("", app.leads_to)
     app.lead(before.release)
     said = "It was stopped, for there is no earlier release to return to"
+    if not MODES[app.params["reload"]].trial:
+        end_others(app, old)  # the earlier one could not start beside it
     if old:
         said = "The earlier release serves again"
         config = Config.parse(before.content)
@@ -131,9 +135,7 @@ def roll_back(app: App) -> str:
         except Unhealthy as reason:
             said = f"The earlier vassal file was put back, but {reason}"
         app.receive(old.clients(config))
-    for slot in app.taken:
-        if slot != old:
-            drain.stop(app, slot)
+    end_others(app, old)
     if not old and app.params["upstream"]:
         host.remove(app.params["upstream"])
     if before.limit:
@@ -142,6 +144,13 @@ def roll_back(app: App) -> str:
         host.remove(app.limit)
     host.remove(app.note)
     return said
+
+
+def end_others(app: App, kept: Slot | None) -> None:
+    """End the instances of all slots but one."""
+    for slot in app.taken:
+        if slot != kept:
+            drain.stop(app, slot)
 
 
 def committed(app: App) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import SLOTS, Slot
 
 MIB = 1024 * 1024
@@ -104,6 +105,11 @@ class App:
         """What was tried (``digest``) and what it used (``size``, null where the kernel did not tell); or nothing."""
         text = host.read(self.params["size"]) if self.params.get("size") else None
         return json.loads(text) if text else {}
+
+    @property
+    def tries(self) -> bool:
+        """Whether a trial start is possible: beside what runs, if that may have something beside it."""
+        return MODES[self.params["reload"]].trial or not self.taken
 
     def digest(self, config: Config) -> str:
         """Names what the trial start of this config shows."""

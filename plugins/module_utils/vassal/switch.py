@@ -31,6 +31,16 @@ def beside(app: App, config: Config) -> None:
     health.wait(app, slot.socket, config.generation, seconds, watch.watch(slot))
 
 
+def after(app: App, config: Config) -> None:
+    """End what runs, and start another instance then. Meanwhile requests wait on the listening socket.
+
+    :raises Unhealthy: when it does not become healthy.
+    """
+    for slot in app.taken:
+        drain.stop(app, slot)
+    beside(app, config)
+
+
 def in_place(app: App, config: Config) -> None:
     """Let the running instance reload itself, with the sockets it has.
 
@@ -97,14 +107,15 @@ def chainable(app: App) -> bool:
     return bool(app.leads_to) and made_of(app.leads_to) == made_of(app.params["release"])
 
 
-WAYS = {"beside": beside, "in_place": in_place, "chain": chain}
+WAYS = {"beside": beside, "in_place": in_place, "chain": chain, "after": after}
 
 
 def way(app: App, config: Config) -> str:
     """How to go over from what runs to this config, as the reload mode wants it and as far as that is possible."""
-    wanted = MODES[app.params["reload"]].way
+    mode = MODES[app.params["reload"]]
+    wanted, otherwise = mode.way, "beside" if mode.trial or not app.taken else "after"
     if len(app.taken) != 1 or not health.healthy(app, app.taken[0]):
-        return "beside"
+        return otherwise
     running = app.taken[0]
     if wanted == "chain":
         return "chain" if running.text == config.render() and chainable(app) else "beside"
@@ -113,5 +124,5 @@ def way(app: App, config: Config) -> str:
         # cannot raise.
         kept = ("socket", "clients", "tasks")
         before = (running.config or Config()).launch
-        return "in_place" if all(before.get(key) == config.launch.get(key) for key in kept) else "beside"
+        return "in_place" if all(before.get(key) == config.launch.get(key) for key in kept) else otherwise
     return "beside"

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import vassal_host
 from ansible_collections.flaskops.emperor.plugins.module_utils import (
     processes,
     uwsgi_client,
@@ -19,7 +20,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health imp
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from vassal_host import Instance, complete, config, generation, loaded
 
-RELOADS = ["zerg", "graceful", "upstream", "chain"]
+RELOADS = ["zerg", "graceful", "upstream", "chain", "exclusive"]
 
 
 def test_graceful_reload_happens_in_the_running_instance(host):
@@ -33,15 +34,65 @@ def test_graceful_reload_happens_in_the_running_instance(host):
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
 
 
+@pytest.mark.parametrize("reload", ["graceful", "exclusive"])
 @pytest.mark.parametrize("fault", ["broken", "silent", "dies", "ends"])
-def test_failed_graceful_reload_restores_the_former_file(fault, impatient, host):
+def test_failed_graceful_reload_restores_the_former_file(fault, reload, impatient, host):
     host.deploy("1")
     host.commit()
     with pytest.raises(Unhealthy, match=r"^did not start: (.|\n)*The earlier release serves again\.\n"):
-        host.deploy(fault, reload="graceful")
+        host.deploy(fault, reload=reload)
     assert host.runs() == {"blue": complete(host, "1")}
     assert os.listdir(host.params["directory"]) == ["shop.blue.ini"]
     assert host.answers(f"{host.sockets}/app.sock") == generation(host, "1")
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """How many others ran when an instance was started, of each in turn."""
+    counts: list[int] = []
+
+    class Counted(Instance):
+        def __init__(self, host, file):
+            counts.append(len(host.instances))
+            super().__init__(host, file)
+
+    monkeypatch.setattr(vassal_host, "Instance", Counted)
+    return counts
+
+
+def test_exclusive_app_is_tried_only_where_nothing_runs(host, beside):
+    host.deploy("1", reload="exclusive")
+    host.commit(reload="exclusive")
+    assert host.deploy("2", reload="exclusive") is True
+    assert host.tried == [complete(host, "1")]
+    assert host.runs() == {"blue": complete(host, "2")}
+    assert beside == [0]
+
+
+@pytest.mark.parametrize("fault", ["", "broken", "silent", "dies", "ends"])
+def test_exclusive_app_that_cannot_reload_ends_before_the_next_instance_starts(fault, impatient, host, beside):
+    host.deploy("1", reload="exclusive")
+    host.commit(reload="exclusive")
+    other = host.config(fault or "2", tasks="99")
+    if not fault:
+        assert host.deploy(content=other, reload="exclusive") is True
+        assert host.runs() == {"blue": other.render()}
+    else:
+        with pytest.raises(Unhealthy, match=r"^did not start: (.|\n)*The earlier release serves again\.\n"):
+            host.deploy(content=other, reload="exclusive")
+        assert host.runs() == {"blue": complete(host, "1")}
+    serving = generation(host, "1") if fault else other.generation
+    assert host.answers(f"{host.sockets}/app.sock") == serving
+    assert set(beside) == {0}
+    assert len(host.tried) == 1
+
+
+def test_exclusive_app_that_fails_ends_before_the_earlier_one_starts_again(impatient, host, beside):
+    host.put("green", host.config("1"))
+    with pytest.raises(Unhealthy, match=r"^did not start: (.|\n)*The earlier release serves again\.\n"):
+        host.deploy(content=host.config("broken", tasks="99"), reload="exclusive")
+    assert host.runs() == {"green": complete(host, "1")}
+    assert beside == [0, 0, 0]
 
 
 def test_graceful_reload_waits_for_running_requests_besides_the_start(host, monkeypatch):
@@ -214,9 +265,9 @@ def test_app_that_does_not_run_is_started_in_every_mode(reload, way, host):
 
 
 @pytest.mark.parametrize("reload", RELOADS)
-def test_unhealthy_instance_is_started_beside_in_every_mode(reload, way, running, host):
+def test_unhealthy_instance_is_started_beside_in_every_mode_that_may(reload, way, running, host):
     running.ill = True
-    assert way(reload, host.config("chain")) == "beside"
+    assert way(reload, host.config("chain")) == ("beside" if MODES[reload].trial else "after")
 
 
 def test_change_of_the_listening_socket_is_started_beside(way, running, host):
