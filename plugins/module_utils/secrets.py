@@ -10,8 +10,8 @@ OPEN_VARIABLES = frozenset((
     "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING",
     "EMPEROR_BACKUP",
 ))  # fmt: skip
-# Parts of a word in the name of a variable or a setting that make its value a secret, however plain it is, wherever they
-# stand in it (APIKEY, dbpassword, OAUTH).
+# Parts of a word in the name of a variable or a setting that make its value a secret, however plain it is, wherever
+# they stand in it (APIKEY, dbpassword, OAUTH).
 SECRET_PART = re.compile(
     r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|COOKIE|WEBHOOK|PEPPER|SALT|SEED|CERT|SIGN|AUTH"
     r"|PIN(?:S|CODES?|NUMBERS?)?$"
