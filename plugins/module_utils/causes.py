@@ -43,7 +43,7 @@ def _unreachable(found: re.Match[str]) -> str:
 # another process has is the same error of Python, raised elsewhere.
 REFUSED = re.compile(
     r"(?:fork|pthread_create)\(\): Resource temporarily unavailable|can't start new thread"
-    r"|\b(?:[Cc]annot fork\b|v?fork: (?:retry: )?Resource temporarily unavailable|spawn [^\n]*\bEAGAIN\b)"
+    r"|\b(?:[Cc]annot fork\b|v?fork: Resource temporarily unavailable|spawn [^\n]*\bEAGAIN\b)"
     r"|(?:\b\w*fork(?:_exec|pty)?\([^\n]*|, in _execute_child)\n(?: {4}[^\n]*\n)*BlockingIOError: \[Errno 11\]"
 )
 BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (

@@ -163,6 +163,7 @@ def test_a_build_that_may_start_no_more_processes_is_told_what_applies_there():
 
 def test_a_shell_that_cannot_fork_says_so_without_a_traceback():
     assert causes.of_start("sh: 1: Cannot fork\n").startswith("it may not start another process or thread")
+    assert causes.of_start("bash: fork: retry: Resource temporarily unavailable\n") == ""  # it may have got one later
 
 
 def test_frames_of_the_roles_own_programs_are_left_out():
