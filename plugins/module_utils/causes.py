@@ -39,7 +39,16 @@ def _unreachable(found: re.Match[str]) -> str:
     )
 
 
+# That the kernel starts no other process or thread, as uWSGI, shells, compilers, npm and Python say it. A lock that
+# another process has is the same error of Python, raised elsewhere.
+REFUSED = re.compile(
+    r"(?:fork|pthread_create)\(\): Resource temporarily unavailable|can't start new thread"
+    r"|\b(?:[Cc]annot fork\b|v?fork: Resource temporarily unavailable|spawn [^\n]*\bEAGAIN\b)"
+    r"|(?:\b\w*fork(?:_exec|pty)?\([^\n]*|, in _execute_child)\n(?: {4}[^\n]*\n)*BlockingIOError: \[Errno 11\]"
+)
 BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
+    (REFUSED.pattern,
+     "it may not start another process or thread: let this step start fewer at a time; `max_tasks` is not for builds"),
     (r"No space left on device", "the disk is full: make room on it"),
     (r"[Uu]nable to execute '?\S*(?:gcc|cc|g\+\+)|command '\S*(?:gcc|cc|g\+\+)' failed: No such file", COMPILER),
     (r"No such file or directory: '\S*(?:gcc|cc|g\+\+)'|No working compiler found|[Uu]nknown compiler", COMPILER),
@@ -116,12 +125,23 @@ def _missing_module(found: re.Match[str]) -> str:
     return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
 
 
+def _locked(found: re.Match[str]) -> str:
+    return (
+        f"another process has locked what it needs, such as the instance that runs ({found[1]}): a release is tried, "
+        "and started, beside the old one, so let the app keep its data where several processes may have it open, in a "
+        "database for example"
+    )
+
+
 TRACEBACK, FROM = (
     "Traceback (most recent call last):",
     "The above exception was the direct cause of the following exception:",
 )
 START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"^(?:\w+\.)*WrongApp: (.+)", lambda found: found[1]),
+    (REFUSED.pattern,
+     lambda _found: "it may not start another process or thread: set `max_tasks` higher, or let it start fewer at a "
+     "time"),
     (r"\bsh: (?:(?:line )?\d+: )?(\S+): (?:command )?not found\b",
      lambda found: f"there is no program {found[1]}: add the Debian package that has it to `packages`"),
     # A package of the source that lacks a part: its own code is what looked for it.
@@ -134,10 +154,8 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"OperationalError\b.*(?:unable to open database file|attempt to write a readonly database)",
      lambda _found: "it may not write its SQLite database: a release never changes, so let the app have it below its "
      "home (HOME), by a setting of the app, or name the directory of the database in `persistent`"),
-    (r"^(?:\w+\.)*((?:LockError|AlreadyLocked|LockFailed|LockTimeout)\b.*|BlockingIOError: \[Errno 11\].*)",
-     lambda found: f"another process has locked what it needs, such as the instance that runs ({found[1]}): a release "
-     "is tried, and started, beside the old one, so let the app keep its data where several processes may have it "
-     "open, in a database for example"),
+    (r"^(?:\w+\.)*((?:LockError|AlreadyLocked|LockFailed|LockTimeout)\b.*)", _locked),
+    (r"\b(?:\w+_)?(?:f|file)?lockf?(?:_\w+)?\b[^\n]*\n(?: [^\n]*\n)*(BlockingIOError: \[Errno 11\].*)", _locked),
     (r"^ImportError: (\S+\.so\S*): cannot open shared object file",
      lambda found: f"the library {found[1]} is missing: add the Debian package that has it to `packages`"),
     (r"^FileNotFoundError: \[Errno 2\] No such file or directory: '([^/']+)'",
@@ -171,7 +189,7 @@ def _chain(log: str) -> list[str]:
 def of_start(log: str) -> str:
     """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
     chain = _chain(log)
-    for pattern, cause in START if chain else START[:2]:  # what stands for itself comes first
+    for pattern, cause in START if chain else START[:3]:  # what stands for itself comes first
         for one in chain or [log]:
             if found := re.search(pattern, one, re.MULTILINE):
                 return cause(found)

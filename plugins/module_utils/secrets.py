@@ -10,20 +10,26 @@ OPEN_VARIABLES = frozenset((
     "PATH", "LANG", "HOME", "USER", "LOGNAME", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_APP", "EMPEROR_SERVING",
     "EMPEROR_BACKUP",
 ))  # fmt: skip
-# Words in the name of a variable or a setting that make its value a secret, however plain it is. What may stand
-# anywhere in a word (APIKEY, dbpassword) is no part of usual words; the rest must be a whole word, or end one (`auth`,
-# not `author`).
-SECRET_WORD = re.compile(
-    r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|COOKIE|WEBHOOK|PEPPER|(?:SALT|SEED|CERT|CERTIFICATE|AUTHORIZATION)S?$"
-    r"|^(?:(?:BASIC|HTTP|PROXY|SMTP)?AUTH|SIGN|SIGNING|SIGNATURE|PIN)$"
+# Parts of a word in the name of a variable or a setting that make its value a secret, however plain it is, wherever
+# they stand in it (APIKEY, dbpassword, OAUTH).
+SECRET_PART = re.compile(
+    r"SECRET|PASS|PWD|TOKEN|KEY|CREDENTIAL|PRIVATE|DSN|COOKIE|WEBHOOK|PEPPER|SALT|SEED|CERT|SIGN|AUTH"
+    r"|PIN(?:S|CODES?|NUMBERS?)?$"
 )
-HARMLESS_WORD = re.compile(r"KEYWORDS?|KEYBOARD|KEYSPACE|HOTKEYS?|BYPASS|PASSIVE|PASSENGER|PASSTHROUGH|CONCERTS?")
 # A word behind such a word that says that the value only chooses something: `auth_backend`, `token_type`.
 CHOICE = re.compile(
     r"(?:BACKEND|TYPE|METHOD|CLASS|PROVIDER|ALGORITHM|MODULE|PLUGIN|SCHEME)(?:S|ES)?|POLICY|POLICIES|MODE|SAMESITE|SECURE|HTTPONLY"
     r"|ENABLED?|REQUIRED"
 )
-WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# Usual words that only contain such a part. What is left of a word without them is looked at (AUTHORTOKEN).
+HARMLESS = re.compile(
+    r"AUTHOR(?!I[SZ]ATION)|AUTHENTIC(?!ATION)"
+    r"|^(?:KEYWORD|KEYBOARD|KEYSPACE|HOTKEY|BYPASS|PASSIVE|PASSENGER|PASSTHROUGH|CONCERT|SEED(?:ER|ING|LING)|BASALT"
+    r"|(?:RE)?DESIGN|(?:RE|UN)?ASSIGN|RESIGN|CONSIGN|SIGN(?:UP|IN(?!G)|OUT|OFF|ON|AL|IFIC)|(?:UN)?CERTAIN)"
+    rf"|^(?:UN|S)PIN$|^MULTIAUTH$|^AUTH(?:{CHOICE.pattern})$"
+)
+# Words by their capitals, twice, as the end of capitals may belong to them: HTTPAuth, but TOKENs and PASSwd.
+WORDS = (re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"), re.compile(r"[A-Z]+[a-z]*|[a-z]+"))
 # Values that say nothing, whatever the name: what settings of a few choices have.
 PLAIN = frozenset(("false", "strict", "never", "always", "enabled", "disabled", "default", "required", "optional"))
 # User and password in an address.
@@ -38,11 +44,12 @@ OPEN_VALUE = re.compile(rf"-?[0-9.:]+|{START}(?:{ADDRESS}|{WORD})(?:[/._:-]{WORD
 
 def names_secret(name: str) -> bool:
     """Whether the name of a variable says that its value is a secret. In doubt it does."""
-    words = [word.upper() for word in WORDS.findall(name)]
-    return any(
-        SECRET_WORD.search(word) and not HARMLESS_WORD.fullmatch(word) and not CHOICE.fullmatch(behind)
-        for word, behind in zip(words, [*words[1:], ""])
-    )
+    for pattern in WORDS:
+        words = [word.upper() for word in pattern.findall(name)]
+        for word, behind in zip(words, [*words[1:], ""]):
+            if SECRET_PART.search(HARMLESS.sub(" ", word)) and not CHOICE.fullmatch(behind):
+                return True
+    return False
 
 
 def is_secret(name: str, value: str) -> bool:

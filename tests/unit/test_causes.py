@@ -89,6 +89,15 @@ Traceback (most recent call last):
 unable to load app 0 (mountpoint='') (callable not found or import error)
 *** no app loaded. GAME OVER ***
 """
+AGAIN = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
+FORK = """  File "/srv/a/shop/releases/a1/src/lock.py", line 3, in lock
+    subprocess.run(["git", "version"])
+  File "/usr/lib/python3.13/subprocess.py", line 1885, in _execute_child
+    self.pid = _fork_exec(
+               ~~~~~~~~~~^
+        args, executable_list,
+        ^^^^^^^^^^^^^^^^^^^^^^
+"""
 START = [
     ("ModuleNotFoundError: No module named 'a.b'; 'a' is not a package", "ModuleNotFoundError: No module"),
     ("django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'x'", "django.core.exceptions.DisallowedHost: "),
@@ -113,7 +122,13 @@ START = [
     ("sqlite3.OperationalError: attempt to write a readonly database", "it may not write its SQLite database"),
     ("zc.lockfile.LockError: Couldn't lock '/srv/a/shop/shared/db.lock'",
      "another process has locked what it needs, such as the instance that runs (LockError: Couldn't lock '/srv"),
-    ("BlockingIOError: [Errno 11] Resource temporarily unavailable", "another process has locked what it needs"),
+    ("    fcntl.flock(file, LOCK_EX | LOCK_NB)\n    ~~~~~^^^^^^\n" + AGAIN, "another process has locked what it needs"),
+    ("  File \"/a/x.py\", line 1, in acquire_lock\n    raise held\n" + AGAIN, "another process has locked what"),
+    ("    held = self.flock_of(fork_safe)\n" + AGAIN, "another process has locked what it needs"),
+    (FORK + AGAIN, "it may not start another process or thread: set `max_tasks` higher"),
+    ("  File \"/usr/lib/python3.13/subprocess.py\", line 1974, in _execute_child\n" + AGAIN, "may not start another"),
+    ("    self.pid = os.fork()\n               ~~~~~~~^^\n" + AGAIN, "it may not start another process or thread"),
+    ("RuntimeError: can't start new thread", "it may not start another process or thread: set `max_tasks` higher"),
     ("  File \"/srv/a/shop/releases/a1/src/shop/extras/data/__init__.py\", line 3, in <module>\n    from .a import\n"
      "ModuleNotFoundError: No module named 'extras.data.codes'",
      "the source has data, but no codes in it: see whether the file is in the repository"),
@@ -132,6 +147,23 @@ START = [
 @pytest.mark.parametrize(("line", "cause"), START)
 def test_an_app_that_does_not_start_says_its_cause(line, cause):
     assert cause in journal.explained("it ends before it answers", TRACEBACK.format(line)).splitlines()[0]
+
+
+@pytest.mark.parametrize("line", ["    self.socket.recv(1)\n", '    unlocked.fork_of(x)\n  File "y"\n    read()\n'])
+def test_the_error_of_a_lock_is_no_lock_where_the_traceback_names_none(line):
+    assert causes.of_start(TRACEBACK.format(line + AGAIN)) == AGAIN
+
+
+def test_a_build_that_may_start_no_more_processes_is_told_what_applies_there():
+    told = "it may not start another process or thread: let this step start fewer at a time; `max_tasks` is not for"
+    assert causes.of_build(TRACEBACK.format(FORK + AGAIN)).startswith(told)
+    assert causes.of_build("error: x\nError: spawn /usr/bin/node EAGAIN").startswith(told)
+    assert causes.of_build("make: vfork: Resource temporarily unavailable").startswith(told)
+
+
+def test_a_shell_that_cannot_fork_says_so_without_a_traceback():
+    assert causes.of_start("sh: 1: Cannot fork\n").startswith("it may not start another process or thread")
+    assert causes.of_start("bash: fork: retry: Resource temporarily unavailable\n") == ""  # it may have got one later
 
 
 def test_frames_of_the_roles_own_programs_are_left_out():

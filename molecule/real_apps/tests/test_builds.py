@@ -127,9 +127,10 @@ BROKEN = {
         "poll", {"python": {"requirements": "none"}}, {},
         "poll:application would not start: the module bottle is missing: add what brings it to what the app requires",
     ),
-    "modules in a directory of the source": (
+    "module in a package of the source": (
         "poll", {"app": "inner:application"}, {"poll/inner.py": ""},
-        "there is no module inner at the top of the source, but poll/ has it: set PYTHONPATH: poll in `environment`",
+        "there is no module inner at the top of the source, but the package poll has it: set `app` to "
+        "poll.inner:application",
     ),
     "file of the app in a build": (
         "poll", {"build": ["python -c 'import poll.own'"], "files": [{"path": "poll/own.py", "content": "x = 1"}]}, {},

@@ -20,7 +20,6 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store impor
     systemctl,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import settle
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.tasks import REFUSED
 
 LOOK = 0.25  # seconds between two looks at what starts; less than the pause before a new start
 TAKEN = 1  # seconds after which a process has taken the connections that nginx had made to it
@@ -151,7 +150,7 @@ def why(name: str, state: Mapping[str, str], began: float) -> str:
 
 def crowded(name: str, log: str) -> str:
     """That the kernel lets it start no more processes, as a phrase, when its log tells so; else empty."""
-    if not REFUSED.search(log):
+    if not causes.REFUSED.search(log):
         return ""
     app = name.removeprefix(units.PREFIX).partition(".")[0]
     return (

@@ -5,16 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import re
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes
+from ansible_collections.flaskops.emperor.plugins.module_utils.causes import REFUSED
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
-
-# What uWSGI and Python say of it. A lock that another process has is the same error, raised elsewhere.
-REFUSED = re.compile(
-    r"(fork|pthread_create)\(\): Resource temporarily unavailable|can't start new thread"
-    r"|fork[^\n]*\n(?: [^\n]*\n)*BlockingIOError: \[Errno 11\]"
-)
 
 
 def count(uid: int) -> int:

@@ -9,6 +9,7 @@ every worker. A worker that cannot load the app ends at once: uWSGI's own `need-
 it, and without that option a worker without an app would answer clients with errors.
 """
 
+import _socket  # not `socket`, which libraries replace
 import ast
 import contextlib
 import difflib
@@ -19,7 +20,6 @@ import inspect
 import os
 import pkgutil
 import site
-import socket
 import stat
 import sys
 import threading
@@ -104,6 +104,8 @@ def called(text):
 
 def root_of(name):
     """The directory of the source in which a module is at the top; empty when there is none."""
+    if os.path.basename(os.getcwd()) in ("site-packages", "dist-packages"):
+        return ""  # what is there are packages of others, too
     file = name.replace(".", "/")
     for one in sorted(entry.name for entry in os.scandir(".") if entry.is_dir() and not entry.name.startswith(".")):
         if os.path.isfile(f"{one}/{file}.py") or os.path.isfile(f"{one}/{file}/__init__.py"):
@@ -111,8 +113,11 @@ def root_of(name):
     return ""
 
 
-def module_of(name):
-    """The module of this name."""
+def module_of(name, attribute):
+    """The module of this name.
+
+    :param attribute: what `app` has behind it.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -122,9 +127,11 @@ def module_of(name):
         places = getattr(sys.modules[before], "__path__", []) if before else ["."]
         there = sorted(one.name for one in pkgutil.iter_modules(places))
         if below := root_of(name):
+            packed = os.path.isfile(f"{below}/__init__.py")
             raise WrongApp(
-                f"there is no module {error.name} at the top of the source, but {below}/ has it: set PYTHONPATH: "
-                f"{below} in `environment`"
+                f"there is no module {error.name} at the top of the source, but "
+                + (f"the package {below} has it: set `app` to {below}.{name}:{attribute}" if packed else "")
+                + ("" if packed else f"{below}/ has it: set PYTHONPATH: {below} in `environment`")
             ) from None
         near = [one for one in USUAL if one in there] or difflib.get_close_matches(last, there)
         has = f"; there is {' and '.join(f'{before}{_dot}{one}' for one in near)}" if near else ""
@@ -135,7 +142,7 @@ def imported(name):
     """The app: a callable, or what a factory returns when the name ends with parentheses."""
     module, _colon, attribute = name.partition(":")
     wanted, factory, arguments = attribute.partition("(")
-    loaded = found = module_of(module)
+    loaded = found = module_of(module, attribute)
     for one in wanted.split("."):
         found = getattr(found, one, None)
     if not callable(found):
@@ -168,10 +175,16 @@ def check_threads():
 
 def peer(descriptor):
     """To whom a stream socket is connected; empty for pairs of sockets, which have no names."""
-    with socket.socket(fileno=os.dup(descriptor)) as found:
-        if found.type != socket.SOCK_STREAM:
+    default = _socket.getdefaulttimeout()
+    _socket.setdefaulttimeout(None)  # else the copy, and with it the socket itself, would become non-blocking
+    try:
+        copy = _socket.socket(fileno=os.dup(descriptor))
+    finally:
+        _socket.setdefaulttimeout(default)
+    with contextlib.closing(copy):
+        if copy.type != _socket.SOCK_STREAM:
             return ""
-        other = found.getpeername()
+        other = copy.getpeername()
     return other if isinstance(other, str) else f"{other[0]}:{other[1]}" if isinstance(other, tuple) else ""
 
 
@@ -194,11 +207,13 @@ def held():
 def check_held(before):
     """Say that files and connections which were opened before the fork are the same ones in all workers.
 
-    :param before: those that were open before the import.
+    :param before: those that were open before the import; None when no workers share them, or the app takes care of it.
     """
+    if before is None:
+        return
     home = os.environ.get("HOME", "")
     names = sorted({name for one, name in held().items() if before.get(one) != name})
-    if names and not setting("alone") and not setting("import-threads"):
+    if names:
         shown = ", ".join(os.path.relpath(name, home) if name.startswith(f"{home}/") else name for name in names[:3])
         print(
             f"emperor: files and connections that the app opens while it is imported and keeps open ({shown}) are "
@@ -231,7 +246,7 @@ def prepare(lazy, slow, before):
     """What comes after the import of the app, in the master or, where each worker imports it, in the worker.
 
     :param slow: to be started in every worker, if not None.
-    :param before: what was open before the import, see `held`.
+    :param before: what was open before the import, see `check_held`.
     """
     # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
     if setting("switch-interval") and sys.getswitchinterval() == DEFAULT_INTERVAL:
@@ -270,10 +285,12 @@ def load():
             enter(serving)
         search_own()
         release = os.environ.get("RELEASE_ID", "")
-        slow, before = watched(release), held()
+        lazy = bool(serving) or "lazy-apps" in uwsgi.opt
+        apart = lazy or setting("alone") or setting("import-threads")
+        slow, before = watched(release), None if apart else held()
         found = emperor_wsgi.Application(imported(app), release, slow)
         emperor_errors.show()
-        prepare(bool(serving) or "lazy-apps" in uwsgi.opt, slow, before)
+        prepare(lazy, slow, before)
         return found
     except BaseException:
         if not serving:
