@@ -101,7 +101,7 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False, tasks: Tas
 
     :param gid: the app's group.
     :param anew: whether to replace those that run as they should, too.
-    :param tasks: those of the instance that is about to start. Its vassal file comes later, so that it cannot tell them.
+    :param tasks: those of the instance that is about to start, whose vassal file comes later.
     :raises Unfit: when one does not start; then all of them are as they were before.
     """
     changed = roll_back(sides)  # a run was killed
