@@ -18,7 +18,7 @@ description:
   - Every app has a share of the memory, which holds two copies of it, as there are during a deploy, with every worker
     as large as it may become.
   - Fails with one sentence that names the variable and the cure when the settings do not fit together or into the
-    share.
+    share, or when the workers need more processes and threads than the app may have.
 positional: _input
 options:
   _input:

@@ -46,6 +46,18 @@ options:
     description: Whether V(started) replaces those that run as they should, too, as when their virtualenv was made anew.
     type: bool
     default: false
+  tasks:
+    description:
+      - Processes and threads that the app may have with the instance that is about to start, web workers included. The
+        message of V(started) names them when they do not suffice.
+    type: int
+    default: 0
+  side_tasks:
+    description:
+      - How many of them are for all side processes together. With V(started) this is their limit, or that of the
+        instance which runs, if it is higher. In the other states their limit is that of the instance.
+    type: int
+    default: 0
   sides:
     description:
       - All of them by name, as the filter P(flaskops.emperor.app_sides#filter) makes them from the settings of an app.
@@ -82,14 +94,16 @@ RETURN = r"""
 """
 
 
-def change(sides: store.Sides, state: str, wanted: states.Wanted, anew: bool) -> bool:
+def change(sides: store.Sides, state: str, wanted: states.Wanted, anew: bool, tasks: states.Tasks) -> bool:
     """Bring them into the wanted state. Returns whether that changed anything."""
     if state == "absent":
         return states.remove(sides)
     if state == "rolled_back":
         return states.roll_back(sides)
     gid = pwd.getpwnam(sides.app).pw_gid
-    return states.start(sides, wanted, gid, anew) if state == "started" else states.commit(sides, wanted, gid)
+    if state == "started":
+        return states.start(sides, wanted, gid, anew, tasks)
+    return states.commit(sides, wanted, gid)
 
 
 def would_change(sides: store.Sides, state: str, wanted: states.Wanted) -> bool:
@@ -124,6 +138,8 @@ def main() -> None:
                 "type": "str", "choices": ["started", "committed", "rolled_back", "absent"], "default": "started",
             },
             "anew": {"type": "bool", "default": False},
+            "tasks": {"type": "int", "default": 0},
+            "side_tasks": {"type": "int", "default": 0},
             "sides": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
@@ -145,7 +161,8 @@ def main() -> None:
         module.exit_json(changed=would_change(sides, state, wanted), **answer)
     try:
         with exclusive():
-            changed = change(sides, state, wanted, module.params["anew"])
+            tasks = states.Tasks(module.params["tasks"], module.params["side_tasks"])
+            changed = change(sides, state, wanted, module.params["anew"], tasks)
     except Busy as reason:
         module.fail_json(msg=str(reason))
     except store.Unfit as reason:

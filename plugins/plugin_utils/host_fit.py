@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks, check_uwsgi
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_uwsgi
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 
@@ -23,7 +23,7 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
     for app in host.apps:
         if app["state"] == "present":
             check_uwsgi(app, host.uwsgi, int(major) if major.isdigit() else 0)
-            check_tasks(app, host.workers(app["name"], None))  # planning them refuses what does not fit
+            host.workers(app["name"], None)  # planning them refuses what does not fit
     for one in wanted:
         where, account = f"flask_apps[{one.name}]", state["apps"][one.name]["account"]
         if account and account["home"] != one.app["paths"]["shared"]:

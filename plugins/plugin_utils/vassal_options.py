@@ -56,6 +56,11 @@ def side_processes(app: Mapping[str, Any]) -> int:
     return 2 * sum(int(one["instances"]) for one in app["background"].values()) + len(app["schedule"])
 
 
+def side_tasks(app: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
+    """How many of them are for its side processes together: what its web workers leave, and at least one for each."""
+    return max(tasks(app, plan) - tasks_needed(plan), side_processes(app))
+
+
 def tasks_needed(plan: Mapping[str, Any]) -> int:
     """Those of two instances side by side: besides threads for requests each worker has some of uWSGI's and ours."""
     return 2 * (int(plan["processes"]) * (int(plan["threads"]) + 4) + 4)
@@ -76,7 +81,7 @@ def launch(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi:
         "environment": found,
         "tasks": str(tasks(app, plan)),
         # All that its web workers do not need, for its side processes together, see sides/store.py.
-        **({"side_tasks": str(tasks(app, plan) - tasks_needed(plan))} if side_processes(app) else {}),
+        **({"side_tasks": str(side_tasks(app, plan))} if side_processes(app) else {}),
         # A listening socket that systemd holds: instances that follow one another share it.
         "socket": held,
         "holder": f"{posixpath.dirname(held)}/holder.sock",

@@ -19,7 +19,8 @@ import sys
 from ansible.module_utils.basic import AnsibleModule
 
 options = {name: {} for name in ("name", "home", "id", "command")}
-module = AnsibleModule(argument_spec={**options, "environment": {"type": "dict"}}, supports_check_mode=True)
+options |= {"environment": {"type": "dict"}, "timeout": {"type": "int"}, "setting": {}}
+module = AnsibleModule(argument_spec=options, supports_check_mode=True)
 asked, environment = module.params, module.params["environment"]
 if not module.check_mode:
     with open(environment["NOTES"], "a") as notes:

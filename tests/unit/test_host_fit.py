@@ -2,7 +2,7 @@
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import host_fit
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import host_fit, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
     check_root,
@@ -117,13 +117,30 @@ def test_system_that_is_tested_passes(version):
 def test_more_threads_than_max_tasks_are_refused():
     app = {"name": "shop", "max_tasks": 64, "background": {}, "schedule": {}}
     workers = {"processes": 4, "threads": 8}
-    with pytest.raises(Refused, match=r"^flask_apps\[shop\].max_tasks is 64, but its workers need 104 during a switch"):
+    with pytest.raises(
+        Refused, match=r"max_tasks is 64, but its workers \(4 x 8\) need 104 during a switch: set it to 104 or"
+    ):
         check_tasks(app, workers)
     check_tasks({**app, "max_tasks": 104}, workers)
     check_tasks({**app, "max_tasks": 0}, workers)
     app |= {"max_tasks": 104, "background": {"worker": {"instances": 2}}, "schedule": {"tick": {}}}
     with pytest.raises(
-        Refused, match=r"is 104, but its workers need 104 and its side processes 5 during a switch: raise"
+        Refused,
+        match=r"is 104, but its workers \(4 x 8\) need 104 and its side processes 5 during a switch: set it to 109",
     ):
         check_tasks(app, workers)
     check_tasks({**app, "max_tasks": 109}, workers)
+
+
+def test_max_tasks_is_checked_with_the_workers_that_are_planned_from_what_a_release_was_measured_to_use():
+    on = host({**SHOP, "max_tasks": 150, "background": {"rq": {"command": "rq worker"}}}, cpus=4, memory=1024)
+    host_fit.check_host(on, [], {"machine": MACHINE})
+    one = wanted(on)
+    state = healthy(on, one)
+    assert "release" not in plan.compare(one, on, state)
+    small = {"total": 44 * plan.MIB, "private": 4 * plan.MIB, "rss": 40 * plan.MIB}
+    with pytest.raises(Refused, match=r"^flask_apps\[shop\].max_tasks is 150, but its workers \(8 x 8\) need 200 and"):
+        plan.compare(one, on, changed(state, (*APP, "releases", "releases", 0, "size"), small))
+    on = host({**SHOP, "max_tasks": 64}, cpus=4, memory=1024)
+    with pytest.raises(Refused, match="max_tasks is 64, but its workers"):
+        host_fit.check_host(on, [], {"machine": MACHINE})

@@ -17,6 +17,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_proce
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import status
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from fake_systemd import Systemd
 
 WORKER = {"command": "rq worker", "start_seconds": 1}
 TICK = {"command": "flask tick", "calendar": "daily"}
@@ -125,32 +126,6 @@ def test_slice_of_an_app_is_in_that_of_no_other_app():
 
 
 SAID = "key hunter2 is secret, s3cret of a file\n"  # by a process, in the journal
-
-
-class Systemd:
-    """Units that run, start at boot, or end as soon as they start."""
-
-    def __init__(self, root):
-        self.root, self.running, self.calls = root, {}, []
-        self.broken = ""  # a part of the names of units that do not start
-
-    def __call__(self, *arguments):
-        self.calls.append(arguments)
-        verb, names = arguments[0], [one for one in arguments[1:] if not one.startswith("-")]
-        for name in names:
-            kind = name.rpartition(".")[2]
-            if verb == "enable":
-                links = self.root / f"{units.WANTS[kind]}.wants"
-                links.mkdir(exist_ok=True)
-                (links / name).touch()
-            if verb in ("start", "restart"):
-                self.running[name] = "failed" if self.broken and self.broken in name else "active"
-            if verb in ("stop", "reset-failed"):
-                self.running.pop(name, None)
-
-    def show(self, names, _properties):
-        chosen = {name for name in self.running if any(name == one or one.endswith("*") for one in names)}
-        return {name: {"Id": name, "ActiveState": self.running[name], "NRestarts": "0"} for name in chosen}
 
 
 @pytest.fixture
@@ -343,18 +318,6 @@ def test_job_is_for_the_app_alone(bring, systemd, tmp_path, deeds):
     assert Path(told["diff"]["before_header"]).name == "shop"
 
 
-def test_side_processes_count_among_the_tasks_of_the_app_in_steps_that_one_more_rarely_passes():
-    plan = {"processes": 4, "threads": 8}
-
-    def tasks(**settings):
-        return vassal_options.tasks(app(**settings), plan)
-
-    assert tasks() == tasks(background={"worker": WORKER | {"instances": 3}}) == 512
-    assert tasks(background={"worker": WORKER | {"instances": 5}}) == 1024
-    assert tasks(background={"worker": WORKER | {"instances": 6}}, schedule={"tick": TICK}) == 1024
-    assert tasks(background={"worker": WORKER | {"instances": 50}}, max_tasks=700) == 700
-
-
 def test_memory_of_the_settings_is_the_limit_of_the_slice_and_else_that_of_the_workers(bring, systemd, tmp_path):
     (tmp_path / "shop.limit").write_text("7000")
     switch(bring, sides())
@@ -388,8 +351,40 @@ def test_side_processes_may_have_together_what_the_web_workers_do_not_need(bring
     assert not store.observe("shop")["unfinished"]
 
 
-def test_side_process_that_may_start_no_thread_says_which_setting_cures_it():
-    said = states.crowded("emperor-side-shop.worker@1-1.service", "RuntimeError: can't start new thread")
-    assert said.startswith("it may not start another process or thread, ")
-    assert "set flask_apps[shop].max_tasks higher" in said
-    assert states.crowded("emperor-side-shop.worker@1-1.service", "KeyError: 1") == ""
+def test_those_that_start_have_a_higher_limit_before_the_vassal_file_tells_it(bring, systemd, tmp_path):
+    vassal, file = tmp_path / "shop.blue.ini", systemd.root / units.slice_of("shop")
+
+    def leaves(tasks):
+        vassal.write_text(Config({"side_tasks": str(tasks)}).render())
+
+    def limit():
+        return [line for line in file.read_text().splitlines() if line.startswith("TasksMax=")]
+
+    leaves(70)
+    switch(bring, sides())
+    assert limit() == ["TasksMax=70"]
+    bring("started", sides("bbb"), tasks=300, side_tasks=200)
+    assert limit() == ["TasksMax=200"]
+    begun = [call[0] for call in systemd.calls if call[0] in ("systemd-run", "start")]
+    assert begun[-2:] == ["systemd-run", "start"], "the kernel is told too late"
+    bring("rolled_back")
+    assert limit() == ["TasksMax=70"]
+    systemd.broken = ".worker@"
+    assert bring("started", sides("bbb"), tasks=300, side_tasks=200)["failed"]
+    assert limit() == ["TasksMax=70"]
+    systemd.broken = ""
+    bring("started", sides("bbb"), tasks=300, side_tasks=200)
+    leaves(200)
+    bring("committed", sides("bbb"))
+    assert limit() == ["TasksMax=200"]
+    assert not store.observe("shop")["unfinished"]
+    bring("started", sides("ccc"), tasks=200, side_tasks=100)
+    assert limit() == ["TasksMax=200"], "those of before run yet"
+    leaves(100)
+    bring("committed", sides("ccc"))
+    assert limit() == ["TasksMax=100"]
+
+
+def test_those_that_start_have_a_limit_where_no_vassal_file_tells_one(bring, systemd):
+    bring("started", sides(), tasks=300, side_tasks=200)
+    assert "TasksMax=200\n" in (systemd.root / units.slice_of("shop")).read_text()

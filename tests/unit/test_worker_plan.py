@@ -360,3 +360,14 @@ def test_filter_refuses_with_the_sentence_of_the_plan():
     assert found(listed({}), "app0", cpus=2, memory=24000)["processes"] == 4
     with pytest.raises(AnsibleFilterError, match="does not tell its memory"):
         found(listed({}), "app0", cpus=2, memory=0)
+
+
+def test_more_workers_than_max_tasks_has_room_for_are_refused_also_when_the_trial_start_measured_a_small_app():
+    found = filter_plugin.FilterModule().filters()["worker_plan"]
+    small = {"total": 44 * MIB, "private": 4 * MIB, "rss": 40 * MIB}
+    entry = {"max_tasks": 150, "background": {"rq": {"command": "rq worker"}}}
+    assert found(listed(entry), "app0", cpus=4, memory=1024)["processes"] == 4
+    said = r"^flask_apps\[app0\].max_tasks is 150, but its workers \(8 x 8\) need 200 and its side processes 2 during"
+    with pytest.raises(AnsibleFilterError, match=said):
+        found(listed(entry), "app0", cpus=4, memory=1024, size=small)
+    assert found(listed({**entry, "max_tasks": 202}), "app0", cpus=4, memory=1024, size=small)["processes"] == 8

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined, host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import sockets, units
@@ -28,6 +28,20 @@ LINES = 15  # of its log, in the message of a failure
 Wanted = Mapping[str, Mapping[str, Any]]
 
 
+class Tasks(NamedTuple):
+    """Processes and threads that an app may have with the instance that is about to start, as its vassal file has them.
+
+    :ivar app: of web workers and side processes; 0 when that is not known.
+    :ivar sides: of all side processes.
+    """
+
+    app: int = 0
+    sides: int = 0
+
+
+UNKNOWN = Tasks()
+
+
 def as_wanted(sides: Sides, wanted: Wanted) -> dict[str, Found]:
     """Those that are on the host, and run, as the settings say."""
     states = sides.states()
@@ -44,9 +58,13 @@ def fresh(sides: Sides, wanted: Wanted) -> list[str]:
     return [part for part, job in wanted.items() if units.is_background(job) and part not in right]
 
 
-def write_units(sides: Sides) -> bool:
-    """Write the files of all units as the newest jobs want them. Returns whether that changed anything."""
-    texts = sides.shared() if sides.jobs() else {}
+def write_units(sides: Sides, tasks: int = 0) -> bool:
+    """Write the files of all units as the newest jobs want them. Returns whether that changed anything.
+
+    :param tasks: see `Sides.tasks`.
+    """
+    shared = sides.shared(tasks) if sides.jobs() else {}
+    texts = dict(shared)
     for part, one in sides.newest().items():
         if one.job:
             texts |= units.files(sides.app, part, one.job)
@@ -55,7 +73,7 @@ def write_units(sides: Sides) -> bool:
         host.write(path, texts[path], 0, 0, 0o644)
     if outdated:
         systemctl("daemon-reload")
-    if set(outdated) & set(sides.shared()):
+    if set(outdated) & set(shared):
         # systemd tells the kernel the limits of a slice when something starts in it, and not when it reads them.
         begin = ["systemd-run", "--quiet", "--collect", "--wait", f"--slice={units.slice_of(sides.app)}", "true"]
         subprocess.run(begin, capture_output=True, check=False)
@@ -77,11 +95,12 @@ def write_job(sides: Sides, path: str, job: Mapping[str, Any], gid: int) -> None
     host.write(path, content, 0, gid, 0o440, modified=max(time.time(), before + 1))
 
 
-def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
+def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False, tasks: Tasks = UNKNOWN) -> bool:
     """Start the background processes that are new or changed, beside those of before. Returns whether there are any.
 
     :param gid: the app's group.
     :param anew: whether to replace those that run as they should, too.
+    :param tasks: those of the instance that is about to start, whose vassal file comes later.
     :raises Unfit: when one does not start; then all of them are as they were before.
     """
     changed = roll_back(sides)  # a run was killed
@@ -96,11 +115,11 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
     try:
         for part in new:
             write_job(sides, sides.path(part, generation), wanted[part], gid)
-        write_units(sides)
+        write_units(sides, tasks.sides)
         names = {name: part for part in new for name in units.instances(sides.app, part, generation, wanted[part])}
         systemctl("enable", "--quiet", *names)
         systemctl("start", "--no-block", *names)  # one that serves has started when its socket is there
-        watch(names, wanted, began)
+        watch(names, wanted, began, tasks.app)
         for part in set(new) - known:  # nobody served there before
             sockets.lead(wanted[part], generation)
     except Unfit:
@@ -109,10 +128,11 @@ def start(sides: Sides, wanted: Wanted, gid: int, anew: bool = False) -> bool:
     return True
 
 
-def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
+def watch(names: Mapping[str, str], wanted: Wanted, began: float, tasks: int = 0) -> None:
     """See that what was started goes on running, and that those that serve a path can be reached.
 
     :param names: of the units, each with its part.
+    :param tasks: see `Tasks.app`.
     :raises Unfit: when it is not so.
     """
     started = time.monotonic()
@@ -126,7 +146,7 @@ def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
             comes = state.get("ActiveState") == "active" or bool(state.get("Job"))
             well = comes and state.get("NRestarts", "0") == "0"
             if not well and passed <= int(wanted[part]["start_seconds"]) + 2 * LOOK:
-                reason = why(name, state, began)
+                reason = why(name, state, began, tasks)
                 raise Unfit(f"was not changed, because its side process {part} does not start: {reason}")
         passed = time.monotonic() - started
         silent = {name: reason for name, part in names.items() if (reason := sockets.closed(wanted[part], name))}
@@ -139,23 +159,27 @@ def watch(names: Mapping[str, str], wanted: Wanted, began: float) -> None:
         time.sleep(LOOK)
 
 
-def why(name: str, state: Mapping[str, str], began: float) -> str:
+def why(name: str, state: Mapping[str, str], began: float, tasks: int = 0) -> str:
     """Why a process ended: the cause first, then the end of its log."""
     log = last_words(name, began)
     status = state.get("ExecMainStatus", "0")
     killed = state.get("ExecMainCode") in ("2", "3")  # CLD_KILLED, CLD_DUMPED
     how = f"it was killed by signal {status}" if killed else f"it ended with exit code {status}"
-    return f"{crowded(name, log) or causes.of_start(log) or how}\n{log}"
+    return f"{crowded(name, log, tasks) or causes.of_start(log) or how}\n{log}"
 
 
-def crowded(name: str, log: str) -> str:
-    """That the kernel lets it start no more processes, as a phrase, when its log tells so; else empty."""
+def crowded(name: str, log: str, tasks: int = 0) -> str:
+    """That the kernel lets it start no more processes, as a phrase, when its log tells so; else empty.
+
+    :param tasks: see `Tasks.app`.
+    """
     if not causes.REFUSED.search(log):
         return ""
     app = name.removeprefix(units.PREFIX).partition(".")[0]
     return (
-        "it may not start another process or thread, as the side processes have all that the web workers leave them of "
-        f"max_tasks: set flask_apps[{app}].max_tasks higher, or let them have fewer"
+        "it may not start another process or thread, as the side processes, those of before included, have all that "
+        f"the web workers leave them of max_tasks{f', which is {tasks}' if tasks else ''}: set "
+        f"flask_apps[{app}].max_tasks higher, or let them have fewer"
     )
 
 

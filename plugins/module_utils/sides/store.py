@@ -134,15 +134,22 @@ class Sides:
             return str(jobs[-1].job["memory"])
         return (host.read(os.path.join(LIMITS, f"{self.app}.limit")) or "").strip()
 
-    def tasks(self) -> str:
-        """Processes and threads that all its side processes may have: what its web workers leave them."""
+    def tasks(self, wanted: int = 0) -> str:
+        """Processes and threads that all its side processes may have: what its web workers leave them.
+
+        :param wanted: what those of the instance that is about to start leave them; the larger number counts.
+        """
         files = glob.glob(os.path.join(glob.escape(LIMITS), f"{self.app}.*.ini"))
         newest = max(files, key=lambda path: os.stat(path).st_mtime_ns, default="")
-        return str(Config.parse((host.read(newest) if newest else "") or "").launch.get("side_tasks", ""))
+        found = str(Config.parse((host.read(newest) if newest else "") or "").launch.get("side_tasks", ""))
+        return str(max(wanted, int(found) if found.isdecimal() else 0) or "")
 
-    def shared(self) -> dict[str, str]:
-        """The file that all side processes share."""
-        return units.slice_file(self.app, self.limit(), self.tasks())
+    def shared(self, tasks: int = 0) -> dict[str, str]:
+        """The file that all side processes share.
+
+        :param tasks: see `tasks`.
+        """
+        return units.slice_file(self.app, self.limit(), self.tasks(tasks))
 
     def superfluous(self, kept: Collection[str]) -> list[str]:
         """Units that start at boot, or run, and are none of these; those that are about to end are left to it."""

@@ -104,10 +104,11 @@ def check_tasks(app: Mapping[str, Any], workers: Mapping[str, Any]) -> None:
     needed, sides = tasks_needed(workers), side_processes(app)
     if app["max_tasks"] and app["max_tasks"] < needed + sides:
         beside = f" and its side processes {sides}" if sides else ""
+        size = f"{workers['processes']} x {workers['threads']}"
         fail(
             f"flask_apps[{app['name']}].max_tasks",
-            f"is {app['max_tasks']}, but its workers need {needed}{beside} during a switch: raise it, or set fewer "
-            "workers.",
+            f"is {app['max_tasks']}, but its workers ({size}) need {needed}{beside} during a switch: set it to "
+            f"{needed + sides} or more, or set fewer workers.",
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import check_tasks
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 MIB = 1024 * 1024
@@ -283,6 +284,7 @@ def worker_plan(
             f"flask_apps[{name}].workers.minimum is {minimum}, but the app has {processes} processes: {reason}. "
             "Set it lower."
         )
+    check_tasks(app, {"processes": processes, "threads": workers["threads"]})
     turnover = _turnover(app, processes)
     limit: int = app["memory"]["worker_recycle"] or copy.limit(processes)
     delta = _apart(limit, copy.fresh, processes)

@@ -51,12 +51,11 @@ def beside(monkeypatch):
     """How many others ran when an instance was started, of each in turn."""
     counts: list[int] = []
 
-    class Counted(Instance):
-        def __init__(self, host, file):
-            counts.append(len(host.instances))
-            super().__init__(host, file)
+    def counted(host, file):
+        counts.append(len(host.instances))
+        return Instance(host, file)
 
-    monkeypatch.setattr(vassal_host, "Instance", Counted)
+    monkeypatch.setattr(vassal_host, "Instance", counted)
     return counts
 
 
