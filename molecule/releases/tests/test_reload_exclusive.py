@@ -15,7 +15,7 @@ def release(app, variant):
 
     def make(more, **settings):
         with open(f"{app['source']['path']}/shop/__init__.py", encoding="utf-8") as file:
-            text = LOCK + file.read() + more
+            text = file.read().replace("from flask import", f"{LOCK}from flask import", 1) + more
         alone = {"reload": "exclusive", "workers": {"processes": 1, "threads": 8}}
         return variant(app | alone | settings, {"shop/__init__.py": text})
 
@@ -39,7 +39,7 @@ def test_app_that_locks_its_data_goes_over_without_a_failed_request(release, pla
         assert not run.failed, run.error
         assert changed
     run, changed = deploy("raise RuntimeError('broken on purpose')", max_tasks=600)
-    assert "did not start" in run.error
+    assert "did not start: RuntimeError: broken on purpose" in run.error
     assert "The earlier release serves again" in run.error
     assert not changed
     run, changed = deploy("# a second instance", reload="zerg", max_tasks=600)

@@ -62,7 +62,7 @@ def settle() -> None:
 def journal(name: str, since: float) -> str:
     """What an app wrote to the journal since a moment (seconds since 1970)."""
     settle()
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}", f"--identifier={name}"]
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(since)}", f"--identifier={name}"]
     return excerpt(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout)
 
 

@@ -7,7 +7,7 @@ import json
 import pwd
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes, temporary
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, control_group, host, processes, temporary
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
     health,
@@ -83,7 +83,7 @@ def switched(app: App, config: Config) -> bool:
         app.receive(app.clients)
     except Unhealthy as reason:
         log = journal.journal(app.name, began)
-        why = tasks.refused(app.name, config, log) or str(reason)
+        why = tasks.refused(app.name, config, log) or causes.of_start(log) or str(reason)
         raise Unhealthy(f"{complaint}did not start: {why}. {roll_back(app)}.\n{log}") from reason
     return True
 
