@@ -127,9 +127,9 @@ def _missing_module(found: re.Match[str]) -> str:
 
 def _locked(found: re.Match[str]) -> str:
     return (
-        f"another process has locked what it needs, such as the instance that runs ({found[1]}): a release is tried, "
-        "and started, beside the old one, so set `reload` to exclusive, or let the app keep its data where several "
-        "processes may have it open, in a database for example"
+        f"another process has locked what it needs ({found[1]}): if that is the instance that runs, set `reload` to "
+        "exclusive, and let hooks, commands and side processes not open it; or keep the data where several processes "
+        "may have it open, in a database for example"
     )
 
 

@@ -64,7 +64,7 @@ options:
       - V(zerg) and V(upstream) start a second instance, and leave both running.
       - V(graceful) lets the running instance reload itself.
       - V(chain) lets its workers load the release to which O(link) leads, one at a time.
-      - V(exclusive) does the same without a trial start, as the app may never run twice at a time.
+      - V(exclusive) is like V(graceful), without a trial start beside what runs.
       - Where the running instance cannot go over in that way, another one is started beside it, or, with V(exclusive),
         when it has ended.
     type: str

@@ -121,7 +121,7 @@ START = [
      "it may not write its SQLite database: a release never changes, so let the app have it below its home (HOME)"),
     ("sqlite3.OperationalError: attempt to write a readonly database", "it may not write its SQLite database"),
     ("zc.lockfile.LockError: Couldn't lock '/srv/a/shop/shared/db.lock'",
-     "another process has locked what it needs, such as the instance that runs (LockError: Couldn't lock '/srv"),
+     "another process has locked what it needs (LockError: Couldn't lock '/srv"),
     ("    fcntl.flock(file, LOCK_EX | LOCK_NB)\n    ~~~~~^^^^^^\n" + AGAIN, "another process has locked what it needs"),
     ("  File \"/a/x.py\", line 1, in acquire_lock\n    raise held\n" + AGAIN, "another process has locked what"),
     ("    held = self.flock_of(fork_safe)\n" + AGAIN, "another process has locked what it needs"),

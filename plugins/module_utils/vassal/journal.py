@@ -63,7 +63,7 @@ def journal(name: str, since: float) -> str:
     """What an app wrote to the journal since a moment (seconds since 1970)."""
     settle()
     command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(since)}", f"--identifier={name}"]
-    return excerpt(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
 
 
 def discreet(text: str, environments: Iterable[Mapping[str, str]]) -> str:

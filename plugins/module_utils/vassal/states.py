@@ -19,7 +19,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     watch,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Stop, Unhealthy
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
@@ -83,8 +83,10 @@ def switched(app: App, config: Config) -> bool:
         app.receive(app.clients)
     except Unhealthy as reason:
         log = journal.journal(app.name, began)
-        why = tasks.refused(app.name, config, log) or causes.of_start(log) or str(reason)
-        raise Unhealthy(f"{complaint}did not start: {why}. {roll_back(app)}.\n{log}") from reason
+        why = tasks.refused(app.name, config, log) or str(reason)
+        if isinstance(reason, Stop) and not MODES[app.params["reload"]].trial:
+            why = causes.of_start(log) or why  # no trial start has told it
+        raise Unhealthy(f"{complaint}did not start: {why}. {roll_back(app)}.\n{journal.excerpt(log)}") from reason
     return True
 
 
@@ -94,7 +96,10 @@ def tried(app: App, config: Config) -> str:
     :raises Unhealthy: when it would not run.
     """
     wanted = app.digest(config)
-    if app.trial.get("digest") == wanted or not app.tries:
+    if app.trial.get("digest") == wanted:
+        return ""
+    if not app.tries:
+        app.inherit()
         return ""
     try:
         used = trial.start(app, config)

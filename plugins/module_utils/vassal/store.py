@@ -108,8 +108,18 @@ class App:
 
     @property
     def tries(self) -> bool:
-        """Whether a trial start is possible: beside what runs, if that may have something beside it."""
-        return MODES[self.params["reload"]].trial or not self.taken
+        """Whether a trial start is possible: beside what runs, if that may have something beside it.
+
+        What a killed run left counts as running: an instance that still ends, or one to which the app returns first.
+        """
+        runs = self.taken or self.others or (self.before and self.before.slot)
+        return MODES[self.params["reload"]].trial or not runs
+
+    def inherit(self) -> None:
+        """Take the size of the current release for that of one that cannot be tried."""
+        own, current = self.params["size"], os.path.join(self.params["size"], "../../../current/size.json")
+        if host.read(own) is None and (text := host.read(os.path.normpath(current))):
+            host.write(own, json.dumps({**json.loads(text), "digest": ""}), 0, 0)
 
     def digest(self, config: Config) -> str:
         """Names what the trial start of this config shows."""

@@ -23,7 +23,19 @@ def beside(app: App, config: Config) -> None:
 
     :raises Unhealthy: when it does not become healthy.
     """
-    slot = next(slot for slot in app.slots if slot not in app.taken)
+    start(app, config, unused(app))
+
+
+def unused(app: App) -> Slot:
+    """A slot in which nothing runs."""
+    return next(slot for slot in app.slots if slot not in app.taken)
+
+
+def start(app: App, config: Config, slot: Slot) -> None:
+    """Start an instance in a slot.
+
+    :raises Unhealthy: when it does not become healthy.
+    """
     drain.stop(app, slot)  # what a run that was killed left to end by itself, and its sockets
     app.lead(app.params["release"])
     app.write(slot, config.render())
@@ -34,11 +46,15 @@ def beside(app: App, config: Config) -> None:
 def after(app: App, config: Config) -> None:
     """End what runs, and start another instance then. Meanwhile requests wait on the listening socket.
 
+    In another slot: if it fails, the former instance starts anew, and takes over nothing that it could not.
+
     :raises Unhealthy: when it does not become healthy.
     """
+    free = unused(app)
+    app.receive(free.clients(config))  # where the next instance accepts, too; until it ends, the old one does
     for slot in app.taken:
         drain.stop(app, slot)
-    beside(app, config)
+    start(app, config, free)
 
 
 def in_place(app: App, config: Config) -> None:
@@ -114,7 +130,9 @@ def way(app: App, config: Config) -> str:
     """How to go over from what runs to this config, as the reload mode wants it and as far as that is possible."""
     mode = MODES[app.params["reload"]]
     wanted, otherwise = mode.way, "beside" if mode.trial or not app.taken else "after"
-    if len(app.taken) != 1 or not health.healthy(app, app.taken[0]):
+    # While it reloads with the file it had, the old instance answers the health check: only a trial start would tell.
+    unproved = app.params.get("anew") and not mode.trial
+    if len(app.taken) != 1 or unproved or not health.healthy(app, app.taken[0]):
         return otherwise
     running = app.taken[0]
     if wanted == "chain":

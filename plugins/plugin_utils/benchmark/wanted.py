@@ -60,6 +60,9 @@ def check(options: Mapping[str, Any], apps: Mapping[str, Mapping[str, Any]]) -> 
         named = f"is {name}, which is not in flask_apps" if name else "is not set"
         fail("app", f"{named}: add `-e app=NAME` with one of {', '.join(apps)}.")
     app = apps[name]
+    if app.get("reload") == "exclusive":
+        fail("app", f"is {name}, whose reload is exclusive, as it cannot run twice at a time: a benchmark would start "
+             "it once more. Measure it on a host of its own, with reload graceful.")  # fmt: skip
     health = app.get("health") or {}
     path = str(options["path"] or health.get("path") or "/")
     if not re.fullmatch(r"/[!-~]*", path):

@@ -12,7 +12,9 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import (
     uwsgi_client,
 )
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
+    drain,
     health,
+    states,
     switch,
     timing,
 )
@@ -75,7 +77,7 @@ def test_exclusive_app_that_cannot_reload_ends_before_the_next_instance_starts(f
     other = host.config(fault or "2", tasks="99")
     if not fault:
         assert host.deploy(content=other, reload="exclusive") is True
-        assert host.runs() == {"blue": other.render()}
+        assert host.runs() == {"green": other.render()}
     else:
         with pytest.raises(Unhealthy, match=r"^did not start: (.|\n)*The earlier release serves again\.\n"):
             host.deploy(content=other, reload="exclusive")
@@ -92,6 +94,65 @@ def test_exclusive_app_that_fails_ends_before_the_earlier_one_starts_again(impat
         host.deploy(content=host.config("broken", tasks="99"), reload="exclusive")
     assert host.runs() == {"green": complete(host, "1")}
     assert beside == [0, 0, 0]
+
+
+def test_exclusive_app_whose_run_was_killed_between_two_instances_returns_first(impatient, host, kill_at, beside):
+    host.deploy("1", reload="exclusive")
+    host.commit(reload="exclusive")
+    kill_at("start", lambda: host.deploy(content=host.config("2", tasks="99"), reload="exclusive"))
+    assert host.runs() == {}
+    app = host.app(reload="exclusive")
+    assert states.tried(app, host.config("broken")) == ""  # a trial start would end the run: nothing would serve
+    with pytest.raises(Unhealthy, match=r"The earlier release serves again"):
+        host.deploy("broken", reload="exclusive")
+    assert host.runs() == {"blue": complete(host, "1")}
+    assert set(beside) == {0}
+    assert len(host.tried) == 1
+
+
+def test_clients_wait_where_the_next_instance_of_an_exclusive_app_accepts(host, monkeypatch, reached):
+    host.deploy(content=host.config("1", clients="slot"), reload="upstream")
+    host.commit(reload="upstream")
+    assert reached() == "blue.sock"
+    seen, stop = [], drain.stop
+
+    def noted(app, slot):
+        seen.append(reached())
+        stop(app, slot)
+
+    monkeypatch.setattr(drain, "stop", noted)
+    host.deploy("2", reload="exclusive")
+    assert set(seen) == {"app.sock"}
+
+
+def test_exclusive_app_whose_python_is_new_does_not_reload_unproved(running, host):
+    for reload, way in (("exclusive", "after"), ("graceful", "in_place")):
+        app = host.app(reload=reload, anew=True, start_timeout=0.2)
+        assert switch.way(app, host.config("chain")) == way
+
+
+def test_release_that_cannot_be_tried_counts_as_large_as_the_current_one(host, tmp_path):
+    size, current = tmp_path / "home/releases/r2/size.json", tmp_path / "home/current/size.json"
+    for file in (size, current):
+        file.parent.mkdir(parents=True)
+    current.write_text('{"digest": "abc", "size": {"total": 9, "private": 2, "rss": 8}}')
+    host.put("blue", host.config("1"))
+    app = host.app(reload="exclusive", size=str(size))
+    assert states.tried(app, host.config("2")) == ""
+    assert app.trial == {"digest": "", "size": {"total": 9, "private": 2, "rss": 8}}
+    assert host.tried == []
+
+
+def test_cause_of_an_exclusive_app_is_found_above_the_end_of_its_log(impatient, host, program):
+    frames = "".join(f'  File "/srv/app{number}.py", line 1, in <module>\n    import app\n' for number in range(12))
+    program("journalctl", f"cat <<'END'\nTraceback (most recent call last):\n{frames}"
+            "ModuleNotFoundError: No module named 'yaml'\nEND\n")  # fmt: skip
+    host.deploy("1", reload="exclusive")
+    host.commit(reload="exclusive")
+    with pytest.raises(Unhealthy, match=r"^did not start: the module yaml is missing: add PyYAML"):
+        host.deploy("ends", reload="exclusive")
+    with pytest.raises(Unhealthy, match=r"^did not start: it answers|^did not start: after"):
+        host.deploy("broken", reload="exclusive")
 
 
 def test_graceful_reload_waits_for_running_requests_besides_the_start(host, monkeypatch):

@@ -334,8 +334,8 @@ def loaded(instance):
 
 
 # Where the functions are at which a run is killed.
-STEP_IN = {"beside": switch, "in_place": switch, "renew": switch, "watch": watch, "bury": drain, "wait_idle": drain,
-           "link": store}  # fmt: skip
+STEP_IN = {"beside": switch, "start": switch, "in_place": switch, "renew": switch, "watch": watch,
+           "bury": drain, "wait_idle": drain, "link": store}  # fmt: skip
 
 
 class Killed(BaseException):
