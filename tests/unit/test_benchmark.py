@@ -26,6 +26,11 @@ def test_settings_that_are_not_given_follow_from_the_app():
     assert wanted.check({**OPTIONS, "at_a_time": "8,1,8", "workers": "2x8, 4x4"}, APPS)["at_a_time"] == [1, 8]
 
 
+def test_benchmark_of_an_app_that_cannot_run_twice_is_refused():
+    with pytest.raises(Refused, match=r"^app is shop, whose reload is exclusive, as it cannot run twice at a time: a"):
+        wanted.check(OPTIONS, {"shop": {**APPS["shop"], "reload": "exclusive"}})
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -22,7 +22,10 @@ def release(app, variant):
     return make
 
 
-def test_app_that_locks_its_data_goes_over_without_a_failed_request(release, playbook, clients, release_of):
+def test_app_that_locks_its_data_goes_over_without_a_failed_request(release, playbook, clients, release_of, app):
+    run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": [app | {"reload": "upstream"}]})
+    assert not run.failed, run.error  # without a lock, on a socket of its own
+
     def deploy(more, **settings):
         before = release_of()
         with clients() as load:
