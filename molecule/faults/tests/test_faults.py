@@ -21,8 +21,8 @@ KILLED = {
 }
 HARMLESS = {"the holder of the listening socket"}
 # A request is sent to one more worker only, so that one that crashes its worker ends no more. That one may die here,
-# too: systemd kills what the Emperor leaves behind one after the other.
-NOBODY_LEFT = {"all workers", "the Emperor"}
+# too: what a master or the Emperor leaves behind ends one process after the other.
+NOBODY_LEFT = {"all workers", "the vassal's master", "the Emperor"}
 # What an operator, or the upgrade of a package, does.
 DONE = {
     # The second one comes while workers are starting.
