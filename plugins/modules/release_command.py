@@ -96,7 +96,6 @@ output:
 """
 
 LAST_LINES = 25
-LIMITS = {"seconds": "timeout", "setting": "setting", "tasks": "tasks"}
 
 
 class Failed(Exception):
@@ -183,7 +182,7 @@ def main() -> None:
     hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
         with contextlib.nullcontext() if module.params["beside"] else exclusive():
-            limits = {key: module.params[name] for key, name in LIMITS.items()}
+            limits = {"seconds": module.params["timeout"], **{key: module.params[key] for key in ("setting", "tasks")}}
             output = run(words, directory, environment, pwd.getpwnam(name), hidden=hidden, **limits)
     except (Busy, confined.Unconfined) as reason:
         module.fail_json(msg=str(reason))
