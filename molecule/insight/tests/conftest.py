@@ -10,7 +10,7 @@ from load_client import Load, Options, Target
 from load_report import NO_RELEASE
 
 ROTATE = "logrotate --force --state /var/lib/logrotate/flask_apps.status /etc/flask_apps/logrotate.conf"
-FLUSH = 1.2  # seconds after which nginx has written what it was asked to its logs
+FLUSH = 2.5  # seconds after which nginx, which does it once a second, has written what it was asked to its logs
 WAIT = 20  # seconds for the Emperor or systemd to do something
 GET = """
 import http.client, json, ssl, sys
@@ -62,12 +62,19 @@ def metrics(ask):
 
 @pytest.fixture(scope="session")
 def logged():
-    """The lines of an app's access log, rotated ones too, as dicts in the order of time."""
+    """The lines of an app's access log, rotated ones too, as dicts in the order of time; or the one of an answer."""
 
-    def read(host, app):
-        time.sleep(FLUSH)
+    def lines(host, app):
         text = host.check_output(f"zcat --force /var/log/flask_apps/{app}/access.log*")
         return sorted((parse(line) for line in text.splitlines()), key=lambda line: float(line["at"]))
+
+    def read(host, app, answer=None):
+        if answer is None:
+            time.sleep(FLUSH)
+            return lines(host, app)
+        number = answer["headers"]["x-request-id"]
+        (line,) = until(lambda: [one for one in lines(host, app) if one["id"] == number])
+        return line
 
     return read
 

@@ -41,8 +41,8 @@ def test_line_says_when_who_what_and_how_long(host, visited, logged):
 
 
 def test_query_is_not_logged_and_static_file_has_no_release(host, ask, logged):
-    ask(host, "/static/shop.css?password=secret", "shop.test", 80)
-    line = logged(host, "shop")[-1]
+    answer = ask(host, "/static/shop.css?password=secret", "shop.test", 80)
+    line = logged(host, "shop", answer)
     assert (line["path"], line["release"]) == ("/static/shop.css", "-")
     assert line["queue"] in (None, "-")
 
@@ -54,8 +54,7 @@ def test_clients_are_not_told_what_is_for_the_log(host, ask):
 def test_exception_is_in_the_journal_with_request_id_and_release(host, ask, logged):
     answer = ask(host, "/fail?password=secret")
     assert answer["status"] == 500
-    line = logged(host, "desk")[-1]
-    assert line["id"] == answer["headers"]["x-request-id"]
+    line = logged(host, "desk", answer)
     journal = host.check_output("journalctl --no-pager --output=cat --identifier=desk")
     told = f"request {line['id']} GET /fail (release {line['release']}) got 500"
     assert told in journal

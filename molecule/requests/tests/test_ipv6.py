@@ -49,7 +49,7 @@ def test_client_is_served_and_known_by_its_address(address, ask, host):
     told = json.loads(body)
     assert (status, told["REMOTE_ADDR"], told["HTTP_X_FORWARDED_FOR"], told["HTTP_X_REAL_IP"]) == (200, own, own, own)
     assert ":" in own
-    assert f" {own} GET /echo " in host.check_output(LOGGED.format(f"id={told['HTTP_X_REQUEST_ID']}"))
+    assert f" {own} GET /echo " in host.check_output(LOGGED.format("echo", f"id={told['HTTP_X_REQUEST_ID']}"))
 
 
 def test_proxy_in_a_trusted_network_is_believed_what_it_says(ask, host):
@@ -57,7 +57,7 @@ def test_proxy_in_a_trusted_network_is_believed_what_it_says(ask, host):
     told = json.loads(ask("", *said)[2])
     assert told["REMOTE_ADDR"] == told["HTTP_X_FORWARDED_FOR"] == "2001:db8:5::8"
     assert told["HTTP_HOST"] == "[2001:db8::1]:8443"
-    assert " 2001:db8:5::8 GET /echo " in host.check_output(LOGGED.format(f"id={told['HTTP_X_REQUEST_ID']}"))
+    assert " 2001:db8:5::8 GET /echo " in host.check_output(LOGGED.format("echo", f"id={told['HTTP_X_REQUEST_ID']}"))
 
 
 @pytest.mark.parametrize("name", ["[::1]", "[::1]:80", "[2001:db8::1]:8121", "[::ffff:192.0.2.1]"])

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from test_requests import exchange
+from test_requests import LOGGED, exchange
 
 
 def ask(address, target, *lines, method="GET", body=b""):
@@ -18,11 +18,9 @@ def get(host, addresses):
     return lambda target, *lines, **more: ask((addresses[host.backend.name], 80), target, *lines, **more)
 
 
-def last(host, app):
-    """Path and status of the last request in an app's log."""
-    time.sleep(1.5)  # nginx writes its log once a second, each of its processes for itself
-    lines = host.file(f"/var/log/flask_apps/{app}/access.log").content_string.splitlines()
-    words = max(lines, key=lambda line: line.partition(" at=")[2].partition(" ")[0]).split()
+def logged(host, app, answer):
+    """Path and status of a request, as an app's log has them."""
+    words = host.check_output(LOGGED.format(app, f"id={answer.headers['x-request-id']}")).split()
     return words[3], words[4]
 
 
@@ -43,10 +41,11 @@ def last(host, app):
     ],
 )
 def test_longest_path_gets_the_request_with_the_path_in_script_name(target, app, script, path, get, host):
-    told = get(target, "X-Forwarded-Prefix: /evil").told
+    answer = get(target, "X-Forwarded-Prefix: /evil")
+    told = answer.told
     assert (told["SCRIPT_NAME"], told["PATH_INFO"], told["REQUEST_URI"]) == (script, path, target)
     assert "HTTP_X_FORWARDED_PREFIX" not in told
-    assert last(host, app) == (target.partition("?")[0], "200")
+    assert logged(host, app, answer) == (target.partition("?")[0], "200")
 
 
 def test_path_without_its_slash_is_redirected_with_its_query(get):
@@ -78,10 +77,11 @@ def test_limits_and_errors_are_those_of_the_app(get, host):
     answer = get("/shop/echo", method="POST", body=b"x" * 2000)
     assert answer.status == 413
     assert answer.headers["x-frame-options"] == "SAMEORIGIN"
-    assert last(host, "shop") == ("/shop/echo", "413")
+    assert logged(host, "shop", answer) == ("/shop/echo", "413")
     assert get("/echo", method="POST", body=b"x" * 2000).status == 200
-    assert get("/shop/crash", "Accept: application/json").told["status"] == 502
-    assert last(host, "shop") == ("/shop/crash", "502")
+    answer = get("/shop/crash", "Accept: application/json")
+    assert answer.told["status"] == 502
+    assert logged(host, "shop", answer) == ("/shop/crash", "502")
 
 
 def test_stream_of_an_app_below_a_path_arrives_piece_by_piece(host, addresses):

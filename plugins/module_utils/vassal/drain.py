@@ -63,12 +63,15 @@ def bury(app: App, family: list[Process], takers: list[Process], seconds: float,
     :param stats: the statistics socket, if their master is among them.
     """
     user, run = pwd.getpwnam(app.name), app.params["run"]
-    told = rested = began = time.monotonic()
+    told = began = time.monotonic()
+    rests = None  # since when no look has seen a request
     while any(processes.alive(process) for process in family):
         now = time.monotonic()
         if processes.connections(takers, user.pw_uid, user.pw_gid, (run + "/", held(run) + "/")) != 0:
-            rested = now
-        if now > began + seconds or now - rested > timing.HANGS:
+            rests = None
+        elif rests is None:
+            rests = now
+        if now > began + seconds or (rests is not None and now - rests > timing.HANGS):
             processes.kill(family)
         elif now - told > timing.AGAIN:
             # uWSGI loses the signal in a worker that is just starting (its own handler is not there yet), and its

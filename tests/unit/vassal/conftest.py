@@ -37,7 +37,8 @@ def no_real_process(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_long_wait(monkeypatch):
-    for name, seconds in (("PAUSE", 0.005), ("EMPEROR", 5), ("HANGS", 0.2), ("AGAIN", 0.05)):
+    """No instance is told or killed for being slow on a busy machine: a test of that says after how long it is."""
+    for name, seconds in (("PAUSE", 0.005), ("EMPEROR", 5), ("HANGS", 60), ("AGAIN", 60)):
         monkeypatch.setattr(timing, name, seconds)
 
 
