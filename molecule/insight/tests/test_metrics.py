@@ -72,8 +72,7 @@ def test_exporter_starts_again_after_it_ends(host, ask, metrics):
     until(lambda: host.run("python3 -c %s 9745 localhost /metrics", GET).rc == 0)
     assert sum(requests_of(metrics(host), "shop").values()) == 0, "what was counted already is counted again"
     ask(host, "/healthz", "shop.test", 80)
-    time.sleep(FLUSH)
-    assert sum(requests_of(metrics(host), "shop").values()) == 1
+    assert until(lambda: sum(requests_of(metrics(host), "shop").values())) == 1
 
 
 def test_exporter_is_sandboxed_and_unprivileged(host):
