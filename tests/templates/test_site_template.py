@@ -162,9 +162,11 @@ def test_tls_settings_are_mozillas_intermediate():
 
 @pytest.mark.parametrize("trusted", [[], ["192.0.2.1", "10.0.0.0/8"]])
 def test_only_trusted_proxies_set_the_clients_address(trusted):
-    shared = nginx(render("flask_apps.conf.j2", flask_apps_trusted_proxies=trusted))
-    (known,) = [found[-1] for found in shared if found[:2] == ["geo", "$realip_remote_addr"]]
-    assert known == [["default", "0"], *([address, "1"] for address in trusted)]
+    text = render("flask_apps.conf.j2", flask_apps_trusted_proxies=trusted)
+    shared = nginx(text)
+    known = [found[-1] for found in shared if found[:2] == ["geo", "$realip_remote_addr"]]
+    assert known == ([[["default", "0"], *([address, "1"] for address in trusted)]] if trusted else [])
+    assert ("$http_x_" in text) is bool(trusted), "a header that any client may send is believed"
     assert directives(shared, "set_real_ip_from") == [[address] for address in trusted]
     assert bool(directives(shared, "real_ip_header")) is bool(trusted)
 

@@ -74,6 +74,16 @@ def test_httpbin_tells_what_it_was_asked(browser):
     assert json.loads(ask("/post", b"b=2").text)["form"] == {"b": "2"}
 
 
+def test_nobody_is_believed_where_no_proxy_is_trusted(browser):
+    said = {"X_Forwarded_For": "203.0.113.7", "X_Forwarded_Host": "evil.test", "X_Forwarded_Port": "1"}
+    answer = browser("httpbin")("/get?show_env=1", X_Forwarded_Proto="gopher", X_Request_ID="forged", **said)
+    told = json.loads(answer.text)
+    assert told["url"] == "http://httpbin.test/get?show_env=1"
+    assert not {"forged", *said.values()} & {told["origin"], *told["headers"].values()}
+    assert told["headers"]["X-Forwarded-Proto"] == "http"
+    assert told["headers"]["X-Request-Id"] == answer.headers["x-request-id"]
+
+
 def test_radicale_keeps_a_calendar(browser):
     ask = browser("radicale")
     assert ask("/me/", method="MKCOL").status in (201, 405)  # there already
