@@ -65,6 +65,22 @@ def test_hang_timeout_starts_after_the_last_request(ending, host, monkeypatch):
     assert 0.5 < time.monotonic() - began < 10
 
 
+def test_master_is_asked_once_its_workers_have_ended(ending, host, monkeypatch):
+    # It looks only once a second by itself. This one does not look at all.
+    asked = []
+
+    def statistics(sock):
+        asked.append(sock)
+        host.alive.discard(ending.instance.master)
+
+    monkeypatch.setattr(watch, "statistics", statistics)
+    with host.lock:
+        ending.instance.hangs = ending.instance.stopping = True
+        host.alive -= set(ending.instance.workers_at_first)
+    ending.end()
+    assert (asked, host.signals) == ([host.path("blue.stats")], [])
+
+
 def test_instance_is_not_killed_because_the_host_stood_still(ending, host, monkeypatch):
     host.awake = False
     ending.instance.connections = 1
