@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import subprocess
+import threading
 from typing import Any
 
 import pytest
@@ -24,6 +25,16 @@ def a_test_that_hangs_fails():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def a_test_that_leaves_a_thread_fails():
+    """What a thread of one test still does would happen to another: a descriptor that it waits on is soon another's."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive(), f"{thread.name} goes on"
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -69,6 +70,7 @@ def running(app: App, config: Config, seconds: float) -> Iterator[str]:
     :raises Unhealthy: with the reason and the app's own last words.
     """
     stop(app)
+    began = time.time()
     user, (file, sock, stats) = pwd.getpwnam(app.name), files(app)
     host.write(file, config.render(), user.pw_uid, user.pw_gid)
     command = [
@@ -83,10 +85,8 @@ def running(app: App, config: Config, seconds: float) -> Iterator[str]:
         try:
             health.wait(app, sock, config.generation, app.params["start_timeout"], watch.deaths(stats))
         except Unhealthy as reason:
-            journal.settle()
-            log = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=200", "--unit", unit(app)]
-            said = subprocess.run(log, capture_output=True, text=True, errors="replace", check=False)
-            raise Unhealthy(journal.explained(str(reason), said.stdout)) from reason
+            said = journal.journal(f"--unit={unit(app)}", began)
+            raise Unhealthy(journal.explained(str(reason), said)) from reason
         yield sock
     finally:
         stop(app)

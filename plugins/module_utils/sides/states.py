@@ -19,7 +19,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store impor
     Unfit,
     systemctl,
 )
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import settle
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import journal
 
 LOOK = 0.25  # seconds between two looks at what starts; less than the pause before a new start
 TAKEN = 1  # seconds after which a process has taken the connections that nginx had made to it
@@ -185,9 +185,7 @@ def crowded(name: str, log: str, tasks: int = 0) -> str:
 
 def last_words(name: str, began: float) -> str:
     """The end of what a process wrote, and not of what systemd says of it."""
-    settle()
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(began)}", f"_SYSTEMD_UNIT={name}"]
-    log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    log = journal(f"_SYSTEMD_UNIT={name}", began)
     return "\n".join([line for line in log.splitlines() if line.strip()][-LINES:])
 
 

@@ -54,15 +54,15 @@ def warnings(log: str) -> list[str]:
     return [line.removeprefix(OURS) for line in log.splitlines() if line.startswith(OURS)]
 
 
-def settle() -> None:
-    """Wait until the journal has all that was written to it until now; on a busy host it comes later than the event."""
+def journal(choice: str, since: float) -> str:
+    """What was written to the journal since a moment, until now: on a busy host it comes later than the event.
+
+    :param choice: whose words, as journalctl takes it: ``--identifier=shop``, or ``_SYSTEMD_UNIT=NAME`` for those of a
+        unit's own processes.
+    :param since: seconds since 1970.
+    """
     subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
-
-
-def journal(name: str, since: float) -> str:
-    """What an app wrote to the journal since a moment (seconds since 1970)."""
-    settle()
-    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(since)}", f"--identifier={name}"]
+    command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(since)}", choice]
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
 
 

@@ -82,7 +82,7 @@ def switched(app: App, config: Config) -> bool:
         switch.WAYS[way](app, config)
         app.receive(app.clients)
     except Unhealthy as reason:
-        log = journal.journal(app.name, began)
+        log = journal.journal(f"--identifier={app.name}", began)
         why = tasks.refused(app.name, config, log) or str(reason)
         if isinstance(reason, Stop) and not MODES[app.params["reload"]].trial:
             why = causes.of_start(log) or why  # no trial start has told it

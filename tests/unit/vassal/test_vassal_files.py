@@ -98,4 +98,4 @@ def test_the_log_is_shown_without_uwsgis_own_words():
 
 def test_log_is_read_when_the_journal_has_all_of_it(program):
     program("journalctl", 'case "$*" in *--sync*) touch "$0.synced" ;; *) ! test -e "$0.synced" || echo boom ;; esac')
-    assert journal.journal("shop", 0) == "boom\n"
+    assert journal.journal("--identifier=shop", 0) == "boom\n"
