@@ -12,6 +12,7 @@ from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.plugins.loader import filter_loader, test_loader
 
+VALIDATION = ("validate_argument_spec", "ansible.builtin.validate_argument_spec")
 DOCUMENTATION = r"""
 name: quiet
 type: stdout
@@ -21,7 +22,7 @@ description:
   - With C(-e format=json) nothing but the report of status.yml or doctor.yml goes to the standard output. Errors go to
     the standard error.
   - In all other runs it is the callback C(default), which also says nothing of included tasks when C(display_ok_hosts)
-    is off.
+    is off, and does not list all settings of a role when one is wrong (it does with C(-v)).
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -81,6 +82,13 @@ class CallbackModule(Default):
         """Print a result; that tasks were included is one, too."""
         if self.get_option("display_ok_hosts") or not isinstance(result.task, TaskInclude):
             super().v2_runner_on_ok(result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """Print what failed; where it is a wrong setting of a role, the sentence and not all settings there are."""
+        if result.task.action in VALIDATION and self._display.verbosity == 0:
+            for name in ("argument_errors", "argument_spec_data", "validate_args_context"):
+                result.result.pop(name, None)
+        super().v2_runner_on_failed(result, ignore_errors)
 
     def v2_playbook_on_include(self, included_file: Any) -> None:
         """Print which tasks were included, unless results without a change are hidden."""

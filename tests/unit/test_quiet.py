@@ -30,11 +30,13 @@ def output(tmp_path):
     (tmp_path / "play.yml").write_text(PLAY)
     (tmp_path / "more.yml").write_text(MORE)
 
-    def run(**settings):
+    def run(*arguments, code=0, **settings):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         environment = {**kept, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **settings}
-        command = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(tmp_path / "play.yml")]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+        command = ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments, str(tmp_path / "play.yml")]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stdout
 
     return run
 
@@ -48,3 +50,22 @@ def test_run_prints_what_changes_and_not_what_is_included(output):
 def test_run_that_shows_every_task_prints_what_is_included(output):
     text = output(ANSIBLE_DISPLAY_OK_HOSTS="true")
     assert not [word for word in ("included: ", "More of them", "Nothing new") if word not in text]
+
+
+WRONG = """
+- name: Play
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Check the settings
+      ansible.builtin.validate_argument_spec:
+        argument_spec: {good: {type: str, description: All about it.}}
+        provided_arguments: {bad: 1}
+"""
+
+
+def test_wrong_setting_is_told_without_the_list_of_all(output, tmp_path):
+    (tmp_path / "play.yml").write_text(WRONG)
+    assert "bad. Supported parameters include: good." in output(code=2)
+    assert "All about it." not in output(code=2)
+    assert "All about it." in output("-v", code=2)
