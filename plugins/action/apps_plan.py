@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
-from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system
+from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, check_variables_of_role
 from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
@@ -140,9 +140,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check, look, compare."""
         super().run(tmp, task_vars)
-        _result, options = self.validate_argument_spec(OPTIONS)
         task_vars = task_vars or {}
         try:
+            check_variables_of_role(self, task_vars)
+            _result, options = self.validate_argument_spec(OPTIONS)
             host = self._settings(options)
             chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]
             certificates = Certificates(chosen, options, self._loader.get_text_file_contents)

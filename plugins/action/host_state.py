@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.files import completed
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import check_variables, mistaken
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 MODULE = "flaskops.emperor.host_state"
@@ -30,6 +33,20 @@ def check_system(role: str, system: Mapping[str, Any], tested: Mapping[str, Sequ
     )
 
 
+def check_variables_of_role(action: ActionBase, task_vars: Mapping[str, Any]) -> None:
+    """See that the variables of the role whose task this is are what its argument specification says.
+
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+    role = Path(action._task._role._role_path)
+    text = (role / "meta/argument_specs.yml").read_text("utf-8")
+    options = yaml_load(text)["argument_specs"]["main"]["options"]
+    resolve = action._templar.template
+    check_variables(options, {name: resolve(task_vars[name]) for name in options if name in task_vars}, task_vars)
+    for sentence in mistaken(options, task_vars, role.name):
+        action._display.warning(sentence)
+
+
 class ActionModule(ActionBase):
     """Ansible's entry point."""
 
@@ -38,14 +55,16 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = {**self._task.args}
         role = arguments.pop("role", None) or {}
-        if faults := role.get("faults"):
-            return {"failed": True, "changed": False, "msg": " ".join(faults)}
-        if "files" in arguments:
-            arguments["files"] = completed(self, arguments["files"], task_vars or {})
-        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
-        if role and "system" in answer:
-            try:
+        try:
+            if role:
+                check_variables_of_role(self, task_vars or {})
+            if faults := role.get("faults"):
+                raise Refused(" ".join(faults))
+            if "files" in arguments:
+                arguments["files"] = completed(self, arguments["files"], task_vars or {})
+            answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+            if role and "system" in answer:
                 check_system(role["name"], answer["system"], role["tested"], boolean(role["allow_untested"]))
-            except Refused as refusal:
-                return {"failed": True, "changed": False, "msg": str(refusal)}
-        return answer
+            return answer
+        except Refused as refusal:
+            return {"failed": True, "changed": False, "msg": str(refusal)}

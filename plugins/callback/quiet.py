@@ -79,9 +79,11 @@ class CallbackModule(Default):
             self._display: Any = Silence(self._display)
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Print a result; that tasks were included is one, too."""
+        """Print a result; that tasks were included is one, too. Warnings are printed in any case."""
         if self.get_option("display_ok_hosts") or not isinstance(result.task, TaskInclude):
             super().v2_runner_on_ok(result)
+        if not self.get_option("display_ok_hosts") and not result.result.get("changed"):
+            self._handle_warnings_and_exception(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Print what failed; where it is a wrong setting of a role, the sentence and not all settings there are."""

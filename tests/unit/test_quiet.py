@@ -36,7 +36,7 @@ def output(tmp_path):
         command = ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments, str(tmp_path / "play.yml")]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     return run
 
@@ -69,3 +69,45 @@ def test_wrong_setting_is_told_without_the_list_of_all(output, tmp_path):
     assert "bad. Supported parameters include: good." in output(code=2)
     assert "All about it." not in output(code=2)
     assert "All about it." in output("-v", code=2)
+
+
+SPECIFICATION = """
+argument_specs:
+  main:
+    options:
+      shops_keep: {type: int, description: How many stay.}
+"""
+LOOK = """
+- name: Look at the host
+  flaskops.emperor.host_state:
+    role: {name: shops, tested: {}, allow_untested: true}
+"""
+ROLE = """
+- name: Play
+  hosts: localhost
+  gather_facts: false
+  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+  tasks:
+    - name: Prepare
+      ansible.builtin.import_role: {name: shops, tasks_from: look}
+"""
+
+
+@pytest.fixture
+def role(output, tmp_path):
+    """A run of a role whose variables are checked by its first task."""
+    for path, text in {"meta/argument_specs.yml": SPECIFICATION, "tasks/look.yml": LOOK}.items():
+        (tmp_path / "roles/shops" / path).parent.mkdir(parents=True)
+        (tmp_path / "roles/shops" / path).write_text(text)
+    (tmp_path / "play.yml").write_text(ROLE)
+    return output
+
+
+def test_variable_that_a_role_does_not_know_is_told_though_nothing_changes(role):
+    told = "The role shops has no variable shops_kep: did you mean shops_keep?"
+    assert told in role("-e", "shops_kep=3")
+    assert told not in role("-e", "shops_keep=3")
+
+
+def test_variable_of_a_wrong_type_is_refused_by_a_role_without_ansibles_validation(role):
+    assert "shops_keep is text, but must be a whole number." in role("-e", "shops_keep=many", code=2)

@@ -40,11 +40,16 @@ ARCHIVE = {"url": "/nowhere/at/all.tar.gz", "checksum": "sha256:" + "0" * 64}
 
 # What is wrong, the variables, and what the refusal has to say.
 CASES = {
-    "no apps at all": ({}, ["flask_apps"]),
-    "apps are no list": ({"flask_apps": "shop"}, ["flask_apps", "list"]),
-    "unknown key": (apps(shop(procesess=4)), ["procesess", "flask_apps"]),
+    "no apps at all": ({}, ["flask_apps is not set: add it to the inventory."]),
+    "apps by another name": ({"flask_app": []}, ["flask_apps is not set: flask_app is, did you mean that?"]),
+    "apps are no list": ({"flask_apps": "shop"}, ["flask_apps is text, but must be a list"]),
+    "unknown key": (apps(shop(procesess=4)), ["flask_apps[shop] has procesess", "choose from name, state, source"]),
+    "unknown key like another": (apps(shop(domain="a.example")), ["flask_apps[shop] has domain", "mean domains?"]),
+    "text in place of a list": (apps(shop(domains="a.example")), ["flask_apps[shop].domains is text", "a list"]),
+    "no choice": (apps(shop(tls={"mode": "letsencrypt"})), ["flask_apps[shop].tls.mode is 'letsencrypt'", "acme."]),
+    "number of words": (apps(shop(), uwsgi_open_files="many"), ["uwsgi_open_files is text", "a whole number"]),
     "unknown key inside": (apps(shop(workers={"proceses": 4})), ["proceses", "workers"]),
-    "no name": (apps(shop(name=None)), ["name"]),
+    "no name": (apps(shop(name=None)), ["flask_apps[0] has no name: add it."]),
     "name with capitals": (apps(shop(name="Shop")), ["flask_apps[].name", "'Shop'", "lower-case"]),
     "name too long": (apps(shop(name="a" * 40)), ["flask_apps[].name"]),
     "name of a system account": (apps(shop(name="www-data")), ["flask_apps[www-data].name", "choose another"]),
@@ -122,7 +127,7 @@ CASES = {
         ["uwsgi_memory_guard_interval_seconds is 0", "at least 1"],
     ),
     "processes that are no number": (apps(shop(workers={"processes": "many"})), ["processes", "many"]),
-    "unknown reload mode": (apps(shop(reload="magic")), ["reload", "magic"]),
+    "unknown reload mode": (apps(shop(reload="magic")), ["flask_apps[shop].reload is 'magic'", "one of zerg"]),
     "request that never ends": (apps(shop(max_request_seconds=0)), ["flask_apps[shop].max_request_seconds", "from 1"]),
     "request longer than a stop": (
         apps(shop(max_request_seconds=300), uwsgi_stop_timeout_seconds=120),

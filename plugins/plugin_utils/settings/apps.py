@@ -1,8 +1,8 @@
 """Turn the `flask_apps` list a user wrote into the complete, checked list the roles work with.
 
-`meta/argument_specs.yml` has already refused wrong types and unknown keys when this runs. What a specification cannot
-say (relations between values, patterns, names that would collide on the host) is refused here, one sentence per
-fault, naming the variable and the cure.
+Wrong types and unknown keys were refused before, see `specification`. What `meta/argument_specs.yml` cannot say
+(relations between values, patterns, names that would collide on the host) is refused here, one sentence per fault, naming
+the variable and the cure.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def complete_apps(
 ) -> list[dict[str, Any]]:
     """Fill in and check every app of the list.
 
-    :param apps: the value of ``flask_apps``, types already checked by the role's argument specification.
+    :param apps: the value of ``flask_apps``, types already checked, see `specification`.
     :param root: directory that holds one directory per app.
     :param run: directory that holds one directory of sockets per app.
     :param tls: the value of ``flask_apps_tls``: HTTPS of all apps, as far as they do not set their own.
