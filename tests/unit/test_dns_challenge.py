@@ -274,3 +274,19 @@ def test_challenge_of_a_certificate_is_described_as_the_plan_says_it(place):
     assert certificate.describe_all(str(place / "nginx"))["shop"]["challenge"] == "dns-rfc2136 5"
     conf.write_text("[renewalparams]\nauthenticator = webroot\nwebroot_path = /x,\n")
     assert certificate.describe_all(str(place / "nginx"))["shop"]["challenge"] == "webroot"
+
+
+@pytest.mark.parametrize(("challenge", "asked"), [("dns-rfc2136 5", False), ("webroot", True)])
+def test_renewed_certificate_is_installed_without_a_request_only_when_the_challenge_is_right(
+    challenge, asked, place, program, run_module
+):
+    program("certbot", f"touch {place}/asked; exit 1\n")
+    live = place / "letsencrypt/live/flask_apps-shop"
+    live.mkdir(parents=True)
+    for name in ("fullchain.pem", "privkey.pem"):
+        (live / name).write_text("renewed\n")
+    plugin, _space, seconds = challenge.partition(" ")
+    conf = f"server = {LETSENCRYPT}\nauthenticator = {plugin}\n{plugin.replace('-', '_')}_propagation_seconds = {seconds}\n"
+    (place / "letsencrypt/renewal/flask_apps-shop.conf").write_text(conf)
+    run_module(certificates, **arguments(place))
+    assert (place / "asked").exists() is asked
