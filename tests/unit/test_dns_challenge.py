@@ -286,7 +286,8 @@ def test_renewed_certificate_is_installed_without_a_request_only_when_the_challe
     for name in ("fullchain.pem", "privkey.pem"):
         (live / name).write_text("renewed\n")
     plugin, _space, seconds = challenge.partition(" ")
-    conf = f"server = {LETSENCRYPT}\nauthenticator = {plugin}\n{plugin.replace('-', '_')}_propagation_seconds = {seconds}\n"
+    wait = f"{plugin.replace('-', '_')}_propagation_seconds = {seconds}"
+    conf = f"server = {LETSENCRYPT}\nauthenticator = {plugin}\n{wait}\n"
     (place / "letsencrypt/renewal/flask_apps-shop.conf").write_text(conf)
     run_module(certificates, **arguments(place))
     assert (place / "asked").exists() is asked
