@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +16,9 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes impo
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted, sharers
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
     check_proxies,
@@ -27,7 +26,6 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relation
     check_root,
     check_stop_timeout,
 )
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_acme
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import Sites
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import paths as site_paths
@@ -83,57 +81,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class Certificates:
-    """The certificates of the apps at work: the settings, checked, and what they mean for the host.
-
-    :param chosen: completed by `complete_apps`.
-    :param options: of this plugin.
-    :param read: reads a file of this machine.
-    :raises Refused: with one sentence that names the variable and the cure.
-    """
-
-    def __init__(self, chosen: list[Mapping[str, Any]], options: Mapping[str, Any], read: Callable[[str], str]) -> None:
-        self.acme: dict[str, Any] = {}
-        self.host_files: list[dict[str, str]] = []
-        self.location: list[dict[str, str]] = []
-        # To look at a host, no file of this machine is needed.
-        works = options["purpose"] not in ("look", "checkup")
-        self.texts = {app["name"]: provided(app, options["base"], read) for app in chosen if works}
-        if works and any(plan.https(app) and app["tls"]["mode"] == "acme" for app in chosen):
-            self.acme = complete_acme(options["acme"])
-            ca = ca_text(self.acme, options["base"], read)
-            self.host_files = certificate_plan.host_files(options["hook"], ca)
-            self.location = [certificate_plan.location(options["nginx"])]
-
-    def paths(self) -> list[str]:
-        """The files of the host to look at."""
-        return [entry["path"] for entry in (*self.host_files, *self.location)]
-
-    def compare(self, wanted: list[Wanted], host: Host, state: dict[str, Any]) -> dict[str, Any]:
-        """What is to be done, without a secret; also notes it for the plan, and for the templates in `state`."""
-        found = state["certificates"]
-        for one in wanted:
-            if one.tls and self.texts and not mounted(one.app):
-                text = self.texts[one.name]
-                one.certificate = certificate_plan.todo(one.app, found.get(one.name), text, self.acme)
-        state["redirected"] = [
-            app["name"] for app in host.apps if certificate_plan.redirected(app, found.get(app["name"]))
-        ]
-        state["https"] = bool(found) or any(plan.https(app) for app in host.apps)
-        entries = [*self.host_files, *self.location]
-        return {
-            "todo": [one.name for one in wanted if one.certificate],
-            "acme": bool(self.acme),
-            "files": self.host_files,
-            "location": self.location,
-            "files_differ": not all(certificate_plan.right(entry, state["files"][entry["path"]]) for entry in entries),
-            "missing": [one.name for one in wanted if one.tls and not found.get(one.app["owner"], {}).get("there")],
-            "unused": certificate_plan.unused([one.app for one in wanted], found),
-            "found": list(found),
-            "lines": certificate_plan.lines([one.app for one in wanted], found),
-        }
-
-
 class ActionModule(ActionBase):
     """Ansible's entry point."""
 
@@ -146,7 +93,8 @@ class ActionModule(ActionBase):
             _result, options = self.validate_argument_spec(OPTIONS)
             host = self._settings(options)
             chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]
-            certificates = Certificates(chosen, options, self._loader.get_text_file_contents)
+            read = self._loader.get_text_file_contents
+            certificates = certificate_plan.Certificates(chosen, host.apps, options, read)
             if options["purpose"] == "check":
                 return {"changed": False}
             wanted = self._wanted(chosen, host, options)
@@ -156,6 +104,7 @@ class ActionModule(ActionBase):
             host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
             check_system("flask_apps", state["machine"], options["tested"], options["allow_untested"])
             check_host(host, wanted, state)
+            certificates.check(state)
             if options["purpose"] == "rollback":
                 wanted = [self._target(one, state["apps"][one.name]["releases"], options) for one in wanted]
             if options["purpose"] == "checkup":
@@ -222,7 +171,7 @@ class ActionModule(ActionBase):
         wanted: list[Wanted],
         host: Host,
         options: Mapping[str, Any],
-        certificates: Certificates,
+        certificates: certificate_plan.Certificates,
         task_vars: dict[str, Any],
     ) -> dict[str, Any]:
         """Look at the host, for all apps at once."""
@@ -244,6 +193,7 @@ class ActionModule(ActionBase):
             "units": units,
             "tool": options["tool"],
             "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
+            "offered": certificates.plugins(),
         }
 
         def ask(lock: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
@@ -46,8 +47,9 @@ class ActionModule(ActionBase):
         _result, options = self.validate_argument_spec(OPTIONS)
         read, base = self._loader.get_text_file_contents, options["base"]
         try:
-            apps = [app for app in complete_apps(options["apps"], tls=options["tls"]) if app["name"] in options["only"]]
-            acme = complete_acme(options["acme"])
+            all_apps = complete_apps(options["apps"], tls=options["tls"])
+            apps = [app for app in all_apps if app["name"] in options["only"]]
+            acme = certificate_plan.with_dns(complete_acme(options["acme"]), all_apps)
             if options["purpose"] != "get":
                 check_reissue(options["only"], apps)
             contents = {app["name"]: provided(app, base, read) for app in apps if app["tls"]["mode"] == "provided"}
@@ -55,7 +57,12 @@ class ActionModule(ActionBase):
             return {"failed": True, "changed": False, "msg": str(refusal)}
         arguments = {
             "apps": [
-                {"name": app["name"], "mode": app["tls"]["mode"], "names": certificate_plan.names_of(app)}
+                {
+                    "name": app["name"],
+                    "mode": app["tls"]["mode"],
+                    "names": certificate_plan.names_of(app),
+                    "challenge": certificate_plan.challenge_of(app, acme),
+                }
                 for app in apps
             ],
             "contents": contents,
@@ -63,9 +70,16 @@ class ActionModule(ActionBase):
             "purpose": options["purpose"],
             "acme": {key: acme[key] for key in ("server", "email", "key_type", "eab_kid")},
             "eab_hmac_key": acme["eab_hmac_key"],
+            "credentials": acme["dns"].get("content", ""),
             "webroot": certificate_plan.WEBROOT,
             "ca": certificate_plan.CA if acme["ca"] else None,
             "directory": options["directory"],
         }
         answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        # certbot says what a plugin has against its credentials.
+        hidden = acme["dns"].get("secrets", {})
+        if "told" in answer:
+            answer["told"] = [censor(line, hidden) for line in answer["told"]]
+        if "msg" in answer:
+            answer["msg"] = censor(str(answer["msg"]), hidden)
         return answer

@@ -47,6 +47,17 @@ def lineage(name: str, letsencrypt: str = LETSENCRYPT) -> bytes:
     return b"".join(parts) if all(parts) else b""
 
 
+def credentials_file() -> str:
+    """Where certbot's plugin for DNS finds its credentials, also when it renews."""
+    return os.path.join(LETSENCRYPT, "flask_apps-dns.ini")
+
+
+def credentials_used(letsencrypt: str = LETSENCRYPT) -> bool:
+    """Whether certbot would read that file to renew a certificate."""
+    name = os.path.basename(credentials_file()).encode()
+    return any(name in read(path) for path in glob.glob(os.path.join(letsencrypt, "renewal", "*.conf")))
+
+
 def earlier(name: str, letsencrypt: str = LETSENCRYPT) -> list[str]:
     """The files of the certificates of an app that certbot had before the one it has now, and that are still valid."""
     now = os.path.realpath(os.path.join(letsencrypt, "live", PREFIX + name, "cert.pem"))
@@ -84,12 +95,15 @@ def describe(path: str, name: str, letsencrypt: str = LETSENCRYPT) -> dict[str, 
 
     :param path: the file that nginx reads.
     :returns: whether it is ``there``, its ``digest``, ``names``, ``days`` left, ``lifetime`` in days, whether it is
-        ``self_signed``; of certbot's whether there is a ``lineage``, its ``server`` and ``key_type``, and whether it is
-        ``installed`` for nginx.
+        ``self_signed``; of certbot's whether there is a ``lineage``, its ``server``, ``key_type`` and ``challenge``
+        (certbot's plugin, and for how many seconds it waits, if that is set), and whether it is ``installed`` for
+        nginx.
     """
     content, kept = read(path), lineage(name, letsencrypt)
     renewal = read(os.path.join(letsencrypt, "renewal", f"{PREFIX}{name}.conf")).decode("utf-8", "replace")
-    settings = dict(re.findall(r"^(server|key_type) = (\S+)$", renewal, re.MULTILINE))
+    settings = dict(re.findall(r"^(\w+) = (\S+)$", renewal, re.MULTILINE))
+    plugin = settings.get("authenticator", "")
+    seconds = settings.get(plugin.replace("-", "_") + "_propagation_seconds", "")
     found = {"names": [], "days": -1, "lifetime": 0, "self_signed": True}
     if content:
         command = ["openssl", "x509", "-noout", "-subject", "-issuer", "-dates", "-ext", "subjectAltName"]
@@ -105,6 +119,7 @@ def describe(path: str, name: str, letsencrypt: str = LETSENCRYPT) -> dict[str, 
         "lineage": bool(renewal and kept),
         "server": settings.get("server", ""),
         "key_type": settings.get("key_type", ""),
+        "challenge": f"{plugin} {seconds}".strip(),
         "installed": content == kept,
     }
 

@@ -103,11 +103,15 @@ class Entry:
         os.replace(new, self.path)
 
     def shown(self) -> tuple[str, str]:
-        """What was there and what is to be, as a diff shows it."""
+        """What was there and what is to be, as a diff shows it. Not the content of a file that is closed to others."""
         found = self.found
         told = f"{found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n" if found else ""
         before = (self.before or b"").decode("utf-8", "replace") or told
         after = (self.content or b"").decode("utf-8", "replace")
         if self.state == "directory" or before == after:
             return told, "" if self.state == "absent" else f"{self.owner}:{self.group} {self.mode:04o}\n"
+        modes = [self.mode] if self.state == "file" else []
+        modes += [found.st_mode] if found and stat.S_ISREG(found.st_mode) else []
+        if any(not mode & 0o077 for mode in modes):
+            return told, "" if self.state == "absent" else "other content, which is not shown\n"
         return before, after

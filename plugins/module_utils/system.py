@@ -84,6 +84,15 @@ def missing(packages: Collection[str]) -> list[str]:
     return [name for name in packages if name not in installed]
 
 
+def unknown(packages: Collection[str]) -> list[str]:
+    """Those of these packages of which apt never heard. None before it has lists of packages."""
+    absent = missing(packages)
+    if not absent or not glob.glob("/var/lib/apt/lists/*_Packages*"):
+        return []
+    told = output(["apt-cache", "policy", "--", *absent], errors=False)
+    return [name for name in absent if f"{name}:" not in told.splitlines()]
+
+
 def calendar_fault(calendar: str) -> str:
     """What systemd has against a calendar, see systemd.time(7); empty when it has nothing."""
     done = subprocess.run(["systemd-analyze", "calendar", "--", calendar], capture_output=True, text=True, check=False)

@@ -62,6 +62,11 @@ options:
     type: list
     elements: str
     default: []
+  offered:
+    description: Packages of Debian that apt must know.
+    type: list
+    elements: str
+    default: []
   tool:
     description: The C(path) of the virtualenv that builds releases, and the C(package) in it, with its version.
     type: dict
@@ -120,6 +125,11 @@ nginx_outdated:
   returned: always
 packages:
   description: Those of O(packages) that are not installed.
+  type: list
+  elements: str
+  returned: always
+unknown:
+  description: Those of O(offered) that are not installed, and that apt does not know.
   type: list
   elements: str
   returned: always
@@ -243,6 +253,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
+            "offered": {"type": "list", "elements": "str", "default": []},
             "tool": {"type": "dict"},
             "nginx": {"type": "path", "default": "/etc/nginx"},
             "lock": {"type": "dict"},
@@ -271,6 +282,7 @@ def main() -> None:
         found=on_host(params["directory"], params["root"]),
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
         packages=system.missing(params["packages"]),
+        unknown=system.unknown(params["offered"]),
         machine=machine(),
         tooled=tooled(params["tool"]),
         nginx_outdated=system.outdated(units[NGINX], [params["nginx"]]),

@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import certificate
+from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, host
 
 DOCUMENTATION = r"""
 module: certificates
@@ -36,6 +36,8 @@ options:
     description:
       - The apps. Each has a C(name), a C(mode) (V(provided), V(selfsigned) or V(acme)) and the C(names) of its
         certificate.
+      - For V(acme) its C(challenge) is V(webroot), or certbot's plugin for DNS, like V(dns-rfc2136), followed by a
+        space and the number of seconds to wait if that is not the plugin's own.
     type: list
     elements: dict
     default: []
@@ -53,6 +55,10 @@ options:
     default: {}
   eab_hmac_key:
     description: The secret that goes with C(eab_kid).
+    type: str
+    default: ""
+  credentials:
+    description: With what the plugin for DNS logs in, as it reads it. Without, its file is removed once it is unused.
     type: str
     default: ""
   webroot:
@@ -104,17 +110,30 @@ DETAIL = re.compile(r"^\s*Detail: (.+)$", re.MULTILINE)
 NOISE = re.compile(
     r"^(Saving debug log|Ask for help|See the logfile|Requesting|Renewing|Some challenges|Hint:|Account reg)"
 )
+LONGEST_WAIT = 120  # of the plugins for DNS, for the change to spread, when nothing is set
 
 
-def settings(params: dict[str, Any]) -> str:
+def by_dns(app: dict[str, Any]) -> tuple[str, str]:
+    """certbot's plugin for DNS, and the seconds that it is to wait; both may be empty."""
+    plugin, _space, seconds = app.get("challenge", "webroot").partition(" ")
+    return ("", "") if plugin == "webroot" else (plugin, seconds)
+
+
+def settings(app: dict[str, Any], params: dict[str, Any]) -> str:
     """certbot's configuration file: in a command, everyone on the host could see the secret."""
-    acme = params["acme"]
+    acme, (plugin, seconds) = params["acme"], by_dns(app)
+    challenge = {"authenticator": "webroot", "webroot-path": params["webroot"]}
+    if plugin:
+        challenge = {
+            "authenticator": plugin,
+            f"{plugin}-credentials": certificate.credentials_file() if params["credentials"] else "",
+            f"{plugin}-propagation-seconds": seconds,
+        }
     values = {
         "non-interactive": "true",
         "agree-tos": "true",
         "max-log-backups": "10",
-        "authenticator": "webroot",
-        "webroot-path": params["webroot"],
+        **challenge,
         "server": acme["server"],
         "key-type": acme["key_type"],
         "email": acme["email"],
@@ -132,35 +151,38 @@ def reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip() and not NOISE.match(line.strip())]
     # The last line of an exception is the one that says what happened.
     told = lines[-1] if lines else "it gave no reason"
-    return told[:400].rstrip(".")
+    return told[:400].lstrip("* ").rstrip(".")
 
 
-def configured(params: dict[str, Any], scratch: str) -> tuple[list[str], dict[str, str]]:
+def configured(app: dict[str, Any], params: dict[str, Any], scratch: str) -> tuple[list[str], dict[str, str]]:
     """The options of certbot that say which CA it asks, and its environment."""
     file = os.path.join(scratch, "certbot.ini")
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
-        opened.write(settings(params))
+        opened.write(settings(app, params))
     return ["--config", file], {**os.environ, **({"REQUESTS_CA_BUNDLE": params["ca"]} if params["ca"] else {})}
 
 
-def certbot(command: list[str], environment: dict[str, str]) -> str:
-    """Run it; returns why it failed, which is empty when it did not."""
+def certbot(command: list[str], environment: dict[str, str], waits: int = 0) -> str:
+    """Run it; returns why it failed, which is empty when it did not.
+
+    :param waits: the seconds for which it does nothing.
+    """
+    limit = REQUEST_SECONDS + waits
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=REQUEST_SECONDS
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=limit)
     except subprocess.TimeoutExpired:
-        return f"no answer within {REQUEST_SECONDS} s"
+        return f"no answer within {limit} s"
     return "" if done.returncode == 0 else reason(done.stdout + done.stderr)
 
 
 def request(app: dict[str, Any], params: dict[str, Any], scratch: str) -> str:
     """Let the CA sign; returns what it has against that, which is empty when it did."""
-    options, environment = configured(params, scratch)
+    options, environment = configured(app, params, scratch)
+    plugin, seconds = by_dns(app)
     command = ["certbot", "certonly", *options, "--cert-name", certificate.PREFIX + app["name"]]
     # The plan asks only when there is a reason to, of which certbot knows nothing (another CA, for one).
     command += ["--force-renewal", "--renew-with-new-domains", "--domains", ",".join(app["names"])]
-    return certbot(command, environment)
+    return certbot(command, environment, int(seconds or LONGEST_WAIT) if plugin else 0)
 
 
 def revoke(app: dict[str, Any], params: dict[str, Any], scratch: str) -> list[str]:
@@ -168,7 +190,7 @@ def revoke(app: dict[str, Any], params: dict[str, Any], scratch: str) -> list[st
 
     :raises RuntimeError: for one that it does not revoke.
     """
-    options, environment = configured(params, scratch)
+    options, environment = configured(app, params, scratch)
     done = []
     for path in certificate.earlier(app["name"]):
         command = ["certbot", "revoke", *options, "--cert-path", path, "--reason", "keycompromise"]
@@ -181,11 +203,13 @@ def revoke(app: dict[str, Any], params: dict[str, Any], scratch: str) -> list[st
 
 def sentence(app: dict[str, Any], why: str, serves: str) -> str:
     """What is missing, for a person."""
-    names = ", ".join(app["names"])
-    return (
-        f"The CA signed no certificate for {app['name']}, which {serves}: {why}. Check that {names} leads to this "
-        "host's port 80 and that this host reaches the CA, then run again."
-    )
+    check = f"that {', '.join(app['names'])} leads to this host's port 80 and that this host reaches the CA"
+    if by_dns(app)[0]:
+        check = (
+            "certificates_acme_dns (if the CA saw no record, its propagation_seconds), and that this host reaches the "
+            "DNS provider and the CA"
+        )
+    return f"The CA signed no certificate for {app['name']}, which {serves}: {why}. Check {check}, then run again."
 
 
 def of_another(app: dict[str, Any], directory: str) -> str:
@@ -211,6 +235,7 @@ def wanted(app: dict[str, Any], params: dict[str, Any], told: list[str], scratch
         return certificate.lineage(name)
     # What certbot renewed without its hook getting to its end needs no CA.
     fits = found["lineage"] and not found["installed"] and found["server"] == params["acme"]["server"]
+    fits = fits and found["challenge"] == app.get("challenge", "webroot")
     why = "" if fits else request(app, params, scratch)
     if not why:
         return certificate.lineage(name)
@@ -233,6 +258,23 @@ def shown(path: str, name: str) -> str:
         return ""
     kind = "self-signed" if found["self_signed"] else "signed"
     return f"{kind}, for {', '.join(found['names'])}, {found['days']} days left\n"
+
+
+def log_in(module: AnsibleModule) -> list[dict[str, str]]:
+    """Let the plugin for DNS have its credentials, and no others; returns the change, without what is secret."""
+    path, text = certificate.credentials_file(), module.params["credentials"]
+    there = os.path.exists(path)
+    if text and there and certificate.read(path) == text.encode() and os.stat(path).st_mode & 0o777 == 0o600:
+        return []
+    if not text and (not there or certificate.credentials_used()):
+        return []
+    if text and not module.check_mode:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        host.write(path, text, os.geteuid(), os.getegid(), 0o600)
+    elif not module.check_mode:
+        os.unlink(path)
+    shown = {"before": "what it had is not shown\n" if there else "", "after": "not shown\n" if text else ""}
+    return [{"before_header": path, "after_header": path, **shown}]
 
 
 def forget(module: AnsibleModule, name: str, file: bool) -> bool:
@@ -260,13 +302,17 @@ def main() -> None:
             "purpose": {"type": "str", "choices": ["get", "reissue", "revoke"], "default": "get"},
             "acme": {"type": "dict", "default": {}},
             "eab_hmac_key": {"type": "str", "default": "", "no_log": True},
+            "credentials": {"type": "str", "default": "", "no_log": True},
             "webroot": {"type": "path"},
             "ca": {"type": "path"},
             "directory": {"type": "path", "default": "/etc/nginx/certificates"},
         },
         supports_check_mode=True,
     )
-    params, written, diff = module.params, [], []
+    params, written = module.params, []
+    # A plugin needs them before it works; they are removed when no certificate needs them any more.
+    logged_in = log_in(module) if params["credentials"] else []
+    diff = [*logged_in]
     told, revoked = list[str](), list[str]()
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
         for app in params["apps"]:
@@ -292,7 +338,10 @@ def main() -> None:
                 written.append(app["name"])
                 diff.append({**header, "after": shown(path, app["name"])})
     gone = [name for name, file in params["forget"].items() if forget(module, name, bool(file))]
-    module.exit_json(changed=bool(written or gone or revoked), written=written, told=told, diff=diff)
+    if not params["credentials"]:
+        logged_in = log_in(module)
+        diff += logged_in
+    module.exit_json(changed=bool(written or gone or revoked or logged_in), written=written, told=told, diff=diff)
 
 
 if __name__ == "__main__":

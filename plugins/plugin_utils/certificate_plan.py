@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils.certificate import late
+from ansible_collections.flaskops.emperor.plugins.module_utils.certificate import credentials_file, late
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import https
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted, https
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.dns import VARIABLE
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_acme
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
 
 RENEW_SELF_SIGNED = 30  # days before its end; nothing else renews it
 
@@ -22,8 +27,23 @@ MANAGED = "# Ansible managed\n"
 
 
 def names_of(app: Mapping[str, Any]) -> list[str]:
-    """The names that the app's certificate must have."""
-    return [*app["domains"], *app["redirect_domains"]] or ["localhost"]
+    """The names that the app's certificate must have.
+
+    None that a wildcard among them covers: CAs refuse a request with both.
+    """
+    names = [*app["domains"], *app["redirect_domains"]] or ["localhost"]
+    wild = [name for name in names if name.startswith("*.")]
+    return [name for name in names if name in wild or "*." + name.partition(".")[2] not in wild]
+
+
+def challenge_of(app: Mapping[str, Any], acme: Mapping[str, Any]) -> str:
+    """How certbot lets the CA check the app's domains, as `certificate.describe` says it of a certificate.
+
+    :param acme: the CA, see `complete_acme`.
+    """
+    if app["tls"]["challenge"] != "dns":
+        return "webroot"
+    return f"dns-{acme['dns']['plugin']} {acme['dns']['seconds']}".strip()
 
 
 def todo(app: Mapping[str, Any], found: Mapping[str, Any] | None, text: str, acme: Mapping[str, Any]) -> str:
@@ -51,6 +71,8 @@ def todo(app: Mapping[str, Any], found: Mapping[str, Any] | None, text: str, acm
         return "certificate of another CA"
     if found["key_type"] != acme["key_type"]:
         return "certificate with another kind of key"
+    if found["challenge"] != challenge_of(app, acme):
+        return "certificate by another challenge"
     if not found["installed"]:
         return "renewed certificate to be put in place"
     return f"certificate that ends in {found['days']} days" if late(found) else ""
@@ -115,6 +137,13 @@ def line(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
     return f"{app['name']}: {kind}, {max(found['days'], 0)} days left"
 
 
+def credentials(acme: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The file that a plugin for DNS reads, also when it renews; not with the other files, as it is a secret."""
+    content = acme.get("dns", {}).get("content")
+    owned = {"owner": "root", "group": "root", "mode": "0600"}
+    return [{"path": credentials_file(), "content": content, **owned}] if content else []
+
+
 def host_files(hook: str, ca: str) -> list[dict[str, str]]:
     """What a host needs that asks a CA.
 
@@ -150,3 +179,94 @@ def right(entry: Mapping[str, str], found: Mapping[str, Any] | None) -> bool:
 def lines(apps: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """How long the certificates are valid, a line for each."""
     return [text for app in apps if (text := line(app, found.get(app["name"])))]
+
+
+class Certificates:
+    """The certificates of the apps at work: the settings, checked, and what they mean for the host.
+
+    :param chosen: completed by `complete_apps`.
+    :param apps: all apps of the host, like them.
+    :param options: of the action plugin `apps_plan`.
+    :param read: reads a file of this machine.
+    :raises Refused: with one sentence that names the variable and the cure.
+    """
+
+    def __init__(
+        self,
+        chosen: Sequence[Mapping[str, Any]],
+        apps: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+        read: Callable[[str], str],
+    ) -> None:
+        self.acme: dict[str, Any] = {}
+        self.host_files: list[dict[str, str]] = []
+        self.location: list[dict[str, str]] = []
+        # To look at a host, no file of this machine is needed.
+        works = options["purpose"] not in ("look", "checkup")
+        self.texts = {app["name"]: provided(app, options["base"], read) for app in chosen if works}
+        if works and any(https(app) and app["tls"]["mode"] == "acme" for app in chosen):
+            self.acme = with_dns(complete_acme(options["acme"]), apps)
+            ca = ca_text(self.acme, options["base"], read)
+            self.host_files = host_files(options["hook"], ca)
+            self.location = [location(options["nginx"])]
+
+    def entries(self) -> list[dict[str, str]]:
+        """The files of the host; there is a secret in them."""
+        return [*self.host_files, *self.location, *credentials(self.acme)]
+
+    def paths(self) -> list[str]:
+        """The files of the host to look at."""
+        return [entry["path"] for entry in self.entries()]
+
+    def plugins(self) -> list[str]:
+        """The Debian packages of certbot's plugins."""
+        dns = self.acme.get("dns")
+        return [f"python3-certbot-dns-{dns['plugin']}"] if dns else []
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Check the settings against the host.
+
+        :raises Refused: for a plugin that its Debian does not have.
+        """
+        for package in state["unknown"]:
+            plugin = self.acme["dns"]["plugin"]
+            sentence = (
+                f"is {plugin}, but apt on this host knows no package {package}: choose from `apt search certbot-dns`."
+            )
+            fail(f"{VARIABLE}.plugin", sentence)
+
+    def compare(self, wanted: Sequence[Wanted], host: Host, state: dict[str, Any]) -> dict[str, Any]:
+        """What is to be done, without a secret; also notes it for the plan, and for the templates in `state`."""
+        found = state["certificates"]
+        for one in wanted:
+            if one.tls and self.texts and not mounted(one.app):
+                one.certificate = todo(one.app, found.get(one.name), self.texts[one.name], self.acme)
+        state["redirected"] = [app["name"] for app in host.apps if redirected(app, found.get(app["name"]))]
+        state["https"] = bool(found) or any(https(app) for app in host.apps)
+        return {
+            "todo": [one.name for one in wanted if one.certificate],
+            "acme": bool(self.acme),
+            "packages": ["openssl", *(["certbot"] if self.acme else []), *self.plugins()],
+            "files": self.host_files,
+            "location": self.location,
+            "files_differ": not all(right(entry, state["files"][entry["path"]]) for entry in self.entries()),
+            "missing": [one.name for one in wanted if one.tls and not found.get(one.app["owner"], {}).get("there")],
+            "unused": unused([one.app for one in wanted], found),
+            "found": list(found),
+            "lines": lines([one.app for one in wanted], found),
+        }
+
+
+def with_dns(acme: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The CA, with the plugin for DNS only when an app needs it.
+
+    :param apps: all apps of the host.
+    :raises Refused: when it is needed, but not set.
+    """
+    users = [app["name"] for app in apps if https(app) and app["tls"]["challenge"] == "dns"]
+    if users and not acme["dns"]:
+        sentence = (
+            f"is missing, but flask_apps[{users[0]}] has tls.challenge: dns: name certbot's plugin and its credentials."
+        )
+        fail(VARIABLE, sentence)
+    return {**acme, "dns": acme["dns"] if users else {}}

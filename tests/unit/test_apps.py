@@ -44,7 +44,7 @@ def test_a_short_entry_gets_every_default():
         "path": "",
         "owner": "shop",
         "redirect_domains": [],
-        "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": ""},
+        "tls": {"mode": "off", "hsts_seconds": 0, "certificate": "", "key": "", "challenge": ""},
         "static": {},
         "static_lifetimes": {},
         **{kind: {} for kind in ("media", "protected", "background", "schedule")},

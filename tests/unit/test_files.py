@@ -100,6 +100,19 @@ def test_diff_shows_a_changed_mode(put, tmp_path):
     assert shown["after"] == "root:root 0600\n"
 
 
+@pytest.mark.parametrize("state", ["file", "absent"])
+def test_diff_shows_no_content_of_a_file_that_is_closed_to_others(state, put, tmp_path):
+    file = tmp_path / "f"
+    put({"path": str(file), "content": "s3cret", "mode": "0600"})
+    entry = {"content": "other s3cret", "mode": "0600"} if state == "file" else {"state": state}
+    answer = put({"path": str(file), **entry}, diff=True)
+    assert (answer["changed"], file.exists()) == (True, state == "file")
+    assert answer["diff"][0]["before"] != answer["diff"][0]["after"]
+    assert "s3cret" not in str(answer)
+    if state == "absent":
+        assert "s3cret" not in str(put({"path": str(file), "content": "s3cret", "mode": "0600"}, diff=True))
+
+
 def test_answer_does_not_repeat_the_contents(put, tmp_path):
     entry = {"path": f"{tmp_path}/f", "content": "much text"}
     put(entry)

@@ -32,7 +32,10 @@ def variables(option):
 # Of each module its secret options, and others with which it ends before it does anything.
 OPTIONS = {
     "app_archive": ({"settings": variables("settings")}, {**APP, "state": "restored"}),
-    "certificates": ({"contents": variables("contents"), "eab_hmac_key": planted("eab")}, {}),
+    "certificates": (
+        {"contents": variables("contents"), "eab_hmac_key": planted("eab"), "credentials": planted("credentials")},
+        {},
+    ),
     "haproxy_config": ({"certificates": {"a.pem": planted("certificate")}}, {"content": "", "root": "/nowhere"}),
     "release": (
         {

@@ -37,6 +37,7 @@ def apps(*several, **others):
 
 GIT = {"repo": "/nowhere/at/all", "version": "main"}
 ARCHIVE = {"url": "/nowhere/at/all.tar.gz", "checksum": "sha256:" + "0" * 64}
+BY_DNS = {"mode": "acme", "challenge": "dns"}
 
 # What is wrong, the variables, and what the refusal has to say.
 CASES = {
@@ -60,6 +61,18 @@ CASES = {
     "HTTPS by a CA without a name": (
         apps(shop(tls={"mode": "acme"})),
         ["flask_apps[shop].domains", "names to certify"],
+    ),
+    "wildcard that a CA cannot check by HTTP": (
+        apps(shop(tls={"mode": "acme"}, domains=["*.example.com"])),
+        ["flask_apps[shop].domains", "*.example.com", "set tls.challenge: dns"],
+    ),
+    "challenge in the DNS without a plugin": (
+        apps(shop(tls=BY_DNS, domains=["*.example.com"])),
+        ["certificates_acme_dns is missing", "flask_apps[shop]", "credentials"],
+    ),
+    "challenge in the DNS without credentials": (
+        apps(shop(tls=BY_DNS, domains=["a.test"]), certificates_acme_dns={"plugin": "rfc2136"}),
+        ["certificates_acme_dns.credentials is missing", "documentation of the plugin"],
     ),
     "certificate that is not there": (
         apps(shop(tls={"mode": "provided", "certificate": "none.pem", "key": "none.key"})),

@@ -11,8 +11,8 @@ from conftest import ask, certificate, connect, root_of
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-NAMES = ["shop.test", "www.shop.test", "later.test", "inside.test", "bought.test"]
-REDIRECTED = ["shop.test", "www.shop.test", "inside.test", "bought.test"]
+NAMES = ["shop.test", "www.shop.test", "later.test", "inside.test", "bought.test", "wild.test", "any.wild.test"]
+REDIRECTED = ["shop.test", "www.shop.test", "inside.test", "bought.test", "wild.test", "any.wild.test"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,7 +24,7 @@ def test_app_answers_by_https_and_sees_the_scheme(address, name):
     assert told["SERVER_PORT"] == "443"
 
 
-@pytest.mark.parametrize("name", ["shop.test", "www.shop.test"])
+@pytest.mark.parametrize("name", ["shop.test", "www.shop.test", "wild.test", "any.wild.test", "www.wild.test"])
 def test_certificate_of_the_ca_is_valid_for_every_domain_and_has_an_elliptic_key(host, address, name):
     trusting = ssl.create_default_context(cadata=root_of(host))
     answer, _body = ask(address, name, context=trusting)
@@ -32,6 +32,17 @@ def test_certificate_of_the_ca_is_valid_for_every_domain_and_has_an_elliptic_key
     assert isinstance(
         x509.load_der_x509_certificate(certificate(address, name)).public_key(), ec.EllipticCurvePublicKey
     )
+
+
+def test_name_of_another_app_comes_before_the_wildcard(host, address):
+    for name, app in (("inside.wild.test", "inside"), ("any.wild.test", "wild")):
+        answer, _body = ask(address, name)
+        look = (
+            f"until grep -q {answer.headers['X-Request-ID']} /var/log/flask_apps/{app}/access.log; do sleep 0.2; done"
+        )
+        host.check_output("timeout 10 sh -c %s", look)
+        found = x509.load_der_x509_certificate(certificate(address, name))
+        assert (found.issuer == found.subject) is (app == "inside")
 
 
 def test_provided_certificate_comes_with_its_chain(address):
@@ -119,9 +130,14 @@ def test_hsts_is_sent_once_where_it_is_set_and_never_by_http(address, path):
 def test_key_is_readable_for_root_alone(host):
     directory = host.file("/etc/nginx/certificates")
     assert directory.mode == 0o700
-    for name in ("shop", "later", "inside", "bought"):
+    for name in ("shop", "later", "inside", "bought", "wild"):
         file = host.file(f"/etc/nginx/certificates/{name}.pem")
         assert (file.user, file.mode) == ("root", 0o600)
+
+
+def test_credentials_of_the_dns_are_readable_for_root_alone(host):
+    file = host.file("/etc/letsencrypt/flask_apps-dns.ini")
+    assert (file.user, file.mode) == ("root", 0o600)
 
 
 def test_certbot_renews_by_debians_timer(host):

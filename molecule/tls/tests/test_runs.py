@@ -13,6 +13,9 @@ from cryptography import x509
 from guarded import Watch
 
 FILES = Path(os.environ["TLS_FILES"])
+WILD = "any.wild.test"
+# By which certbot may set records in the DNS
+KEY = "T4p9m2Jp0XzW8vQe6kY3bN1cR7sL5dH2fG9aU4oI6yB8wE1tK3jV7xM5qC0nZ2rS4lD6hF8gA1uP3iO5yT7wEQ=="
 SECRET = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
 
@@ -27,6 +30,12 @@ def with_tls(apps, **changes):
 
 def master(host):
     return host.check_output("systemctl show --property=MainPID --value nginx")
+
+
+def trusted(host, addresses, *names):
+    """Whether a client that trusts the CA gets an answer for each name."""
+    context = ssl.create_default_context(cadata=root_of(host))
+    return all(ask(addresses[host.backend.name], name, context=context)[0].status == 200 for name in names)
 
 
 @pytest.fixture(autouse=True)
@@ -52,24 +61,23 @@ def test_app_without_its_certificate_fails_validate_which_tells_the_days_of_the_
 
 
 def test_renewal_by_the_timers_command_loses_no_request(fleet, addresses, targets):
-    before = {address: certificate(address, "shop.test") for address in addresses.values()}
+    names = ("shop.test", WILD)  # checked by HTTP and in the DNS
+    before = {(address, name): certificate(address, name) for address in addresses.values() for name in names}
     with Traffic(targets) as traffic:
         for host in fleet:
-            conf = "/etc/letsencrypt/renewal/flask_apps-shop.conf"
-            host.check_output(f"sed -i '1i renew_before_expiry = 4000 days' {conf}")
+            confs = "/etc/letsencrypt/renewal/flask_apps-shop.conf /etc/letsencrypt/renewal/flask_apps-wild.conf"
+            host.check_output(f"sed -i '1i renew_before_expiry = 4000 days' {confs}")
             host.check_output("systemctl start certbot.service")
-            host.check_output(f"sed -i 1d {conf}")
+            host.check_output(f"sed -i 1d {confs}")
     assert not traffic.failures
     assert traffic.sent > 50
-    for address, old in before.items():
+    for (address, name), old in before.items():
         end = time.monotonic() + 30  # `nginx -s reload` returns before the new workers are there
-        while certificate(address, "shop.test") == old:
-            assert time.monotonic() < end, "the certificate of before is still served"
+        while certificate(address, name) == old:
+            assert time.monotonic() < end, f"the certificate of before is still served for {name}"
             time.sleep(0.2)
     for host in fleet:
-        answer, _body = ask(addresses[host.backend.name], "shop.test", context=ssl.create_default_context(
-            cadata=root_of(host)))  # fmt: skip
-        assert answer.status == 200
+        assert trusted(host, addresses, *names)
 
 
 STATUS = """
@@ -136,7 +144,7 @@ def test_next_run_heals_and_a_provided_certificate_is_replaced_without_a_failed_
 
 def test_second_run_changes_nothing_and_asks_no_ca(apps, playbook):
     changed = with_tls(apps, bought={"tls": {**provided("renewed"), "hsts_seconds": 300}})
-    run = playbook("deploy", "-e", "app=later,bought,shop,inside", variables={"flask_apps": changed})
+    run = playbook("deploy", "-e", "app=later,bought,shop,inside,wild", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert run.changed == 0
     assert "Prepare the host]" in run.output
@@ -151,6 +159,61 @@ def test_wrong_key_is_refused_before_anything_changes(fleet, apps, playbook):
     assert run.changed == 0
     assert "flask_apps[bought].tls.key does not fit the certificate: use the key with which that one was" in run.error
     assert [host.check_output("sha256sum /etc/nginx/certificates/*") for host in fleet] == before
+
+
+def test_plugin_that_debian_does_not_have_is_refused_before_anything_changes(playbook):
+    run = playbook("site", variables={"certificates_acme_dns": {"plugin": "nobody", "credentials": {}}})
+    assert run.failed
+    assert run.changed == 0
+    assert "certificates_acme_dns.plugin is nobody, but apt on this host knows no package python3-cert" in run.error
+
+
+def authenticator(host, app):
+    """The way in which certbot renews the certificate of an app."""
+    return host.check_output(f"sed -n 's/^authenticator = //p' /etc/letsencrypt/renewal/flask_apps-{app}.conf")
+
+
+def test_app_goes_over_to_the_dns_and_back_and_a_wrong_key_of_the_dns_fails_no_run(
+    fleet, addresses, apps, targets, playbook
+):
+    by_dns = {"mode": "acme", "challenge": "dns"}
+    changed = with_tls(apps, shop={"tls": by_dns}, inside={"tls": by_dns})
+    wrong = KEY[::-1].lstrip("=") + "=="
+    before = {address: certificate(address, "shop.test") for address in addresses.values()}
+    arguments = ["deploy", "-vvv", "--diff", "-e", "app=shop,inside"]
+    with Traffic([*targets, *((address, "inside.test") for address in addresses.values())]) as traffic:
+        with Watch("|".join(map(re.escape, [KEY, wrong])).encode()) as watch:
+            dns = {"plugin": "rfc2136", "credentials": {"server": "127.0.0.1", "name": "certbot",
+                   "algorithm": "HMAC-SHA512", "secret": wrong}, "propagation_seconds": 1}  # fmt: skip
+            failed = playbook(*arguments, variables={"flask_apps": changed, "certificates_acme_dns": dns})
+            assert not failed.failed, failed.error
+            for address, old in before.items():
+                assert certificate(address, "shop.test") == old
+                assert ask(address, "inside.test", tls=False)[0].status == 200
+            assert {authenticator(host, "shop") for host in fleet} == {"webroot"}
+            healed = playbook(*arguments, variables={"flask_apps": changed})
+            assert not healed.failed, healed.error
+            assert {authenticator(host, app) for host in fleet for app in ("shop", "inside")} == {"dns-rfc2136"}
+            for host in fleet:
+                assert trusted(host, addresses, "shop.test", "inside.test", "inside.wild.test")
+        back = playbook("deploy", "-e", "app=shop,inside", variables={"flask_apps": with_tls(apps)})
+        assert not back.failed, back.error
+    assert not traffic.failures
+    output = " ".join(failed.output.split())
+    assert "The CA signed no certificate for inside, which gets a self-signed certificate and no redirect: " in output
+    assert "The CA signed no certificate for shop, which keeps the certificate it has: Encountered error" in output
+    assert "The peer didn't like the signature we sent. Check certificates_acme_dns" in output
+    assert watch.seen == set()
+    for secret in (KEY, wrong):
+        assert secret not in failed.output + healed.output
+    for host in fleet:
+        assert authenticator(host, "shop") == "webroot"
+        look = f"grep -rlsIF -e {KEY} -e {wrong} /etc /srv /run /var /opt /tmp /usr/local /dev/shm"
+        assert set(host.check_output(look).split()) == {
+            "/etc/letsencrypt/flask_apps-dns.ini",
+            "/etc/bind/named.conf.local",
+        }
+        assert KEY not in host.check_output("journalctl --no-pager --since=-1h")
 
 
 def test_app_without_https_and_an_absent_one_leave_no_certificate_behind(fleet, addresses, apps, playbook):
@@ -221,7 +284,8 @@ def test_removal_of_everything_leaves_neither_certbot_nor_keys(fleet, playbook):
     run = playbook("remove", "-e", "confirm=yes")
     assert not run.failed, run.error
     for host in fleet:
-        assert not host.package("certbot").is_installed
+        for package in ("certbot", "python3-certbot-dns-rfc2136"):
+            assert not host.package(package).is_installed
         left = host.check_output(
             "find /etc /var/lib -name '*flask_apps*' -o -path '*nginx/certificates*' -o -path '*letsencrypt*pem'"
         )

@@ -48,11 +48,11 @@ def backend(app: Mapping[str, Any], host: str, variables: Mapping[str, Any]) -> 
             f"is {mode}, but the load balancer speaks HTTP to the web hosts: set it to off, and give the certificate "
             f"to load_balancer_certificates, or let it pass HTTPS on by {TLS_PORT} of {host}.",
         )
-    if mode == "acme":
+    if app["tls"]["challenge"] == "http":
         fail(
             where,
-            "is acme, but the CA asks the load balancer, which asks any host: set it to provided, or end HTTPS at the "
-            "balancer with load_balancer_certificates.",
+            "is acme, but the CA asks the load balancer, which asks any host: set tls.challenge to dns, or end HTTPS "
+            "at the balancer with load_balancer_certificates.",
         )
     names = [*app["domains"], *app["redirect_domains"]]
     return {

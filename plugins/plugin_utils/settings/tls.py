@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.dns import complete_dns
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail, given
 
 MODES = ("off", "selfsigned", "provided", "acme")
 FILES = ("certificate", "key")
+CHALLENGES = ("http", "dns")
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 KEY_TYPES = ("ecdsa", "rsa")
@@ -26,6 +28,27 @@ def _mode(value: Any, where: str) -> str:
     if mode not in MODES:
         fail(where, f"is {value!r}, but must be one of {', '.join(MODES)}.")
     return str(mode)
+
+
+def _challenge(chosen: Mapping[str, Any], mode: str, domains: Sequence[str], where: str, called: str) -> str:
+    """How an app's CA is to check its domains; empty for an app without one.
+
+    :param where: the app, and `called`: the option, as in a refusal.
+    """
+    challenge = chosen.get("challenge", "http")
+    if challenge not in CHALLENGES:
+        fail(called, f"is {challenge!r}, but must be one of {', '.join(CHALLENGES)}.")
+    if mode != "acme":
+        if "challenge" in chosen and called.startswith(where):
+            fail(called, f"goes with mode: acme only, but the mode is {mode}: remove it, or set the mode.")
+        return ""
+    if not domains:
+        fail(f"{where}.domains", "is empty, but a CA needs names to certify: list them, or set tls.mode.")
+    wild = [domain for domain in domains if domain.startswith("*.")]
+    if wild and challenge == "http":
+        sentence = "which a CA checks in the DNS only: set tls.challenge: dns, or name each domain."
+        fail(f"{where}.domains", f"has {wild[0]}, {sentence}")
+    return str(challenge)
 
 
 def complete_tls(
@@ -54,15 +77,9 @@ def complete_tls(
     seconds = bounded(chosen.get("hsts_seconds") or 0, 0, TWO_YEARS, called("hsts_seconds"), "seconds")
     if mode == "off" and "hsts_seconds" in given(own) and seconds:
         fail(called("hsts_seconds"), "needs HTTPS: set the mode, or remove it.")
-    if mode == "acme":
-        if not domains:
-            fail(f"{where}.domains", "is empty, but a CA needs names to certify: list them, or set tls.mode.")
-        wild = [domain for domain in domains if domain.startswith("*.")]
-        if wild:
-            sentence = "which the CA cannot check through nginx: name each domain, or use mode: provided."
-            fail(f"{where}.domains", f"has {wild[0]}, {sentence}")
+    challenge = _challenge(chosen, mode, domains, where, called("challenge"))
     files = {option: chosen[option] if mode == "provided" else "" for option in FILES}
-    return {"mode": mode, "hsts_seconds": seconds, **files}
+    return {"mode": mode, "hsts_seconds": seconds, "challenge": challenge, **files}
 
 
 def complete_acme(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,4 +113,5 @@ def complete_acme(values: Mapping[str, Any]) -> dict[str, Any]:
         "eab_kid": eab["acme_eab_kid"],
         "eab_hmac_key": eab["acme_eab_hmac_key"],
         "ca": chosen.get("acme_ca", ""),
+        "dns": complete_dns(chosen.get("acme_dns")),
     }
