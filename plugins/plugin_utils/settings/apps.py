@@ -1,8 +1,8 @@
 """Turn the `flask_apps` list a user wrote into the complete, checked list the roles work with.
 
 Wrong types and unknown keys were refused before, see `specification`. What `meta/argument_specs.yml` cannot say
-(relations between values, patterns, names that would collide on the host) is refused here, one sentence per fault, naming
-the variable and the cure.
+(relations between values, patterns, names that would collide on the host) is refused here, one sentence per fault,
+naming the variable and the cure.
 """
 
 from __future__ import annotations
