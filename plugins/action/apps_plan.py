@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
-from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, check_variables_of_role
+from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, specification
 from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
@@ -26,6 +26,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relation
     check_root,
     check_stop_timeout,
 )
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import check_variables
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import Sites
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import paths as site_paths
@@ -89,7 +90,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         try:
-            check_variables_of_role(self, task_vars)
+            known = specification(self, task_vars)
+            given = {name: self._templar.template(task_vars[name]) for name in known if name in task_vars}
+            check_variables(known, given, task_vars)
             _result, options = self.validate_argument_spec(OPTIONS)
             host = self._settings(options)
             chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]

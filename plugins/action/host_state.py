@@ -10,7 +10,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.files import completed
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import check_variables, mistaken
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import mistaken
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 MODULE = "flaskops.emperor.host_state"
@@ -33,18 +33,14 @@ def check_system(role: str, system: Mapping[str, Any], tested: Mapping[str, Sequ
     )
 
 
-def check_variables_of_role(action: ActionBase, task_vars: Mapping[str, Any]) -> None:
-    """See that the variables of the role whose task this is are what its argument specification says.
-
-    :raises Refused: with one sentence that names the variable and the cure.
-    """
+def specification(action: ActionBase, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of the role whose task this is; warns of what is like one of them and means nothing to the role."""
     role = Path(action._task._role._role_path)
     text = (role / "meta/argument_specs.yml").read_text("utf-8")
-    options = yaml_load(text)["argument_specs"]["main"]["options"]
-    resolve = action._templar.template
-    check_variables(options, {name: resolve(task_vars[name]) for name in options if name in task_vars}, task_vars)
+    options: dict[str, Any] = yaml_load(text)["argument_specs"]["main"]["options"]
     for sentence in mistaken(options, task_vars, role.name):
         action._display.warning(sentence)
+    return options
 
 
 class ActionModule(ActionBase):
@@ -57,7 +53,7 @@ class ActionModule(ActionBase):
         role = arguments.pop("role", None) or {}
         try:
             if role:
-                check_variables_of_role(self, task_vars or {})
+                specification(self, task_vars or {})
             if faults := role.get("faults"):
                 raise Refused(" ".join(faults))
             if "files" in arguments:

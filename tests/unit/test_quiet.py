@@ -107,7 +107,3 @@ def test_variable_that_a_role_does_not_know_is_told_though_nothing_changes(role)
     told = "The role shops has no variable shops_kep: did you mean shops_keep?"
     assert told in role("-e", "shops_kep=3")
     assert told not in role("-e", "shops_keep=3")
-
-
-def test_variable_of_a_wrong_type_is_refused_by_a_role_without_ansibles_validation(role):
-    assert "shops_keep is text, but must be a whole number." in role("-e", "shops_keep=many", code=2)
