@@ -215,6 +215,12 @@ def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], gr
     return {"python": version, reuse.KEY: made_of, distributions.KEY: known}
 
 
+def unmade(releases: Releases, params: Mapping[str, Any]) -> list[str]:
+    """The persistent directories that the source lacks: an app that a build imports may expect them."""
+    found = (releases.path(params["id"], link["at"]) for link in params["persistent"] if not link["optional"])
+    return [path for path in found if not os.path.lexists(path)]
+
+
 def build(releases: Releases, params: dict[str, Any]) -> None:
     """Make a release ready to run.
 
@@ -253,6 +259,8 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         library = run("asking Python for its library", os.path.join(venv, "bin", "python"), "-c", ask).strip()
         os.rmdir(source)
         os.symlink(os.path.relpath(library, path), source)
+    if params["build"] and (data := unmade(releases, params)):
+        run("making the persistent directories", "mkdir", "-p", "--", *data)
     for command in params["build"]:
         run(f"`{command}` (build)", *shlex.split(command))
     if params["bundle"]:
