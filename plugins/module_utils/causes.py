@@ -121,8 +121,8 @@ def _in_release(path: str) -> str:
 
 def _unwritable(found: re.Match[str]) -> str:
     return (
-        f"it may not write {_in_release(found[1])}: a release never changes, so let `build` make it, name the directory in "
-        "`persistent`, or let the app write below its home (HOME)"
+        f"it may not write {_in_release(found[1])}: a release never changes, so let `build` make it, name the "
+        "directory in `persistent`, or let the app write below its home (HOME)"
     )
 
 
@@ -137,9 +137,9 @@ def _no_table(found: re.Match[str]) -> str:
 
 def _absent(found: re.Match[str]) -> str:
     return (
-        f"there is no {_in_release(found[1])} in the release: if it is a file of settings, give it by `files`; if the app "
-        "writes there, name the directory in `persistent`, or let it write below its home (HOME); otherwise let `build` "
-        "make it"
+        f"there is no {_in_release(found[1])} in the release: if it is a file of settings, give it by `files`; if the "
+        "app writes there, name the directory in `persistent`, or let it write below its home (HOME); otherwise let "
+        "`build` make it"
     )
 
 

@@ -95,8 +95,10 @@ def play(tmp_path):
             ran=[first for first, _space, _virtualenv in ran],
             virtualenvs={virtualenv for _first, _space, virtualenv in ran},
             # What ran before the first trial start.
-            prepared=[found[1] for found in re.findall(r"changed: \[(\w+)\] => \(item=([^)]+)\)",
-                                                       done.stdout.partition("is tried")[0])],
+            prepared=[
+                found[1]
+                for found in re.findall(r"changed: \[(\w+)\] => \(item=([^)]+)\)", done.stdout.partition("is tried")[0])
+            ],
             switched=sorted(re.findall(r'"msg": "(\w+) switches"', done.stdout)),
             freed=sorted(re.findall(r'"msg": "(\w+) is freed"', done.stdout)),
             output=done.stdout + done.stderr,

@@ -36,8 +36,8 @@ def suggestion(status: int, location: str) -> str:
     if 300 <= status < 400:
         if location.startswith("https://"):
             return (
-                f" (it sends clients to HTTPS, {location}: set `tls`, or turn that off in the app; where a proxy in front "
-                f"of the host has the certificate, set `health.status` to {status})"
+                f" (it sends clients to HTTPS, {location}: set `tls`, or turn that off in the app; where a proxy in "
+                f"front of the host has the certificate, set `health.status` to {status})"
             )
         path = "" if "[" in location else urlsplit(location).path  # brackets that are no address are no URL
         return f" (set `health.path` to {path or 'another page'}, where it leads to, or `health.status` to {status})"

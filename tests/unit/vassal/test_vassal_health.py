@@ -120,5 +120,5 @@ def test_app_with_https_is_asked_as_by_https(pages):
 
 def test_app_that_wants_https_is_told_of_tls(pages):
     pages({"/": "https://shop.test/"})
-    with pytest.raises(health.Unhealthy, match="it sends clients to HTTPS, https://shop.test/: set `tls`"):
+    with pytest.raises(health.Unhealthy, match=r"it sends clients to HTTPS, https://shop\.test/: set `tls`"):
         health.check(APP, "app.sock", "new")
