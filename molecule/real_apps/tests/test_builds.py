@@ -140,6 +140,14 @@ BROKEN = {
         "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect('poll.db').execute('create table x (y)')\n"},
         "it may not write its SQLite database: a release never changes",
     ),
+    "table that no hook made": (
+        "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect(':memory:').execute('select 1 from votes')\n"},
+        "its database has no table votes: let a hook make it, `hooks.before_switch` in the first deploy of an app",
+    ),
+    "file that the release lacks": (
+        "poll", {}, {"poll/__init__.py": "open('poll/poll.yml')\n"},
+        "there is no poll/poll.yml in the release: if it is a file of settings, give it by `files`; if the app writes",
+    ),
     "missing variable": (
         "site", {"environment": {}}, {},
         "project.wsgi:application would not start: the variable DJANGO_SECRET_KEY is missing: set it in `environment`",
