@@ -43,7 +43,7 @@ def test_django_admin_lets_a_user_log_in_and_has_its_style_from_the_build(browse
 
 
 def test_first_deploy_makes_the_tables_that_the_page_behind_the_health_check_needs(browser):
-    """The entry has no `health`: `/` leads to a page that fails without the tables, and these come from before_switch."""
+    """The entry has no `health`: `/` leads to a page that needs the tables, which before_switch makes."""
     found = browser("site")("/")
     assert (found.status, found.text.endswith(" people")) == (200, True)
 

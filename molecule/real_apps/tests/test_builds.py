@@ -141,8 +141,8 @@ BROKEN = {
         "it may not write its SQLite database: a release never changes",
     ),
     "table that no hook made": (
-        "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect(':memory:').execute('select 1 from votes')\n"},
-        "its database has no table votes: let a hook make it, `hooks.before_switch` in the first deploy of an app",
+        "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect(':memory:').execute('select 1 from vote')\n"},
+        "its database has no table vote: let a hook make it, `hooks.before_switch` in the first deploy of an app",
     ),
     "file that the release lacks": (
         "poll", {}, {"poll/__init__.py": "open('poll/poll.yml')\n"},
