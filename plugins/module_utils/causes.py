@@ -23,7 +23,12 @@ HEADERS = {
     "yaml.h": "libyaml-dev", "sqlite3.h": "libsqlite3-dev", "curl/": "libcurl4-openssl-dev",
     "xmlsec/": "libxmlsec1-dev",
 }  # fmt: skip
-COMPILER = "a package must be compiled, but this host has no compiler: add gcc and python3-dev to `build_packages`"
+
+
+def _compiler(found: re.Match[str]) -> str:
+    name = "g++" if found[1] in ("g++", "c++") else "gcc"
+    kind = "compiler of C++" if name == "g++" else "compiler"
+    return f"a package must be compiled, but this host has no {kind}: add {name} and python3-dev to `build_packages`"
 
 
 def _header(found: re.Match[str]) -> str:
@@ -59,8 +64,9 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (REFUSED.pattern,
      "it may not start another process or thread: let this step start fewer at a time; `max_tasks` is not for builds"),
     (r"No space left on device", "the disk is full: make room on it"),
-    (r"[Uu]nable to execute '?\S*(?:gcc|cc|g\+\+)|command '\S*(?:gcc|cc|g\+\+)' failed: No such file", COMPILER),
-    (r"No such file or directory: '\S*(?:gcc|cc|g\+\+)'|No working compiler found|[Uu]nknown compiler", COMPILER),
+    (r"(?:[Uu]nable to execute '?|command '(?=\S+' failed: No such file)|No such file or directory: ')"
+     r"(?:\S*[-/])?(gcc|cc|g\+\+|c\+\+)(?:-\d+)?['\s:]", _compiler),
+    (r"No working (compiler) found|[Uu]nknown compiler", _compiler),
     (r"fatal error: (\S+\.h): No such file", _header),
     (r"Can not find valid pkg-config name|mysql_config not found|(?:mariadb|mysql)_config: not found",
      "a package needs the client library of MariaDB: add libmariadb-dev and pkg-config to `build_packages`"),

@@ -29,6 +29,13 @@ BUILD = [
         "git.test does not take the user and the password: correct `build_credentials`",
     ),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'gcc'", "add gcc and python3-dev to `build_packages`"),
+    (
+        "error: [Errno 2] No such file or directory: 'x86_64-linux-gnu-g++'",
+        "no compiler of C++: add g++ and python3-dev",
+    ),
+    ("unable to execute 'x86_64-linux-gnu-gcc': No such file or directory", "no compiler: add gcc and python3-dev"),
+    ("error: command 'g++' failed: No such file or directory\n", "add g++ and"),
+    ("../meson.build:1:0: ERROR: Unknown compiler(s): [['cc'], ['gcc'], ['clang']]", "add gcc and python3-dev"),
     ("c/_cffi_backend.c:15:10: fatal error: ffi.h: No such file or directory", "add libffi-dev to `build_packages`"),
     ("x.c:1:10: fatal error: openssl/ssl.h: No such file or directory", "add libssl-dev"),
     ("psycopg.h:35:10: fatal error: pg_config.h: No such file or directory", "add libpq-dev to `build_packages`"),
