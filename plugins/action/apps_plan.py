@@ -18,7 +18,6 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import c
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted, sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
@@ -209,6 +208,7 @@ class ActionModule(ActionBase):
                 label=packed[app["name"]]["label"],
                 bundle=packed[app["name"]]["file"],
                 requirements=dependencies.requirements(app, packed[app["name"]]["requirements"]),
+                git=dependencies.git(app, packed[app["name"]]),
                 packages=plan.packages(app, host),
             )
             if app["state"] == "present"
@@ -242,7 +242,7 @@ class ActionModule(ActionBase):
             "nginx": options["nginx"],
             "units": units,
             "tool": options["tool"],
-            "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
+            "packages": plan.debian(wanted),
         }
 
         def ask(lock: dict[str, Any]) -> dict[str, Any]:
