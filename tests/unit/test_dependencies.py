@@ -60,7 +60,7 @@ def test_repository_among_the_requirements_needs_git(name, text, needs, tmp_path
 
 
 def test_git_is_asked_for_only_by_the_file_that_is_used():
-    python = {"requirements": "auto", "extras": [], "groups": [], "require_hashes": None}
+    python: dict[str, object] = {"requirements": "auto", "extras": [], "groups": [], "require_hashes": None}
     app = {"name": "shop", "source": {"kind": "git"}, "python": python}
     source = {"requirements": "requirements.txt", "git": "git"}
     assert dependencies.git(app, source) == "git"

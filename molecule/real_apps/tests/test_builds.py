@@ -187,6 +187,13 @@ def test_check_mode_names_the_debian_packages(deploy, host_of):
     assert not host_of("flaskr").package("sl").is_installed
 
 
+def test_repository_among_the_requirements_needs_git_on_the_host(changed, deploy):
+    source = changed("model", **{"requirements.txt": "numpy\nshop @ git+https://git.test/shop.git@v1\n"})
+    run = deploy("model", source, "--check", play="site")
+    assert not run.failed, run.error
+    assert "Debian packages to install: git\n" in run.output
+
+
 INNER = """
 import os
 held = open(os.environ["HOME"] + "/held", "w+")
