@@ -43,6 +43,11 @@ def _one_line(found: re.Match[str]) -> str:
     return " ".join(found[1].replace("│", " ").split())
 
 
+def _unbuilt(found: re.Match[str]) -> str:
+    raised = re.findall(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)\b: .*\S)\s*$", found.string, re.MULTILINE)
+    return f"{found[1]} cannot be built" + (f": {raised[-1]}" if raised else "")
+
+
 def _unreachable(found: re.Match[str]) -> str:
     why = found[2].strip().splitlines()[-1].partition("cause:")[2].strip()
     if re.search(r"\b40[13]\b", why):
@@ -86,6 +91,7 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
     (r"[Ff]ailed to fetch: `?(https?://[^\s`]+)`?\n((?: *cause: .+\n?)+)", _unreachable),
+    (r"[Ff]ailed to build `([^`\n]+)`", _unbuilt),
     (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),
     (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
     # npm says a code first, yarn has no colon.
@@ -227,6 +233,19 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 RAISED = r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*|(?:\w+\.)+[A-Z]\w*(?::.*)?$)"
 
 
+PREFIXED = re.compile(rf"^(\S[^\n]*?){re.escape(TRACEBACK)}$", re.MULTILINE)
+
+
+def _plain(log: str) -> str:
+    """A log without what a logger wrote before each line of its last traceback: time, process, level."""
+    found = PREFIXED.findall(log)
+    if not found:
+        return log
+    length, shape = len(found[-1]), re.sub(r"\d", "0", found[-1])
+    lines = log.splitlines()
+    return "\n".join(one[length:] if re.sub(r"\d", "0", one[:length]) == shape else one for one in lines)
+
+
 def _chain(log: str) -> list[str]:
     """The last exception in a log, and before it what it was raised from, and so on."""
     _before, *tracebacks = log.split(TRACEBACK)
@@ -240,6 +259,7 @@ def _chain(log: str) -> list[str]:
 
 def of_start(log: str) -> str:
     """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
+    log = _plain(log)
     chain = _chain(log)
     for pattern, cause in START if chain else START[:3]:  # what stands for itself comes first
         for one in chain or [log]:

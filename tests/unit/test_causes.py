@@ -18,6 +18,12 @@ Origin: x
 """
 BUILD = [
     (PLAIN, "Because there is no version of flask==9 and you require flask==9, we cannot go on."),
+    (
+        '  \u00d7 Failed to build `form==1.3`\n      File "<string>", line 15\n      ImportError: Python 3 only\n\n'
+        "hint: Build failures usually indicate a problem",
+        "form==1.3 cannot be built: ImportError: Python 3 only",
+    ),
+    ("  \u00d7 Failed to build `form==1.3`\n", "form==1.3 cannot be built"),
     (NO_SOLUTION, "Because there is no version of flask==0.0.0.999 and you require flask==0.0.0.999, we can conclude"),
     ("      error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory\n", "add gcc and python3-dev"),
     (
@@ -84,6 +90,19 @@ def test_program_that_a_shell_does_not_find_is_named():
     told = causes.of_start("CommandError: An error occurred: /bin/sh: 1: sassc: not found\nCompressing...")
     assert told == "there is no program sassc: add the Debian package that has it to `packages`"
     assert causes.of_start("sh: line 1: npm: command not found") == told.replace("sassc", "npm")
+
+
+PREFIXED = """2026-11-29 23:14:08.605 12 ERROR shop [-] cannot start
+2026-11-29 23:14:08.637 12 ERROR shop Traceback (most recent call last):
+2026-11-29 23:14:08.637 12 ERROR shop   File "/srv/a/shop/releases/a1/src/shop.py", line 3, in <module>
+2026-11-29 23:14:08.638 12 ERROR shop     open("/etc/shop/keys")
+2026-11-29 23:14:08.638 12 ERROR shop OSError: [Errno 30] Read-only file system: '/etc/shop'
+2026-11-29 23:14:08.638 12 ERROR shop
+"""
+
+
+def test_traceback_of_a_logger_that_dates_each_line_says_its_cause():
+    assert causes.of_start(PREFIXED) == "it may not write /etc/shop: data belongs below the app's home (HOME)"
 
 
 TRACEBACK = """*** uWSGI is running in multiple interpreter mode ***

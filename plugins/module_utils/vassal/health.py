@@ -31,6 +31,9 @@ SETTLED = (*range(300, 400), 401, 403, 405)
 SURE = 20  # so many such answers one after the other, over two seconds
 
 
+LONGER = ": if it only needs longer to start, set `max_start_seconds` higher"
+
+
 def suggestion(status: int, location: str) -> str:
     """How to get a health check that a sound app passes, after an answer by which an app is not broken."""
     if 300 <= status < 400:
@@ -105,7 +108,8 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
             if settled >= SURE:
                 raise
             if time.monotonic() > deadline:
-                raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
+                longer = LONGER if isinstance(reason.__cause__, OSError) else ""
+                raise Unhealthy(f"after {seconds:.0f} s {reason}{longer}") from reason
             if not accepting:
                 patience = first
             elif isinstance(reason.__cause__, TimeoutError):
