@@ -17,7 +17,6 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files,
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
     check_only,
@@ -162,6 +161,7 @@ class ActionModule(ActionBase):
                 label=packed[app["name"]]["label"],
                 bundle=packed[app["name"]]["file"],
                 requirements=dependencies.requirements(app, packed[app["name"]]["requirements"]),
+                git=dependencies.git(app, packed[app["name"]]),
                 packages=plan.packages(app, host),
             )
             if app["state"] == "present"
@@ -195,7 +195,7 @@ class ActionModule(ActionBase):
             "nginx": options["nginx"],
             "units": units,
             "tool": options["tool"],
-            "packages": sorted({name for one in wanted for name in debian_packages(one.app)}),
+            "packages": plan.debian(wanted),
             "offered": certificates.plugins(),
         }
 

@@ -8,13 +8,27 @@ from collections.abc import Callable
 
 # Debian's packages that have what the building of a Python package asks for.
 HEADERS = {
-    "Python.h": "python3-dev", "ffi.h": "libffi-dev", "libpq-fe.h": "libpq-dev", "mysql.h": "libmariadb-dev",
+    "Python.h": "python3-dev", "ffi.h": "libffi-dev", "libpq-fe.h": "libpq-dev", "pg_config": "libpq-dev",
+    "mysql.h": "libmariadb-dev", "sql.h": "unixodbc-dev", "krb5": "libkrb5-dev", "gssapi": "libkrb5-dev",
+    "ft2build.h": "libfreetype-dev", "cairo.h": "libcairo2-dev", "tiff": "libtiff-dev", "webp/": "libwebp-dev",
+    "gmp.h": "libgmp-dev", "sodium": "libsodium-dev", "gpgme.h": "libgpgme-dev", "expat.h": "libexpat1-dev",
+    "magic.h": "libmagic-dev", "zmq.h": "libzmq3-dev", "lzma.h": "liblzma-dev", "bzlib.h": "libbz2-dev",
+    "snappy": "libsnappy-dev", "git2": "libgit2-dev", "glib.h": "libglib2.0-dev", "geos_c.h": "libgeos-dev",
+    "gdal.h": "libgdal-dev", "proj.h": "libproj-dev", "hdf5.h": "libhdf5-dev", "uuid/": "uuid-dev",
+    "librdkafka/": "librdkafka-dev", "libmemcached/": "libmemcached-dev", "rrd.h": "librrd-dev",
+    "systemd/": "libsystemd-dev", "dbus/": "libdbus-1-dev", "pcap": "libpcap-dev", "cups/": "libcups2-dev",
+    "libvirt/": "libvirt-dev",
     "openssl/": "libssl-dev", "zlib.h": "zlib1g-dev", "jpeglib.h": "libjpeg-dev", "libxml/": "libxml2-dev",
     "libxslt/": "libxslt1-dev", "ldap.h": "libldap-dev", "lber.h": "libldap-dev", "sasl/": "libsasl2-dev",
     "yaml.h": "libyaml-dev", "sqlite3.h": "libsqlite3-dev", "curl/": "libcurl4-openssl-dev",
     "xmlsec/": "libxmlsec1-dev",
 }  # fmt: skip
-COMPILER = "a package must be compiled, but this host has no compiler: add gcc and python3-dev to `build_packages`"
+
+
+def _compiler(found: re.Match[str]) -> str:
+    name = "g++" if found[1] in ("g++", "c++") else "gcc"
+    kind = "compiler of C++" if name == "g++" else "compiler"
+    return f"a package must be compiled, but this host has no {kind}: add {name} and python3-dev to `build_packages`"
 
 
 def _header(found: re.Match[str]) -> str:
@@ -27,6 +41,11 @@ def _header(found: re.Match[str]) -> str:
 
 def _one_line(found: re.Match[str]) -> str:
     return " ".join(found[1].replace("│", " ").split())
+
+
+def _unbuilt(found: re.Match[str]) -> str:
+    raised = re.findall(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)\b: .*\S)\s*$", found.string, re.MULTILINE)
+    return f"{found[1]} cannot be built" + (f": {raised[-1]}" if raised else "")
 
 
 def _unreachable(found: re.Match[str]) -> str:
@@ -50,12 +69,18 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (REFUSED.pattern,
      "it may not start another process or thread: let this step start fewer at a time; `max_tasks` is not for builds"),
     (r"No space left on device", "the disk is full: make room on it"),
-    (r"[Uu]nable to execute '?\S*(?:gcc|cc|g\+\+)|command '\S*(?:gcc|cc|g\+\+)' failed: No such file", COMPILER),
-    (r"No such file or directory: '\S*(?:gcc|cc|g\+\+)'|No working compiler found|[Uu]nknown compiler", COMPILER),
+    (r"(?:[Uu]nable to execute '?|command '(?=\S+' failed: No such file)|No such file or directory: ')"
+     r"(?:\S*[-/])?(gcc|cc|g\+\+|c\+\+)(?:-\d+)?['\s:]", _compiler),
+    (r"No working (compiler) found|[Uu]nknown compiler", _compiler),
     (r"fatal error: (\S+\.h): No such file", _header),
+    (r"Can not find valid pkg-config name|mysql_config not found|(?:mariadb|mysql)_config: not found",
+     "a package needs the client library of MariaDB: add libmariadb-dev and pkg-config to `build_packages`"),
     (r"pg_config executable not found", "a package needs pg_config: add libpq-dev to `build_packages`"),
     (r"(?:pkg-config|pkgconf)\S*:? (?:not found|No such file)",
      "a package needs pkg-config: add it to `build_packages`"),
+    (r"Package '?([\w.+-]+)'?,?(?: required by '[^']*',)? (?:was )?not found|Dependency \"?([\w.+-]+)\"? not found",
+     lambda found: f"a package needs the library {found[1] or found[2]}: add the Debian package that has its .pc file, "
+     "often called lib...-dev, to `build_packages`"),
     (r"(?:cargo|rustc)\S* (?:not found|is not installed)", "a package needs Rust: add cargo to `build_packages`"),
     (r"Git executable not found|error: `?git`? ", "git is needed, and not on this host: add git to `build_packages`"),
     (r"could not read (?:Username|Password) for 'https?://(?:[^/@']*@)?([^/:']+)",
@@ -66,6 +91,7 @@ BUILD: tuple[tuple[str, Callable[[re.Match[str]], str] | str], ...] = (
     (r"In `--require-hashes` mode, all requirements must (?:have a hash|be pinned)[^\n]*: (\S+)",
      lambda found: f"{found[1]} has no hash, but python.require_hashes is true"),
     (r"[Ff]ailed to fetch: `?(https?://[^\s`]+)`?\n((?: *cause: .+\n?)+)", _unreachable),
+    (r"[Ff]ailed to build `([^`\n]+)`", _unbuilt),
     (r"(?s)(?:╰─▶|^ *cause:|^) *(Because .+?)(?:\n\s*\n|\n\S|\Z)", _one_line),
     (r"(?m)^\s*(?:\u00d7|error:|ERROR:) *(.+)$", _one_line),
     # npm says a code first, yarn has no colon.
@@ -102,7 +128,31 @@ REMOVED = {
 
 def _in_release(path: str) -> str:
     """A path as the app's source has it, where it is in that of a release."""
-    return re.sub(r"^\S*/releases/[^/]+/(?:src|venv/lib/python3[^/]*/site-packages)/", "", os.path.normpath(path))
+    return re.sub(r"^\S*/releases/[^/]+/(?:src|venv/lib/python3[^/]*/site-packages|venv)/", "", os.path.normpath(path))
+
+
+def _unwritable(found: re.Match[str]) -> str:
+    return (
+        f"it may not write {_in_release(found[1])}: a release never changes, so let `build` make it, name the "
+        "directory in `persistent`, or let the app write below its home (HOME)"
+    )
+
+
+def _no_table(found: re.Match[str]) -> str:
+    kind, name = [part for part in found.groups() if part][:2]
+    what = "column" if kind == "column" else "table"
+    return (
+        f"its database has no {what} {name}: let a hook make it, `hooks.before_switch` in the first deploy of an app, "
+        "`hooks.prepare` where this trial start needs it later, too"
+    )
+
+
+def _absent(found: re.Match[str]) -> str:
+    return (
+        f"there is no {_in_release(found[1])} in the release: if it is a file of settings, give it by `files`; if the "
+        "app writes there, name the directory in `persistent`, or let it write below its home (HOME); otherwise let "
+        "`build` make it"
+    )
 
 
 def _missing_part(found: re.Match[str]) -> str:
@@ -162,9 +212,17 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"there is no {found[1]}: if it is a program, add the Debian package that has it to `packages`"),
     (r"\b[Bb]ad (\w+) executable",
      lambda found: f"the program {found[1]} is missing: add the Debian package that has it to `packages`"),
-    (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^/'][^']*|[^']*/releases/[^']*)'",
-     lambda found: f"it may not write {_in_release(found[1])}: a release never changes, so name the directory in "
-     "`persistent`, or let the app write below its home (HOME)"),
+    (r"^FileNotFoundError: \[Errno 2\] [^:]+: '[^']*/shared/([^']+)'",
+     lambda found: f"there is no {found[1]} in its home: give the file by `files`, or let `hooks.prepare` make the "
+     "directory (`mkdir -p`)"),
+    (r"^FileNotFoundError: \[Errno 2\] [^:]+: '([^/'][^']*/[^']*|[^']*/releases/[^']*)'", _absent),
+    (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^/'][^']*|[^']*/releases/[^']*)'", _unwritable),
+    (r"^(?:\w+\.)*\w*(?:Error|Exception|Configured)\b(?=[^\n]*(?:cannot be (?:created|written)|not writ(?:e)?able"
+     r"|[Cc](?:ould not|annot|an't) (?:create|write|open)|[Pp]ermission denied|[Rr]ead-only))"
+     r"[^\n]*?(/[^\s'\"]*/releases/[^\s'\"]+)", _unwritable),
+    # As SQLite, PostgreSQL and MariaDB say it.
+    (r"Error\b[^\n]*(?:no such (table|column): ['\"]?([\w.]+)|(column|relation) ['\"]?([\w.]+)['\"]? "
+     r"does not exist|(Table) '([\w.]+)' doesn't exist|Unknown (column) '([\w.]+)')", _no_table),
     (r"^(?:OSError|PermissionError): \[Errno (?:13|30)\] [^:]+: '([^']+)'",
      lambda found: f"it may not write {found[1]}: data belongs below the app's home (HOME)"),
     (r"""File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __getitem__\n(?:[ ].*\n)*KeyError: '([^']+)'""",
@@ -173,6 +231,19 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 # An exception that says itself what is wrong. Those of libraries have the name of a module before them, whatever they
 # are called (DisallowedHost).
 RAISED = r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*|(?:\w+\.)+[A-Z]\w*(?::.*)?$)"
+
+
+PREFIXED = re.compile(rf"^(\S[^\n]*?){re.escape(TRACEBACK)}$", re.MULTILINE)
+
+
+def _plain(log: str) -> str:
+    """A log without what a logger wrote before each line of its last traceback: time, process, level."""
+    found = PREFIXED.findall(log)
+    if not found:
+        return log
+    length, shape = len(found[-1]), re.sub(r"\d", "0", found[-1])
+    lines = log.splitlines()
+    return "\n".join(one[length:] if re.sub(r"\d", "0", one[:length]) == shape else one for one in lines)
 
 
 def _chain(log: str) -> list[str]:
@@ -188,6 +259,7 @@ def _chain(log: str) -> list[str]:
 
 def of_start(log: str) -> str:
     """Why an app did not start, as the end of a sentence, from the last exception in its log; empty without one."""
+    log = _plain(log)
     chain = _chain(log)
     for pattern, cause in START if chain else START[:3]:  # what stands for itself comes first
         for one in chain or [log]:

@@ -34,7 +34,7 @@ class Response:
             self.headers[name.strip().lower()] = value.strip()
 
 
-def encode_request(path: str, host: str, script_name: str = "") -> bytes:
+def encode_request(path: str, host: str, script_name: str = "", scheme: str = "http") -> bytes:
     """A GET request as a uwsgi packet, as nginx makes it by the site of an app.
 
     Little-endian throughout: a header of modifier1 (8 bits, 0 = WSGI), the length of the variables (16 bits) and
@@ -44,6 +44,7 @@ def encode_request(path: str, host: str, script_name: str = "") -> bytes:
     :param path: path and query string, percent-encoded, as in a request line.
     :param host: value of the Host header.
     :param script_name: the beginning of the path by which nginx finds the app.
+    :param scheme: ``http`` or ``https``, as clients use it.
     """
     bare, _mark, query = path.partition("?")
     variables = {
@@ -57,13 +58,13 @@ def encode_request(path: str, host: str, script_name: str = "") -> bytes:
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": host,
-        "SERVER_PORT": "80",
+        "SERVER_PORT": "443" if scheme == "https" else "80",
         "REMOTE_ADDR": "127.0.0.1",
         "REMOTE_PORT": "0",
-        "REQUEST_SCHEME": "http",
-        "UWSGI_SCHEME": "http",
+        "REQUEST_SCHEME": scheme,
+        "UWSGI_SCHEME": scheme,
         "HTTP_HOST": host,
-        "HTTP_X_FORWARDED_PROTO": "http",
+        "HTTP_X_FORWARDED_PROTO": scheme,
         "HTTP_X_FORWARDED_FOR": "127.0.0.1",
         "HTTP_X_REAL_IP": "127.0.0.1",
         "HTTP_X_REQUEST_ID": uuid.uuid4().hex,
@@ -76,7 +77,9 @@ def encode_request(path: str, host: str, script_name: str = "") -> bytes:
     return struct.pack("<BHB", 0, len(body), 0) + body
 
 
-def request(socket_path: str, path: str, host: str, timeout: float, script_name: str = "") -> Response:
+def request(
+    socket_path: str, path: str, host: str, timeout: float, script_name: str = "", scheme: str = "http"
+) -> Response:
     """Send one GET request to an application and return its answer.
 
     :param socket_path: the Unix socket that speaks the uwsgi protocol.
@@ -84,6 +87,7 @@ def request(socket_path: str, path: str, host: str, timeout: float, script_name:
     :param host: value of the Host header.
     :param timeout: seconds for the connection and for each read.
     :param script_name: the beginning of the path by which nginx finds the app.
+    :param scheme: ``http`` or ``https``, as clients use it.
     :raises OSError: when nothing listens, or no answer comes in time.
     """
-    return Response(exchange(socket_path, encode_request(path, host, script_name), timeout, ANSWER))
+    return Response(exchange(socket_path, encode_request(path, host, script_name, scheme), timeout, ANSWER))

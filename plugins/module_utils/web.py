@@ -9,9 +9,11 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 PAUSE = 0.05  # seconds between two rounds
 SECONDS = 20  # after which no other check is sent. A reload of nginx is over a moment after its command.
+HOPS = 5  # redirects that a health check follows
 
 
 def encrypted(port: int, host: str, patience: float) -> ssl.SSLSocket:
@@ -22,10 +24,32 @@ def encrypted(port: int, host: str, patience: float) -> ssl.SSLSocket:
     return context.wrap_socket(socket.create_connection(("127.0.0.1", port), patience), server_hostname=host)
 
 
+def next_page(asked: str, location: str, status: int, wanted: int, mount: str = "") -> str:
+    """Path and query to which an answer to a health check redirects; empty when that is not to be followed.
+
+    A redirect to another host, to HTTPS or out of the app says nothing of the app, so it is an answer like any other.
+
+    :param asked: the whole address that was asked for.
+    :param wanted: the status that the app must answer.
+    :param mount: the beginning of the path by which nginx finds the app.
+    """
+    if status == wanted or status not in (301, 302, 303, 307, 308) or not location:
+        return ""
+    try:
+        there, here = urlsplit(urljoin(asked, location)), urlsplit(asked)
+        same = (there.scheme, there.hostname) == (here.scheme, here.hostname)
+    except ValueError:
+        return ""
+    path = there.path or "/"
+    if not same or not (path + "/").startswith(mount + "/") or re.search(r"[^!-~]", path + there.query):
+        return ""
+    return f"{path}?{there.query}" if there.query else path
+
+
 def check(
     port: int, host: str, path: str, status: int, generation: str = "", patience: float = 60, tls: bool = False
 ) -> str:
-    """Send one health check.
+    """Send one health check. Redirects within the site are followed.
 
     :param port: port of nginx on this host.
     :param host: value of the Host header.
@@ -36,20 +60,28 @@ def check(
     :param tls: whether to send it by HTTPS.
     :returns: what clients get instead; empty when the answer is right.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
-    try:
-        if tls:
-            connection.sock = encrypted(port, host, patience)
-        connection.request("GET", path, headers={"Host": host, "Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read(300)
-    except (OSError, http.client.HTTPException) as error:
-        return f"get no answer ({error or type(error).__name__})"
-    finally:
-        connection.close()
+    asked = path
+    for _hop in range(HOPS + 1):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
+        try:
+            if tls:
+                connection.sock = encrypted(port, host, patience)
+            connection.request("GET", asked, headers={"Host": host, "Connection": "close"})
+            answer = connection.getresponse()
+            body = answer.read(300)
+        except (OSError, http.client.HTTPException) as error:
+            return f"get no answer ({error or type(error).__name__})"
+        finally:
+            connection.close()
+        address = f"{'https' if tls else 'http'}://{host}{asked}"
+        found = next_page(address, answer.headers.get("Location", ""), answer.status, status)
+        if not found:
+            break
+        asked = found
     if answer.status != status:
         begin = re.sub(r"\s+", " ", body.decode("utf-8", "replace")).strip()
-        return f"get the status {answer.status} instead of {status}: {begin}"
+        where = f" at {asked}, where it leads to" if asked != path else ""
+        return f"get the status {answer.status} instead of {status}{where}: {begin}"
     if generation and answer.headers.get("X-Vassal", "") != generation:
         return "are answered by another instance than the one that was started"
     return ""

@@ -231,7 +231,8 @@ def bring(
                 build(releases, {**module.params, **secret})
             except (BuildFailed, OSError) as failure:
                 shutil.rmtree(releases.path(release), ignore_errors=True)
-                module.fail_json(msg=f"Release {release} could not be built, nothing that runs was touched: {failure}")
+                told = f"Release {release} of {module.params['user']} could not be built, nothing that runs was touched"
+                module.fail_json(msg=f"{told}: {failure}")
             finally:
                 if module.params["bundle"]:
                     with contextlib.suppress(FileNotFoundError):

@@ -114,6 +114,10 @@ options:
     description: Host header of the health check.
     type: str
     default: localhost
+  tls:
+    description: Whether clients use HTTPS, so that the health check says so, too.
+    type: bool
+    default: false
   start_timeout:
     description: Seconds the app may take to start and answer.
     type: int
@@ -348,6 +352,7 @@ def main() -> None:
             "health_path": {"type": "str", "default": "/"},
             "script_name": {"type": "str", "default": ""},
             "health_status": {"type": "int", "default": 200},
+            "tls": {"type": "bool", "default": False},
             "health_host": {"type": "str", "default": "localhost"},
             "start_timeout": {"type": "int", "default": 60},
             "drain_timeout": {"type": "int", "default": 60},

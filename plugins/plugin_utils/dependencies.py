@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,18 @@ def found(root: str, stays: Callable[[str], bool]) -> str:
     return ""
 
 
+# How files that say what to install name a git repository: those of pip and setuptools, uv, Poetry, Pipenv, PyPA.
+GIT = re.compile(r"\bgit\+\w+://|= \{ git = |^type = \"git\"$|\"git\": \"|\bvcs = \{ ?type = \"git\"", re.MULTILINE)
+
+
+def wants_git(root: str, name: str) -> bool:
+    """Whether git is needed to install what a file of a source names."""
+    if not name:
+        return False
+    with open(os.path.join(root, name), encoding="utf-8", errors="replace") as file:
+        return bool(GIT.search(file.read()))
+
+
 def requirements(app: Mapping[str, Any], auto: str) -> str:
     """The file from which the requirements of an app are installed; empty when nothing is.
 
@@ -48,3 +61,11 @@ def requirements(app: Mapping[str, Any], auto: str) -> str:
         return str(python["requirements"])
     check_kind(python, auto, f"flask_apps[{app['name']}]")
     return auto
+
+
+def git(app: Mapping[str, Any], source: Mapping[str, str]) -> str:
+    """The Debian package git, if the file from which the requirements of an app are installed needs it; or empty.
+
+    :param source: what `sources.bundle` found.
+    """
+    return source["git"] if requirements(app, source["requirements"]) == source["requirements"] else ""

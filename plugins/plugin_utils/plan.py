@@ -13,6 +13,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config imp
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted, digest, files
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
 
@@ -79,6 +80,7 @@ class Wanted:
     :ivar label: what a person calls it.
     :ivar bundle: archive of its source on the controller; empty for a package and for a rollback.
     :ivar requirements: the file of the source that says what to install; empty when nothing is.
+    :ivar git: the Debian package of that name, when a requirement comes from a repository.
     :ivar packages: what is installed besides that.
     :ivar recipe: what another host made this release with; empty when the settings say it, see `recipe`.
     :ivar site: text of nginx's site.
@@ -92,6 +94,7 @@ class Wanted:
     label: str = ""
     bundle: str = ""
     requirements: str = ""
+    git: str = ""
     packages: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     site: str = ""
@@ -183,6 +186,11 @@ def question(wanted: Wanted, host: Host, release: str | None, patience: int = PA
         "port": host.port_of(wanted.app),
         "tls": wanted.tls,
     }
+
+
+def debian(wanted: Iterable[Wanted]) -> list[str]:
+    """The Debian packages of all apps, those that their files of requirements tell, too."""
+    return sorted({name for one in wanted for name in [*debian_packages(one.app), one.git] if name})
 
 
 def paths_of(wanted: Iterable[Wanted], host: Host) -> list[str]:

@@ -234,7 +234,7 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
     if kind == "package":
         label = source["package"]
         digest = hashlib.sha256(b"package " + label.encode()).hexdigest()
-        return {"digest": digest, "file": "", "label": label, "requirements": ""}
+        return {"digest": digest, "file": "", "label": label, "requirements": "", "git": ""}
     os.makedirs(cache, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         label = ""
@@ -258,11 +258,12 @@ def bundle(source: dict[str, Any], base: str, cache: str) -> dict[str, str]:
         if not os.path.isdir(root):
             raise Refused(f"has no directory {source['directory']}: correct source.directory.")
         requirements = dependencies.found(root, lambda name: left_out(name, patterns))
+        git = "git" if dependencies.wants_git(root, requirements) else ""
         packed = os.path.join(scratch, "bundle.tar.gz")
         digest = pack(root, patterns, packed)
         file = os.path.join(cache, digest + ".tar.gz")
         os.replace(packed, file)
-    return {"digest": digest, "file": file, "label": label, "requirements": requirements}
+    return {"digest": digest, "file": file, "label": label, "requirements": requirements, "git": git}
 
 
 KEPT_SECONDS = 30 * 24 * 3600  # for which an archive stays in the cache after its last use
@@ -288,8 +289,8 @@ def bundles(apps: Iterable[Mapping[str, Any]], base: str, cache: str, run: str) 
     :param base: directory to which relative paths refer.
     :param cache: directory for the archives, made when it is not there.
     :param run: names the run of ansible-playbook, in letters, digits and dashes.
-    :returns: ``digest``, ``file`` (empty for a package), ``label`` and ``requirements`` (the file that says what it
-        requires, if any) of each app, by its name.
+    :returns: ``digest``, ``file`` (empty for a package), ``label``, ``requirements`` (the file that says what it
+        requires, if any) and ``git`` (the Debian package, if that file names a repository) of each app, by its name.
     :raises Refused: with one sentence that names the variable and the cure.
     """
     os.makedirs(os.path.join(cache, "runs"), mode=0o700, exist_ok=True)

@@ -136,3 +136,8 @@ def test_app_below_a_path_has_its_requests_before_the_owner_of_the_domain(render
         "default_backend app_blog",
     ]
     assert "http-check send meth GET uri /desk/ ver" in backend(text, "desk")
+
+
+def test_health_check_takes_a_redirect_for_sound(render):
+    """The health check on the host follows it; HAProxy cannot."""
+    assert "    http-check expect status 200,301-303,307-308\n" in backend(render(), "shop") + "\n"

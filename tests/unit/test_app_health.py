@@ -17,6 +17,7 @@ class Site:
         self.lock, self.number, self.now, self.most = threading.Lock(), 0, 0, 0
         self.answers = lambda number: (200, "new")
         self.delay = 0.02  # seconds
+        self.leads: dict[str, str] = {}  # from a path to where it redirects
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -28,7 +29,9 @@ class Site:
                     site.paths.add(self.path)
                 time.sleep(site.delay)
                 status, generation = site.answers(number)
-                self.send_response(status)
+                self.send_response(status if self.path not in site.leads else 302)
+                if self.path in site.leads:
+                    self.send_header("Location", site.leads[self.path])
                 if generation:
                     self.send_header("X-Vassal", generation)
                 self.send_header("Content-Length", "9")
@@ -123,3 +126,21 @@ def test_response_that_takes_too_long_fails_the_health_check(health, site):
     found = health(patience=1)
     assert found["failed"]
     assert "get no answer (timed out)" in found["msg"]
+
+
+def test_redirects_within_the_site_are_followed(health, site):
+    site.leads = {"/healthz": "http://shop.example.com/login", "/login": "/login/?a=1"}
+    assert not health()["failed"]
+    assert site.paths == {"/healthz", "/login", "/login/?a=1"}
+
+
+def test_redirect_to_another_site_is_an_answer_like_any_other(health, site):
+    site.leads = {"/healthz": "https://shop.example.com/healthz"}
+    assert "get the status 302 instead of 200:" in health()["msg"]
+    assert site.paths == {"/healthz"}
+
+
+def test_page_to_which_the_site_leads_must_work(health, site):
+    site.leads = {"/healthz": "/login"}
+    site.answers = lambda number: (503, "new")
+    assert "get the status 503 instead of 200 at /login, where it leads to: all is i" in health()["msg"]

@@ -18,6 +18,12 @@ Origin: x
 """
 BUILD = [
     (PLAIN, "Because there is no version of flask==9 and you require flask==9, we cannot go on."),
+    (
+        '  \u00d7 Failed to build `form==1.3`\n      File "<string>", line 15\n      ImportError: Python 3 only\n\n'
+        "hint: Build failures usually indicate a problem",
+        "form==1.3 cannot be built: ImportError: Python 3 only",
+    ),
+    ("  \u00d7 Failed to build `form==1.3`\n", "form==1.3 cannot be built"),
     (NO_SOLUTION, "Because there is no version of flask==0.0.0.999 and you require flask==0.0.0.999, we can conclude"),
     ("      error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory\n", "add gcc and python3-dev"),
     (
@@ -29,8 +35,21 @@ BUILD = [
         "git.test does not take the user and the password: correct `build_credentials`",
     ),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'gcc'", "add gcc and python3-dev to `build_packages`"),
+    (
+        "error: [Errno 2] No such file or directory: 'x86_64-linux-gnu-g++'",
+        "no compiler of C++: add g++ and python3-dev",
+    ),
+    ("unable to execute 'x86_64-linux-gnu-gcc': No such file or directory", "no compiler: add gcc and python3-dev"),
+    ("error: command 'g++' failed: No such file or directory\n", "add g++ and"),
+    ("../meson.build:1:0: ERROR: Unknown compiler(s): [['cc'], ['gcc'], ['clang']]", "add gcc and python3-dev"),
     ("c/_cffi_backend.c:15:10: fatal error: ffi.h: No such file or directory", "add libffi-dev to `build_packages`"),
     ("x.c:1:10: fatal error: openssl/ssl.h: No such file or directory", "add libssl-dev"),
+    ("psycopg.h:35:10: fatal error: pg_config.h: No such file or directory", "add libpq-dev to `build_packages`"),
+    ("x.c:1:10: fatal error: gssapi/gssapi.h: No such file", "add libkrb5-dev"),
+    ("/bin/sh: 1: mysql_config: not found\nException: Can not find valid pkg-config name.\n", "add libmariadb-dev and"),
+    ('../meson.build:31:12: ERROR: Dependency "cairo" not found', "needs the library cairo: add the"),
+    ("Package 'xmlsec1', required by 'virtual:world', not found", "needs the library xmlsec1: add the Debian package"),
+    ("Package libvirt was not found in the pkg-config search path.", "needs the library libvirt: add the Debian"),
     ("x.c:1:10: fatal error: odd.h: No such file", "needs odd.h: add the Debian package that has it"),
     ("Error: pg_config executable not found.\n", "add libpq-dev"),
     ("  \u2570\u2500\u25b6 Git executable not found. Ensure that Git is installed and available.", "add git to"),
@@ -73,6 +92,19 @@ def test_program_that_a_shell_does_not_find_is_named():
     assert causes.of_start("sh: line 1: npm: command not found") == told.replace("sassc", "npm")
 
 
+PREFIXED = """2026-11-29 23:14:08.605 12 ERROR shop [-] cannot start
+2026-11-29 23:14:08.637 12 ERROR shop Traceback (most recent call last):
+2026-11-29 23:14:08.637 12 ERROR shop   File "/srv/a/shop/releases/a1/src/shop.py", line 3, in <module>
+2026-11-29 23:14:08.638 12 ERROR shop     open("/etc/shop/keys")
+2026-11-29 23:14:08.638 12 ERROR shop OSError: [Errno 30] Read-only file system: '/etc/shop'
+2026-11-29 23:14:08.638 12 ERROR shop
+"""
+
+
+def test_traceback_of_a_logger_that_dates_each_line_says_its_cause():
+    assert causes.of_start(PREFIXED) == "it may not write /etc/shop: data belongs below the app's home (HOME)"
+
+
 TRACEBACK = """*** uWSGI is running in multiple interpreter mode ***
 added /usr/local/lib/emperor/ to pythonpath.
 Traceback (most recent call last):
@@ -112,7 +144,20 @@ START = [
     ("ImportError: libpq.so.5: cannot open shared object file: No such file", "the library libpq.so.5 is missing"),
     ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "there is no git: if it is a program, add"),
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/x'", "a release never changes"),
-    ("PermissionError: [Errno 13] Permission denied: 'logs'", "so name the directory in `persistent`"),
+    ("PermissionError: [Errno 13] Permission denied: 'logs'", "so let `build` make it, name the directory in `persist"),
+    ("OSError: The directory of your index '/srv/a/shop/releases/a1/src/index' cannot be created by the user",
+     "it may not write index: a release never changes"),
+    ("shop.errors.Error: could not write /srv/a/shop/releases/a1/src/a.css", "it may not write a.css: a release never"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/srv/a/shop/releases/a1/venv/lib/python3.13/log/x'",
+     "there is no lib/python3.13/log/x in the release: if it is a file of settings, give it by `files`; if"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'conf/shop.yml'", "there is no conf/shop.yml in the rel"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/srv/a/shop/shared/log/x'",
+     "there is no log/x in its home: give the file by `files`, or let `hooks.prepare` make the directory"),
+    ("django.db.utils.ProgrammingError: relation \"shop_item\" does not exist", "its database has no table shop_item"),
+    ("django.db.utils.ProgrammingError: column item.size does not exist", "its database has no column item.size: "),
+    ("sqlite3.OperationalError: no such table: item", "its database has no table item: let a hook make it"),
+    ("sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such column: item.size", "no column item.size: "),
+    ("pymysql.err.ProgrammingError: (1146, \"Table 'shop.item' doesn't exist\")", "has no table shop.item: "),
     ("PermissionError: [Errno 13] Permission denied: '/srv/a/shop/releases/a1/src/shop/../.data'",
      "it may not write .data: a release never changes"),
     ("python: can't open file '/srv/a/shop/releases/a1/venv/lib/python3.13/site-packages/lib/manage.py': [Errno 2] No",

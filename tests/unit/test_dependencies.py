@@ -40,6 +40,34 @@ def settled(auto, **python):
     return dependencies.requirements(app, auto)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "needs"),
+    [
+        ("requirements.txt", "flask\nshop @ git+https://git.test/shop.git@v1\n", True),
+        ("requirements.txt", "gitpython\ngit-remote==1\n", False),
+        ("pyproject.toml", 'dependencies = ["shop @ git+ssh://git@git.test/shop"]', True),
+        ("pyproject.toml", '[project.urls]\nGit = "https://git.test/shop"', False),
+        ("uv.lock", 'source = { git = "https://git.test/shop?rev=v1#abc" }', True),
+        ("poetry.lock", '[package.source]\ntype = "git"\nurl = "https://git.test/shop"', True),
+        ("Pipfile.lock", '"shop": {"git": "https://git.test/shop.git", "ref": "abc"}', True),
+        ("pylock.toml", 'vcs = {type = "git", url = "https://git.test/shop"}', True),
+    ],
+)
+def test_repository_among_the_requirements_needs_git(name, text, needs, tmp_path):
+    (tmp_path / name).write_text(text)
+    assert dependencies.wants_git(str(tmp_path), name) is needs
+    assert not dependencies.wants_git(str(tmp_path), "")
+
+
+def test_git_is_asked_for_only_by_the_file_that_is_used():
+    python: dict[str, object] = {"requirements": "auto", "extras": [], "groups": [], "require_hashes": None}
+    app = {"name": "shop", "source": {"kind": "git"}, "python": python}
+    source = {"requirements": "requirements.txt", "git": "git"}
+    assert dependencies.git(app, source) == "git"
+    for other in ("none", "deploy/web.txt"):
+        assert dependencies.git({**app, "python": {**python, "requirements": other}}, source) == ""
+
+
 def test_requirements_file_of_the_source_is_used_unless_another_is_set():
     assert settled("uv.lock") == "uv.lock"
     assert settled("uv.lock", requirements="auto") == "uv.lock"

@@ -36,7 +36,17 @@ PLAY = """
   vars_files: [ROLES/flask_apps/defaults/main.yml, ROLES/flask_apps/vars/main.yml]
   serial: "{{ batch | default('100%') }}"
   tasks:
+    - set_fact:
+        __flask_apps_plan:
+          apps:
+            shop: &release {release: "{{ wanted | default('new') }}", current: "{{ current }}"}
+            blog: *release
     - block:
+        - include_role: {name: fleet, tasks_from: hooks}
+          vars: {__fleet_moment: prepare}
+          loop: [shop, blog]
+          loop_control: {loop_var: __flask_apps_name}
+        - debug: {msg: "{{ inventory_hostname }} is tried"}
         - include_role: {name: fleet, tasks_from: hooks}
           vars: {__fleet_moment: before_switch}
           loop: [shop, blog]
@@ -48,13 +58,9 @@ PLAY = """
           loop_control: {loop_var: __flask_apps_name}
       always:
         - debug: {msg: "{{ inventory_hostname }} is freed"}
-  vars:
-    __flask_apps_plan:
-      apps:
-        shop: &release {release: "{{ wanted | default('new') }}", current: "{{ current }}"}
-        blog: *release
 """
 BLOG = {"name": "blog", "app": "blog:app", "source": {"path": "."}, "domains": ["blog.example.com"]}
+COMMANDS = ["flask init", "flask db upgrade", "flask seed", "flask warm"]
 UNREACHABLE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
@@ -69,9 +75,10 @@ def play(tmp_path):
     (tmp_path / "play.yml").write_text(PLAY.replace("ROLES", str(ROOT / "roles")))
     notes = tmp_path / "notes"
 
-    def run(hosts, *options, before=("flask db upgrade", "flask seed"), after=("flask warm",), **more):
+    def run(hosts, *options, before=("flask db upgrade", "flask seed"), after=("flask warm",), prepare=(), **more):
         environment = {"NOTES": str(notes), "HOST": "{{ inventory_hostname }}"}
-        shop = {**BLOG, "name": "shop", "domains": [], "hooks": {"before_switch": [*before], "after_switch": [*after]}}
+        hooks = {"prepare": [*prepare], "before_switch": [*before], "after_switch": [*after]}
+        shop = {**BLOG, "name": "shop", "domains": [], "hooks": hooks}
         shop.update(environment=environment, **more)
         variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = {"webservers": {"hosts": hosts, "vars": {**variables, "flask_apps": [shop, BLOG]}}}
@@ -87,6 +94,11 @@ def play(tmp_path):
             code=done.returncode,
             ran=[first for first, _space, _virtualenv in ran],
             virtualenvs={virtualenv for _first, _space, virtualenv in ran},
+            # What ran before the first trial start.
+            prepared=[
+                found[1]
+                for found in re.findall(r"changed: \[(\w+)\] => \(item=([^)]+)\)", done.stdout.partition("is tried")[0])
+            ],
             switched=sorted(re.findall(r'"msg": "(\w+) switches"', done.stdout)),
             freed=sorted(re.findall(r'"msg": "(\w+) is freed"', done.stdout)),
             output=done.stdout + done.stderr,
@@ -133,3 +145,23 @@ def test_no_hook_runs_in_check_mode_or_when_no_host_needs_the_release(play):
     assert play({"web1": OLD, "web2": OLD}, "--check").ran == []
     played = play({"web1": {"current": "new"}, "web2": {"current": "new"}})
     assert (played.code, played.ran, played.switched) == (0, [], ["web1", "web2"])
+
+
+def test_first_deploy_prepares_the_database_before_the_trial_start(play):
+    new = {"current": ""}
+    played = play({"web1": new, "web2": new}, prepare=["flask init"])
+    assert played.code == 0, played.output
+    assert played.prepared == ["flask init", "flask db upgrade", "flask seed"]
+    assert played.ran == [f"web1 new {command}" for command in COMMANDS]
+
+
+def test_host_that_joins_a_fleet_changes_no_database_before_the_trial_start(play):
+    played = play({"web1": {"current": ""}, "web2": OLD}, prepare=["flask init"])
+    assert played.code == 0, played.output
+    assert played.prepared == ["flask init"]
+    assert played.ran == [f"web1 new {command}" for command in COMMANDS]
+
+
+def test_later_deploy_changes_no_database_before_the_trial_start(play):
+    played = play({"web1": OLD, "web2": OLD}, prepare=["flask init"])
+    assert played.prepared == ["flask init"]

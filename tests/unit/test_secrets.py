@@ -83,7 +83,7 @@ def test_variables_set_by_the_roles_are_no_secrets():
         ("keyboard", False), ("keywords", False), ("passive_host", False), ("bypass", False),
         ("multiauth", False), ("coauthors", False), ("unauthorized", False), ("AUTHENTICATED", False),
         ("signals", False), ("SIGNIN_PAGE", False), ("reassigned", False), ("redesign", False), ("spin", False),
-        ("uncertain", False), ("seedlings", False), ("XMLAuthor", False),
+        ("uncertain", False), ("OS_KEYSTONE_FILES", False), ("seedlings", False), ("XMLAuthor", False),
         # Settings that choose one of several things
         ("auth_backend", False), ("AUTHENTICATION_BACKENDS", False), ("authType", False), ("auth.policy", False),
         ("auth_type", False), ("authtype", False), ("AUTHBACKENDS", False), ("AUTHType", False),

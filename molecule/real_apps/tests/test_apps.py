@@ -42,6 +42,12 @@ def test_django_admin_lets_a_user_log_in_and_has_its_style_from_the_build(browse
     assert "text/css" in style.headers["Content-Type"]
 
 
+def test_first_deploy_makes_the_tables_that_the_page_behind_the_health_check_needs(browser):
+    """The entry has no `health`: `/` leads to a page that needs the tables, which before_switch makes."""
+    found = browser("site")("/")
+    assert (found.status, found.text.endswith(" people")) == (200, True)
+
+
 def test_django_keeps_an_upload_which_nginx_serves(browser, host_of):
     ask, text = browser("site"), "a text\x00 with a zero\n"
     part = 'Content-Disposition: form-data; name="file"; filename="report.txt"\r\nContent-Type: text/plain'

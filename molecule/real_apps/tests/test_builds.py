@@ -140,6 +140,14 @@ BROKEN = {
         "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect('poll.db').execute('create table x (y)')\n"},
         "it may not write its SQLite database: a release never changes",
     ),
+    "table that no hook made": (
+        "poll", {}, {"poll/__init__.py": "import sqlite3\nsqlite3.connect(':memory:').execute('select 1 from vote')\n"},
+        "its database has no table vote: let a hook make it, `hooks.before_switch` in the first deploy of an app",
+    ),
+    "file that the release lacks": (
+        "poll", {}, {"poll/__init__.py": "open('poll/poll.yml')\n"},
+        "there is no poll/poll.yml in the release: if it is a file of settings, give it by `files`; if the app writes",
+    ),
     "missing variable": (
         "site", {"environment": {}}, {},
         "project.wsgi:application would not start: the variable DJANGO_SECRET_KEY is missing: set it in `environment`",
@@ -177,6 +185,13 @@ def test_check_mode_names_the_debian_packages(deploy, host_of):
     assert not run.failed, run.error
     assert "Debian packages to install: sl\n" in run.output
     assert not host_of("flaskr").package("sl").is_installed
+
+
+def test_repository_among_the_requirements_needs_git_on_the_host(changed, deploy):
+    source = changed("model", **{"requirements.txt": "numpy\nshop @ git+https://git.test/shop.git@v1\n"})
+    run = deploy("model", source, "--check", play="site")
+    assert not run.failed, run.error
+    assert "Debian packages to install: git\n" in run.output
 
 
 INNER = """

@@ -215,6 +215,19 @@ def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], gr
     return {"python": version, reuse.KEY: made_of, distributions.KEY: known}
 
 
+def make_parts(run: Callable[..., str], releases: Releases, params: Mapping[str, Any]) -> None:
+    """Run the release's own build.
+
+    :param run: runs a step, see `build`.
+    """
+    # An app that these commands import may expect its directories, which the source lacks.
+    data = [releases.path(params["id"], link["at"]) for link in params["persistent"] if not link["optional"]]
+    if params["build"] and (missing := [path for path in data if not os.path.lexists(path)]):
+        run("making the persistent directories", "mkdir", "-p", "--", *missing)
+    for command in params["build"]:
+        run(f"`{command}` (build)", *shlex.split(command))
+
+
 def build(releases: Releases, params: dict[str, Any]) -> None:
     """Make a release ready to run.
 
@@ -253,8 +266,7 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         library = run("asking Python for its library", os.path.join(venv, "bin", "python"), "-c", ask).strip()
         os.rmdir(source)
         os.symlink(os.path.relpath(library, path), source)
-    for command in params["build"]:
-        run(f"`{command}` (build)", *shlex.split(command))
+    make_parts(run, releases, params)
     if params["bundle"]:
         # Later nothing may be written here any more. Files that do not compile are for the trial start to report.
         with contextlib.suppress(Failed):

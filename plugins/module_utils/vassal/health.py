@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client
+from ansible_collections.flaskops.emperor.plugins.module_utils import uwsgi_client, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import timing
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import HEADER
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
@@ -31,10 +31,18 @@ SETTLED = (*range(300, 400), 401, 403, 405)
 SURE = 20  # so many such answers one after the other, over two seconds
 
 
+LONGER = ": if it only needs longer to start, set `max_start_seconds` higher"
+
+
 def suggestion(status: int, location: str) -> str:
     """How to get a health check that a sound app passes, after an answer by which an app is not broken."""
     if 300 <= status < 400:
-        path = urlsplit(location).path
+        if location.startswith("https://"):
+            return (
+                f" (it sends clients to HTTPS, {location}: set `tls`, or turn that off in the app; where a proxy in "
+                f"front of the host has the certificate, set `health.status` to {status})"
+            )
+        path = "" if "[" in location else urlsplit(location).path  # brackets that are no address are no URL
         return f" (set `health.path` to {path or 'another page'}, where it leads to, or `health.status` to {status})"
     if 400 <= status < 500:
         return f" (if it is sound, set `health.path` to a page of its own, or `health.status` to {status})"
@@ -42,25 +50,33 @@ def suggestion(status: int, location: str) -> str:
 
 
 def check(app: App, sock: str, generation: str, patience: float | None = None) -> None:
-    """Send the health check once.
+    """Send the health check once, and follow redirects within the app.
 
     :param patience: seconds to wait for an answer; the parameter start_timeout if None.
     :raises Unhealthy: when the answer is not that of a healthy instance of this generation.
     """
-    wanted, path = app.params["health_status"], app.params["health_path"]
+    wanted, asked = app.params["health_status"], app.params["health_path"]
     patience = app.params["start_timeout"] if patience is None else patience
-    try:
-        host, mount = app.params["health_host"], app.params.get("script_name", "")
-        answer = uwsgi_client.request(sock, path, host, timeout=patience, script_name=mount)
-    except OSError as error:
-        raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
-    right = answer.headers.get(HEADER.lower(), "") == generation
+    host, mount = app.params["health_host"], app.params.get("script_name", "")
+    scheme = "https" if app.params.get("tls") else "http"
+    path = asked
+    for _hop in range(web.HOPS + 1):
+        try:
+            answer = uwsgi_client.request(sock, path, host, timeout=patience, script_name=mount, scheme=scheme)
+        except OSError as error:
+            raise Unhealthy(f"it does not answer ({error.strerror or error})") from error
+        right = answer.headers.get(HEADER.lower(), "") == generation
+        location = answer.headers.get("location", "")
+        found = web.next_page(f"{scheme}://{host}{path}", location, answer.status, wanted, mount) if right else ""
+        if not found:
+            break
+        path = found
     if answer.status != wanted:
         begin = re.sub(r"\s+", " ", answer.body[:300].decode("utf-8", "replace")).strip()
-        cure = suggestion(answer.status, answer.headers.get("location", ""))
-        told = f"status {answer.status or 'none'} instead of {wanted}{cure}"
+        led = f", to which {asked} leads," if path != asked else ""
+        told = f"status {answer.status or 'none'} instead of {wanted}{suggestion(answer.status, location)}"
         settled = right and answer.status in SETTLED
-        raise (Settled if settled else Unhealthy)(f"it answers {path} with {told}: {begin}")
+        raise (Settled if settled else Unhealthy)(f"it answers {path}{led} with {told}: {begin}")
     if not right:
         raise Unhealthy("an instance of another generation answers")
 
@@ -92,7 +108,8 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
             if settled >= SURE:
                 raise
             if time.monotonic() > deadline:
-                raise Unhealthy(f"after {seconds:.0f} s {reason}") from reason
+                longer = LONGER if isinstance(reason.__cause__, OSError) else ""
+                raise Unhealthy(f"after {seconds:.0f} s {reason}{longer}") from reason
             if not accepting:
                 patience = first
             elif isinstance(reason.__cause__, TimeoutError):

@@ -3,6 +3,7 @@
 import base64
 import errno
 import os
+import re
 import tarfile
 
 import pytest
@@ -186,7 +187,7 @@ def test_a_failed_build_says_why_and_leaves_nothing(arguments, sentence, built, 
     before = {path: state(path) for path in home.rglob("*")}
     answer = built("bbb", **arguments)
     assert answer["failed"]
-    assert "Release bbb could not be built, nothing that runs was touched" in answer["msg"]
+    assert re.search(r"Release bbb of \w+ could not be built, nothing that runs was touched", answer["msg"])
     assert sentence in answer["msg"]
     assert not (home / "bundle.tar.gz").exists()
     assert os.listdir(home / "releases") == ["aaa"]
@@ -265,3 +266,12 @@ def test_built_release_finds_its_data_and_no_answer_has_the_content_of_a_file(bu
     assert (home / "releases/aaa/src/uploads").is_symlink()
     assert not built("bbb", check=True)["failed"]
     assert built("aaa", files=files, check=True)["changed"], "the set of files is not committed"
+
+
+def test_build_finds_the_persistent_directories_that_the_source_lacks(built, home):
+    links = [{"at": f"src/{name}", "data": name, "optional": name == "instance", "beside": ""}
+             for name in ("data", "static", "instance")]  # fmt: skip
+    answer = built("aaa", persistent=links, build=["cp app.py data/made", "sh -c 'test ! -e instance'"])
+    assert not answer.get("failed"), answer
+    assert (home / "shared/data/made").read_text() == "app = 1"
+    assert (home / "releases/aaa/src/data").is_symlink()
