@@ -1,12 +1,17 @@
 """Settings that an argument specification rules out: one sentence that names the variable and the cure."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import (
+    check_value,
     check_variables,
     mistaken,
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
+ROOT = Path(__file__).resolve().parents[2]
 HEALTH = {"path": {"type": "str", "required": True}, "status": {"type": "int"}}
 APP = {
     "name": {"type": "str", "required": True},
@@ -94,3 +99,12 @@ def test_secret_is_not_told():
 def test_variable_that_means_nothing_is_named_when_it_is_like_another():
     names = ["shops", "shops_kep", "shops_of_mine", "other_keep", "__shops_keep", "shops_keep"]
     assert mistaken(ROLE, names, "shops") == ["The role shops has no variable shops_kep: did you mean shops_keep?"]
+
+
+@pytest.mark.parametrize("role", sorted(path.parents[1].name for path in ROOT.glob("roles/*/defaults/main.yml")))
+def test_defaults_of_a_role_are_what_its_specification_allows(role):
+    options = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]["main"]
+    values = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
+    for name, value in values.items():
+        if "{{" not in str(value):
+            check_value(options["options"][name], value, name)
