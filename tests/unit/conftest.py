@@ -33,7 +33,7 @@ def a_test_that_leaves_a_thread_fails():
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive(), f"{thread.name} goes on"
 
 

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import select
 import socket
 import struct
 import threading
-import time
 from pathlib import Path
 
 from load_client import Client, Options, Target  # type: ignore[import-not-found]  # see tests/conftest.py
@@ -23,7 +23,7 @@ def good(request, release="r1"):
     content = {"release": release, "size": len(request.body), "sha256": hashlib.sha256(request.body).hexdigest()}
     if "ms=" in request.path:
         content["ms"] = int(request.path.rpartition("=")[2])
-        time.sleep(content["ms"] / 1000)
+        select.select([request.connection], [], [], content["ms"] / 1000)  # or until the client has gone
     return answer(200, json.dumps(content))
 
 
@@ -56,7 +56,7 @@ class Server:
 
     def __init__(self):
         self.act = good
-        self.requests, self.connections = [], 0
+        self.requests, self.connections, self.opened = [], 0, []
         self.counting = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
@@ -69,6 +69,7 @@ class Server:
                 connection = self.listener.accept()[0]
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections += 1
+                self.opened.append(connection)
                 threading.Thread(target=self.talk, args=[connection], daemon=True).start()
 
     def talk(self, connection):
@@ -96,8 +97,10 @@ class Server:
         return data
 
     def close(self):
-        # Closing alone would not wake up the thread in accept().
-        self.listener.shutdown(socket.SHUT_RDWR)
+        # Closing alone would not wake up the threads in accept() and recv().
+        for one in (self.listener, *self.opened):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
 
