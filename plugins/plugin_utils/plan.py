@@ -223,8 +223,10 @@ def host_differs(
 
 def anything(answer: Mapping[str, Any]) -> bool:
     """Whether a run has something to do on a host, as the plan has it."""
-    kinds = ("todo", "absent", "untooled", "packages", "nginx_outdated", "host_differs", "files_differ", "unused")
-    return any(answer.get(kind) or answer["certificates"].get(kind) for kind in kinds)
+    kinds = ("todo", "absent", "untooled", "packages", "nginx_outdated", "host_differs")
+    return any(answer.get(kind) for kind in kinds) or any(
+        answer["certificates"].get(kind) for kind in ("todo", "files_differ", "unused")
+    )
 
 
 def leftovers(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Wanted
 from planned import APP, DIGEST, OLD, RELEASE, SHOP, as_on_disk, changed, healthy, host, wanted
 
@@ -222,3 +222,9 @@ def test_any_difference_is_something_to_do(key):
     assert not plan.anything(nothing)
     assert plan.anything({**nothing, key: ["shop"]})
     assert plan.anything({**nothing, "certificates": {**certificates, "unused": ["shop"]}})
+
+
+def test_host_whose_certificates_are_right_has_nothing_to_do():
+    certificates = certificate_plan.Certificates([], [], {"purpose": "deploy"}, str)
+    found = certificates.compare([], host(), {"certificates": {}, "files": {}})
+    assert not plan.anything({"certificates": found})
