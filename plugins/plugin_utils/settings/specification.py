@@ -10,7 +10,8 @@ from ansible.module_utils.parsing.convert_bool import BOOLEANS
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
 
 MANY = 10  # names in a sentence that would be longer than of use
-CLOSE = 0.8  # how much alike two names are when one may be meant by the other, see difflib
+# How much alike a name and the one that was meant are, see difflib: of a wrong name, and of one that may be right.
+CLOSE, CLOSER = 0.8, 0.9
 WORDS = {
     "str": "text", "path": "text", "int": "a whole number", "float": "a number", "bool": "true or false",
     "list": "a list", "dict": "a dict",
@@ -57,9 +58,9 @@ def chosen(value: Any, choices: Collection[Any]) -> bool:
     return bool(set(said) & set(choices))
 
 
-def like(name: str, known: Collection[str]) -> str:
+def like(name: str, known: Collection[str], least: float = CLOSE) -> str:
     """The name that was meant by a wrong one; empty when none is like it."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), 1, CLOSE)), "")
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1, least)), "")
 
 
 def check_value(option: Mapping[str, Any], value: Any, where: str) -> None:
@@ -124,5 +125,5 @@ def check_variables(options: Mapping[str, Any], values: Mapping[str, Any], names
 def mistaken(options: Mapping[str, Any], names: Collection[str], role: str) -> list[str]:
     """Variables that are like those of a role and mean nothing to it, as sentences for a warning."""
     strange = sorted(name for name in names if name.startswith(f"{role}_") and name not in options)
-    found = [(name, difflib.get_close_matches(name, list(options), 1, 0.9)) for name in strange]
-    return [f"The role {role} has no variable {name}: did you mean {meant[0]}?" for name, meant in found if meant]
+    meant = {name: like(name, options, CLOSER) for name in strange}
+    return [f"The role {role} has no variable {name}: did you mean {one}?" for name, one in meant.items() if one]
