@@ -7,12 +7,12 @@ import hashlib
 import os
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 
 MODULE = "flaskops.emperor.app_archive"
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

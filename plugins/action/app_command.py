@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible import context
-from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.settings_files import lines_of
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.units import PROGRAM
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 
 MODULE = "ansible.builtin.command"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def refusal(options: dict[str, Any], names: list[str], host: str) -> str:
     return ""
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

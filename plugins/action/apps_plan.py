@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, specification
 from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
@@ -81,7 +81,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

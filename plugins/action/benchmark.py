@@ -6,9 +6,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.benchmark import page
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.benchmark.wanted import check
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 MODULE = "flaskops.emperor.app_benchmark"
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

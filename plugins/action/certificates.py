@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import provided
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_acme
@@ -38,7 +38,7 @@ def check_reissue(names: Sequence[str], apps: Sequence[Mapping[str, Any]]) -> No
         raise Refused(f"app is {others[0]}, which has no certificate of the CA: {cure}.")
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

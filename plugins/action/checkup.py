@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible import context
-from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import app as app_checks
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import host as host_checks
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import Case
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.problem import Commands, Problem
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.status import row
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 
 MODULE = "flaskops.emperor.checkup"
 Apps = dict[str, Mapping[str, Any]]
@@ -69,7 +69,7 @@ def differences(options: Mapping[str, Any], planned: Apps, found: Mapping[str, A
     return problems
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 
 MODULE = "flaskops.emperor.deploy_lock"
 POLL = 2.0  # seconds between two looks at a host that is locked
@@ -87,7 +87,7 @@ def described(holder: dict[str, Any]) -> str:
     )
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

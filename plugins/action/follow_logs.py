@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 
 MODULE = "flaskops.emperor.app_logs"
 WAIT = 15  # seconds for which the module waits at most: so long it may outlive a run that was stopped
@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.flaskops.emperor.plugins.action.files import completed
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import mistaken
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
@@ -43,7 +44,7 @@ def specification(action: ActionBase, task_vars: Mapping[str, Any]) -> dict[str,
     return options
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

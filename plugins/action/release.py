@@ -6,13 +6,13 @@ import base64
 import os
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 
 MODULE = "flaskops.emperor.release"
 SMALL = 8 * 1024 * 1024  # bytes of an archive that goes with the arguments; a larger one is copied as a file
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_what_a_command_says_and_its_own_words_show_no_secret(code, monkeypatch)
     task = mock.Mock(args=arguments, check_mode=False, async_val=0)
     plugin = app_command.ActionModule(task, *(mock.Mock() for _number in range(5)))
     said = {"rc": code, "stdout": "with s3cret value", "stderr": "and s3cret of a file"}
-    plugin._execute_module = lambda *_rest, **_more: said
+    monkeypatch.setattr(plugin, "_execute_module", lambda *_rest, **_more: said)
     plugin._display = mock.Mock()
     answer = plugin.run(task_vars={"inventory_hostname": "web1"})
     shown = f"{answer} {plugin._display.mock_calls}"

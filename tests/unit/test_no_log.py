@@ -100,14 +100,14 @@ def test_site_of_an_app_is_made_without_its_secrets(mount, monkeypatch):
     assert "planted-secret" not in json.dumps(given)
 
 
-def test_backup_on_this_machine_is_for_its_owner_alone(tmp_path):
+def test_backup_on_this_machine_is_for_its_owner_alone(tmp_path, monkeypatch):
     content = b"an archive"
     packed = {"size": len(content), "digest": hashlib.sha256(content).hexdigest(), "path": "/x", "problems": []}
     answers = {"packed": packed, "read": {"piece": base64.b64encode(content).decode()}, "absent": {}}
     target = tmp_path / "backups/shop.tar.gz"
     task = mock.Mock(args={"state": "packed", "to": str(target)}, check_mode=False, async_val=0)
     plugin = app_archive.ActionModule(task, *(mock.Mock() for _number in range(5)))
-    plugin._execute_module = lambda *_rest, module_args, **_more: answers[module_args["state"]]
+    monkeypatch.setattr(plugin, "_execute_module", lambda *_rest, module_args, **_more: answers[module_args["state"]])
     plugin._remove_tmp_path = lambda _path: None
     assert plugin.run(task_vars={})["changed"]
     assert target.read_bytes() == content

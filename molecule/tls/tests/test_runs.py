@@ -287,6 +287,7 @@ def test_removal_of_everything_leaves_neither_certbot_nor_keys(fleet, playbook):
         for package in ("certbot", "python3-certbot-dns-rfc2136"):
             assert not host.package(package).is_installed
         left = host.check_output(
-            "find /etc /var/lib -name '*flask_apps*' -o -path '*nginx/certificates*' -o -path '*letsencrypt*pem'"
+            "find /etc /var/lib /var/cache -name '*flask_apps*' -o -name 'flaskops*' -o -path '*nginx/certificates*'"
+            " -o -path '*letsencrypt*pem'"
         )
         assert left == ""

@@ -96,7 +96,7 @@ def play(path, run_module, shown, monkeypatch):
     def run(state, check=False, **arguments):
         task = mock.Mock(args={"state": state, "path": str(path), **arguments}, check_mode=check, async_val=0)
         plugin = action.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
-        plugin._execute_module = lambda name, module_args, task_vars: run_module(module, **module_args)
+        monkeypatch.setattr(plugin, "_execute_module", lambda _name, given, **_more: run_module(module, **given))
         plugin._display = mock.Mock(display=shown.append)
         return plugin.run(task_vars={"inventory_hostname": "web1"})
 
@@ -112,12 +112,12 @@ def test_run_takes_and_frees_the_lock_and_reports_no_change(play, path, me):
     assert not play("free")["failed"]
 
 
-def test_interpreter_of_one_host_is_not_passed_to_other_hosts():
+def test_interpreter_of_one_host_is_not_passed_to_other_hosts(monkeypatch):
     # Ansible takes what a task that runs once says of its host for facts of every host.
     told = {"ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3.11"}}
     task = mock.Mock(args={"state": "held"}, check_mode=False, async_val=0)
     plugin = action.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
-    plugin._execute_module = lambda *_arguments, **_more: {"held": True, **told}
+    monkeypatch.setattr(plugin, "_execute_module", lambda *_arguments, **_more: {"held": True, **told})
     assert plugin.run(task_vars={"inventory_hostname": "web1"}) == {"held": True, "host": "web1"}
 
 
