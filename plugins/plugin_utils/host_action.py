@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import ansible
-from ansible.module_utils.common.json import Direction, get_module_encoder
+from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.release import __author__, __version__
-from ansible.vars.clean import remove_internal_keys
 from ansible_collections.flaskops.emperor.plugins.module_utils.kept import GONE
 
 COLLECTION = "flaskops.emperor."
@@ -79,6 +78,21 @@ def packed() -> bytes:
     return gzip.compress(archive.getvalue())
 
 
+def told(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of a module, from what it wrote."""
+    lines = [line for line in result["stdout"].splitlines() if line.startswith("{")]
+    try:
+        decoder = get_module_decoder("legacy", Direction.MODULE_TO_CONTROLLER)
+        answer: dict[str, Any] = json.loads(lines[-1], cls=decoder)
+    except (IndexError, ValueError):
+        # Killed, as by the kernel when memory is short, or by a signal.
+        cause = f"The module ended with status {result['rc']} and without an answer: {result['stderr'].strip()}"
+        return {"failed": True, "changed": False, "msg": cause}
+    for stream in {"stdout", "stderr"} & answer.keys():
+        answer.setdefault(f"{stream}_lines", (answer[stream] or "").splitlines())
+    return {key: value for key, value in answer.items() if not key.startswith("_ansible_")}
+
+
 class HostAction(ActionBase):
     """What an action plugin of this collection builds on, if it executes modules."""
 
@@ -122,11 +136,7 @@ class HostAction(ActionBase):
         if result["rc"] in ELSEWHERE:
             return None
         self._display.vvv(f"Executed {name} with the files in {place}")
-        answer: dict[str, Any] = self._parse_returned_data(result, "legacy")
-        remove_internal_keys(answer)
-        for stream in {"stdout", "stderr"} & answer.keys():
-            answer.setdefault(f"{stream}_lines", (answer[stream] or "").splitlines())
-        return answer
+        return told(result)
 
     def _python(self, variables: Mapping[str, Any]) -> str:
         """The Python that the inventory names; that of Debian when Ansible is to find one."""

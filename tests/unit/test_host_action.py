@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -173,3 +174,14 @@ def test_every_module_is_executed_in_this_way():
     assert not own & set(routed)
     for name in own:
         assert "class ActionModule(HostAction):" in (plugins / f"action/{name}.py").read_text(), name
+
+
+def test_module_that_is_killed_is_told(host):
+    host.run()
+    module = next((host.kept / host_action.digest()).rglob("nginx_config.py"))
+    module.write_text(
+        "import os\n\ndef main():\n    print('words of its own', flush=True)\n    os.kill(os.getpid(), 9)\n"
+    )
+    answer = host.run()
+    assert answer["failed"]
+    assert re.match("The module ended with status (137|-9) and without an answer: ", answer["msg"])
