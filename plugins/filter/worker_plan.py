@@ -44,7 +44,8 @@ options:
     default: 64
   size:
     description:
-      - What the app uses with one worker, as M(flaskops.emperor.vassal) measured it, in bytes.
+      - What the app uses with one worker, as M(flaskops.emperor.vassal) measured it, in bytes, and whether each worker
+        must load the app itself (C(lazy)).
       - While it is not known, an assumption for the app's profile takes its place, and nothing is
         refused for the app's size.
     type: dict

@@ -58,6 +58,12 @@ options:
       - The vassal as the filter P(flaskops.emperor.vassal_config#filter) makes it, with C(launch), a dict, and
         C(options), a list of name and value. Needed when O(state=switched) or O(state=trial).
     type: dict
+  lazily:
+    description:
+      - The C(options) of O(config) with which each worker loads the app itself. V(trial) tries them when it finds
+        connections that workers would share, and C(lazy) of the size tells that it did.
+    type: list
+    elements: list
   reload:
     description:
       - How to go over to a changed config.
@@ -203,10 +209,12 @@ generation:
   type: str
   returned: when O(state=switched) or O(state=rolled_back)
 size:
-  description: Bytes that the app uses with one worker, as C(total), C(private) and C(rss); empty when not known.
+  description:
+    - Bytes that the app uses with one worker, as C(total), C(private) and C(rss), and whether each worker must load the
+      app itself (C(lazy)); empty when not known.
   type: dict
   returned: when O(state=trial)
-  sample: {"total": 52428800, "private": 8388608, "rss": 47185920}
+  sample: {"total": 52428800, "private": 8388608, "rss": 47185920, "lazy": false}
 tried:
   description: Names what was tried; empty when nothing had to be.
   type: str
@@ -283,7 +291,7 @@ def ask_as_client(module: AnsibleModule, generation: str) -> None:
 def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `trial`."""
     if module.check_mode:
-        changed = app.tries and app.trial.get("digest") != app.digest(config)
+        changed = app.tries and not app.tried(config)
         return {"changed": changed, "size": app.trial.get("size") or {}, "tried": ""}
     done = alone(module, app, lambda: states.tried(app, config), [config.environment])
     for warning in app.warnings:
@@ -341,6 +349,7 @@ def main() -> None:
             "run": {"type": "path", "required": True},
             "state": {"type": "str", "choices": list(STATES), "default": "switched"},
             "config": {"type": "dict", "no_log": True},
+            "lazily": {"type": "list", "elements": "list", "no_log": True},
             "reload": {"type": "str", "choices": list(MODES), "default": "zerg"},
             "link": {"type": "path"},
             "release": {"type": "path"},
@@ -370,14 +379,17 @@ def main() -> None:
     state, data = module.params["state"], module.params["config"] or {"launch": {}, "options": []}
     # Every text in it would be replaced in every answer, the app's name and release too: discreet() hides the values.
     module.params["config"] = sorted(data.get("launch", {}).get("environment", {}))
+    lazily = module.params.pop("lazily")
     module.no_log_values.clear()
     if state in ("switched", "trial") and MODES[module.params["reload"]].through_link and not module.params["release"]:
         module.fail_json(msg=f"release and link are missing, but reload is {module.params['reload']}: name both.")
     try:
         config = Config.of(data)
+        app = App(module.params)
+        app.lazily = Config.of({**data, "options": lazily}) if lazily else None
     except (KeyError, TypeError, ValueError) as fault:
         module.fail_json(msg=f"config cannot be used ({fault}): make it with the filter vassal_config.")
-    module.exit_json(**ANSWERS[state](module, App(module.params), config))
+    module.exit_json(**ANSWERS[state](module, app, config))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_short_entry_gets_every_default():
         "limits": {"requests_per_second": 0, "burst": 0, "connections": 0},
         "security_headers": {},
         "profile": "web",
-        "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": False, "import_threads": False},
+        "workers": {**NOTHING_SET, "threads": 8, "lazy_apps": None, "import_threads": False},
         "memory": {"limit": None, "worker_recycle": None, "side_processes": None},
         "reload": "zerg",
         "max_request_seconds": 60,
@@ -169,11 +169,15 @@ def test_memory_sizes_become_mib(value, mib):
 
 
 @pytest.mark.parametrize(
-    ("reload", "lazy_apps"), [(None, False), ("zerg", False), ("chain", True), ("graceful", False), ("upstream", False)]
+    ("reload", "lazy_apps"), [(None, None), ("zerg", None), ("chain", True), ("graceful", None), ("upstream", None)]
 )
-def test_only_in_a_chain_every_worker_loads_the_app_itself(reload, lazy_apps):
+def test_in_a_chain_every_worker_loads_the_app_itself_and_else_the_trial_start_decides(reload, lazy_apps):
     assert one(reload=reload)["workers"]["lazy_apps"] is lazy_apps
     assert one(reload=reload, workers={"lazy_apps": True})["workers"]["lazy_apps"] is True
+
+
+def test_user_decides_whether_every_worker_loads_the_app_itself():
+    assert one(workers={"lazy_apps": False})["workers"]["lazy_apps"] is False
 
 
 @pytest.mark.parametrize("reload", ["zerg", "graceful", "upstream"])

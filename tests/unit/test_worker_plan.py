@@ -77,6 +77,16 @@ def test_memory_bounds_the_processes():
     assert plan(size=large, memory=264 + 678)["processes"] == 2
 
 
+@pytest.mark.parametrize(("set_by_user", "found", "lazy"), [
+    (None, True, True), (None, False, False), (False, True, False), (True, False, True),
+])  # fmt: skip
+def test_trial_start_decides_whether_workers_load_the_app_themselves_unless_the_user_does(set_by_user, found, lazy):
+    size = {"total": 240 * MIB, "private": 200 * MIB, "rss": 210 * MIB, "lazy": found}
+    planned = plan(workers(lazy_apps=set_by_user), size=size, memory=264 + 1820)
+    assert planned["lazy_apps"] is lazy
+    assert planned["recycle_rss"] == plan(workers(lazy_apps=lazy), size=size, memory=264 + 1820)["recycle_rss"]
+
+
 def test_workers_that_load_the_app_themselves_share_nothing():
     size = {"total": 240 * MIB, "private": 200 * MIB, "rss": 210 * MIB}
     # A copy of 910: 40 of base, then 210 + 210 for each.

@@ -1,5 +1,6 @@
 """Building: what stays the same costs nothing, builds reach nothing else, faults are named in plain words."""
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -207,7 +208,34 @@ def test_modules_below_the_source_are_found_and_what_workers_would_share_is_name
     settings = {"app": "inner:application", "environment": {"PYTHONPATH": "poll"}}
     run = deploy("poll", settings | changed("poll", **{"poll/inner.py": INNER}))
     assert not run.failed, run.error
-    assert "app opens while it is imported and keeps open (held) are shared by its workers" in " ".join(
+    assert "files that the app opens while it is imported and keeps open (held) are shared by its workers" in " ".join(
         run.output.split()
     )
     assert browser("poll")("/").text == "inner"
+
+
+CONNECTED = """
+import socket
+connection = socket.create_connection(("127.0.0.1", 80))
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [str(connection.getsockname()[1]).encode()]
+"""
+
+
+def test_every_worker_has_its_own_connections(changed, deploy, browser):
+    settings = {"app": "inner:application", "environment": {"PYTHONPATH": "poll"}, "workers": {"processes": 2}}
+    settings |= changed("poll", **{"poll/inner.py": CONNECTED})
+    run = deploy("poll", settings)
+    assert not run.failed, run.error
+    told = "(127.0.0.1:80) cannot be shared by workers, so each of them loads the app itself"
+    assert told in " ".join(run.output.split())
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        ports = {answer.text for answer in clients.map(lambda _number: browser("poll")("/"), range(200))}
+    assert len(ports) == 2
+    run = deploy("poll", settings)
+    assert "changed=0" in run.output, run.output
+    run = deploy("poll", settings | {"workers": {"processes": 2, "lazy_apps": False}})
+    assert not run.failed, run.error
+    assert "keeps open (127.0.0.1:80) are shared by its workers" in " ".join(run.output.split())
+    assert browser("poll")("/").text == browser("poll")("/").text

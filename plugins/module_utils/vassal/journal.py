@@ -10,6 +10,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import causes
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import OPEN_VARIABLES, censor
 
 LOG_LINES = 15
+SHARED = re.compile(r"connections that the app opens while it is imported and keeps open \((.*)\) are shared")
 OURS = "emperor: "  # before what the loader of the app says
 
 # What uWSGI says of itself at every start, however well or badly the app does.
@@ -52,6 +53,12 @@ def explained(reason: str, log: str) -> str:
 def warnings(log: str) -> list[str]:
     """What our own programs say of the app in a log."""
     return [line.removeprefix(OURS) for line in log.splitlines() if line.startswith(OURS)]
+
+
+def shared_connections(warnings: Iterable[str]) -> str:
+    """To whom an app is connected when its workers are forked, as the loader tells it; empty for nobody."""
+    found = (SHARED.match(warning) for warning in warnings)
+    return next((one[1] for one in found if one), "")
 
 
 def journal(choice: str, since: float) -> str:

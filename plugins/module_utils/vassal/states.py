@@ -24,6 +24,10 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes impo
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.store import App
 
+LAZILY = (
+    "connections that it opens while it is imported and keeps open ({}) cannot be shared by workers, so each of them "
+    "loads the app itself, which takes more memory. To decide that yourself set workers.lazy_apps to true or false."
+)
 KILLS = 20  # times that all processes of a removed app are killed, while new ones keep appearing
 
 
@@ -93,21 +97,27 @@ def switched(app: App, config: Config) -> bool:
 def tried(app: App, config: Config) -> str:
     """See that the config would run, and keep what it uses. Returns what was tried, empty when nothing had to be.
 
+    When workers would share connections, it is one with which each of them loads the app itself.
+
     :raises Unhealthy: when it would not run.
     """
-    wanted = app.digest(config)
-    if app.trial.get("digest") == wanted:
+    if app.tried(config):
         return ""
     if not app.tries:
         app.inherit()
         return ""
     try:
         used = trial.start(app, config)
+        shared, lazy = journal.shared_connections(app.warnings), False
+        if shared and app.lazily and used:  # without a size the plan would not know of it
+            lazy = True
+            config, app.warnings = app.lazily, [LAZILY.format(shared)]
+            used = trial.start(app, config)
     except Unhealthy as reason:
         raise Unhealthy(would_not_start(config, reason)) from reason
-    kept = {"digest": wanted, "size": used._asdict() if used else None}
-    host.write(app.params["size"], json.dumps(kept), 0, 0)
-    return wanted
+    size = {**used._asdict(), "lazy": lazy} if used else None
+    host.write(app.params["size"], json.dumps({"digest": app.digest(config), "size": size}), 0, 0)
+    return app.digest(config)
 
 
 def roll_back(app: App) -> str:

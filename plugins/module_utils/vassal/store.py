@@ -46,6 +46,7 @@ class App:
         self.params = params
         self.name: str = params["name"]
         self.warnings: list[str] = []  # what its trial start said
+        self.lazily: Config | None = None  # the config with which each worker loads the app itself
         self.slots = [Slot(self.name, slot, params["directory"], params["run"]) for slot in SLOTS]
         self.note = os.path.join(params["directory"], self.name + ".before")  # not "*.ini": no vassal
         self.limit = os.path.join(params["directory"], self.name + ".limit")
@@ -105,6 +106,11 @@ class App:
         """What was tried (``digest``) and what it used (``size``, null where the kernel did not tell); or nothing."""
         text = host.read(self.params["size"]) if self.params.get("size") else None
         return json.loads(text) if text else {}
+
+    def tried(self, config: Config) -> bool:
+        """Whether the release passed its trial start with this config, or with that which was tried in its place."""
+        configs = [config, self.lazily] if self.lazily else [config]
+        return self.trial.get("digest") in [self.digest(one) for one in configs]
 
     @property
     def tries(self) -> bool:

@@ -71,7 +71,7 @@ def once(app: App, config: Config) -> processes.Memory | None:
     tried = app.trial
     if app.params["tried"] and app.params["tried"] == app.digest(config) == tried.get("digest"):
         size = tried["size"]
-        return processes.Memory(**size) if size else None
+        return processes.Memory(*(size[name] for name in processes.Memory._fields)) if size else None
     return start(app, config)
 
 

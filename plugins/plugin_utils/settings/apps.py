@@ -98,13 +98,14 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
         fail(f"{where}.workers", sentence)
     chosen = given(value)
     mode = MODES[reload]
-    lazy_apps = chosen.get("lazy_apps", mode.lazy_apps)
-    if not isinstance(lazy_apps, bool):
+    # None: where the trial start finds that workers would share connections.
+    lazy_apps = chosen.get("lazy_apps", mode.lazy_apps or None)
+    if not isinstance(lazy_apps, bool | None):
         fail(f"{where}.workers.lazy_apps", f"is {lazy_apps!r}, but must be true or false.")
     import_threads = chosen.get("import_threads", False)
     if not isinstance(import_threads, bool):
         fail(f"{where}.workers.import_threads", f"is {import_threads!r}, but must be true or false.")
-    if mode.lazy_apps and not lazy_apps:
+    if mode.lazy_apps and lazy_apps is False:
         sentence = f"is false, but with reload: {reload} every worker loads the app: remove it, or choose another mode."
         fail(f"{where}.workers.lazy_apps", sentence)
     if not mode.cheaper and chosen.get("minimum"):

@@ -208,12 +208,13 @@ class Copy(NamedTuple):
         return min(max((self.room - self.base) // processes + self.shared, self.fresh + 1), ceiling)
 
 
-def _copy(app: Mapping[str, Any], share: int, size: Size, measured: bool) -> Copy:
+def _copy(app: Mapping[str, Any], share: int, size: Size, measured: bool, lazy: bool) -> Copy:
     """The memory of one copy of an app.
 
+    :param lazy: whether each worker loads the app itself.
     :raises Refused: when a worker would be recycled as soon as it has started.
     """
-    lazy, recycle = app["workers"]["lazy_apps"], app["memory"]["worker_recycle"]
+    recycle = app["memory"]["worker_recycle"]
     fresh = math.ceil(size.rss / MIB)
     shared = 0 if lazy else max(size.rss - size.private, 0) // MIB
     alone = fresh if lazy else math.ceil(size.private / MIB)
@@ -268,7 +269,8 @@ def worker_plan(
     :param cpus: processors of the host.
     :param memory: memory of the host in MiB.
     :param reserve: MiB that are for no app.
-    :param size: ``total``, ``private`` and ``rss`` in bytes, as the module ``vassal`` measured them; falsy if unknown.
+    :param size: ``total``, ``private`` and ``rss`` in bytes, and ``lazy``, as the module ``vassal`` found them; falsy
+        when unknown.
     :raises Refused: with one sentence naming the variable and the cure.
     """
     if memory <= 0:
@@ -276,7 +278,8 @@ def worker_plan(
     app = next(app for app in apps if app["name"] == name)
     workers = app["workers"]
     found = Size(size["total"], size["private"], size["rss"]) if size else PROFILES[app["profile"]].assumed
-    copy = _copy(app, _share(apps, name, memory, reserve), found, measured=bool(size))
+    lazy = bool((size or {}).get("lazy")) if workers["lazy_apps"] is None else workers["lazy_apps"]
+    copy = _copy(app, _share(apps, name, memory, reserve), found, measured=bool(size), lazy=lazy)
     processes, reason = _processes(app, cpus, copy.fits, copy.need if size else "")
     minimum = workers["minimum"] or processes
     if minimum > processes:
@@ -293,7 +296,7 @@ def worker_plan(
     return {
         "processes": processes,
         "threads": workers["threads"],
-        "lazy_apps": workers["lazy_apps"],
+        "lazy_apps": lazy,
         "minimum": minimum,
         "step": math.ceil((processes - minimum) / RAMP_SECONDS),
         **turnover,

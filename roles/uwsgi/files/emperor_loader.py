@@ -37,6 +37,7 @@ APP, SERVING = "EMPEROR_APP", "EMPEROR_SERVING"
 # What the callable of an app is called most of the time.
 USUAL = ("app", "application", "create_app", "make_app", "wsgi_app", "wsgi", "api", "server")
 ASGI = ": let `app` name a WSGI app; an ASGI server beside it may serve paths (`background` with `serve`)"
+ONE_ONLY = ", or, if only one process may have them open, workers.processes to 1"
 DEFAULT_INTERVAL = 0.005  # seconds; Python's own
 
 
@@ -204,6 +205,13 @@ def held():
     return {one: name for one, name in found.items() if name and not name.startswith(("/dev/", "/memfd:"))}
 
 
+def is_file(descriptor):
+    """Whether a descriptor is that of a file."""
+    with contextlib.suppress(OSError):
+        return stat.S_ISREG(os.fstat(int(descriptor)).st_mode)
+    return False
+
+
 def check_held(before):
     """Say that files and connections which were opened before the fork are the same ones in all workers.
 
@@ -212,17 +220,18 @@ def check_held(before):
     if before is None:
         return
     home = os.environ.get("HOME", "")
-    names = sorted({name for one, name in held().items() if before.get(one) != name})
-    if names:
-        shown = ", ".join(os.path.relpath(name, home) if name.startswith(f"{home}/") else name for name in names[:3])
-        print(
-            f"emperor: files and connections that the app opens while it is imported and keeps open ({shown}) are "
-            "shared by its workers, which are forked later and would disturb each other: set workers.lazy_apps to "
-            "true, or, if only one process may have them open, workers.processes to 1. If the app takes care of that, "
-            "set workers.import_threads to true.",
-            file=sys.stderr,
-            flush=True,
-        )
+    opened = {one: name for one, name in held().items() if before.get(one) != name}
+    for kind, otherwise in (("connections", ""), ("files", ONE_ONLY)):
+        names = sorted({name for one, name in opened.items() if is_file(one) == (kind == "files")})
+        if names:
+            shown = (os.path.relpath(name, home) if name.startswith(f"{home}/") else name for name in names[:3])
+            print(
+                f"emperor: {kind} that the app opens while it is imported and keeps open ({', '.join(shown)}) are "
+                "shared by its workers, which are forked later and would disturb each other: set workers.lazy_apps to "
+                f"true{otherwise}. If the app takes care of that, set workers.import_threads to true.",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def watch_worker():

@@ -49,7 +49,7 @@ def test_connection_that_the_import_keeps_open_is_named(once):
 
 def test_file_that_the_import_keeps_open_is_named_with_all_cures(once):
     _found, log = once(OPENED)
-    assert log.startswith("emperor: files and connections that the app opens while it is imported and keeps open (")
+    assert log.startswith("emperor: files that the app opens while it is imported and keeps open (")
     assert "shop.py) are shared by its workers" in log
     for word in ("workers.lazy_apps", "workers.processes to 1", "workers.import_threads"):
         assert word in log

@@ -88,6 +88,7 @@ def host(params, deeds, program, monkeypatch):
 
     def start(app, config):
         found.tried.append(config.render())
+        app.warnings += found.said(config)
         return found.memory
 
     monkeypatch.setattr(trial, "start", start)
