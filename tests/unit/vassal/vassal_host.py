@@ -137,7 +137,6 @@ class Host:
         self.awake = True  # whether the Emperor looks for files
         self.prefer = None  # a release whose workers take all requests
         self.tried, self.memory = [], Memory(30 * MIB, 10 * MIB, 25 * MIB)
-        self.said = lambda _config: []  # warnings of a trial start
         self.lock, self.over = threading.RLock(), False
         self.held = {self.hold(name): name for name in ("app", "blue", "green")}
         self.thread = threading.Thread(target=self.live, daemon=True)
