@@ -98,7 +98,7 @@ class ActionModule(HostAction):
             read = self._loader.get_text_file_contents
             certificates = certificate_plan.Certificates(chosen, host.apps, options, read)
             if options["purpose"] == "check":
-                return {"changed": False}
+                return self._reach(task_vars)
             wanted = self._wanted(chosen, host, options)
             state = self._look(wanted, host, options, certificates, task_vars)
             if state.get("failed") or state.get("unreachable"):
@@ -119,6 +119,14 @@ class ActionModule(HostAction):
             return answer | {"differs": plan.anything(answer), "prepares": any(prepares)}
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
+
+    def _reach(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """See that the host is there, if it has to come along with others. No module: each would start a Python."""
+        if len(task_vars.get("ansible_play_hosts_all", ())) > 1:
+            answer = self._low_level_execute_command("true")
+            if answer["rc"] != 0:
+                return {"failed": True, "changed": False, "msg": f"No command can be run: {answer['stderr'].strip()}"}
+        return {"changed": False}
 
     def _settings(self, options: Mapping[str, Any]) -> Host:
         """Complete and check all settings, without looking at the host.
