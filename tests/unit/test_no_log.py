@@ -49,7 +49,10 @@ OPTIONS = {
     "side_processes": ({"sides": {"worker": {"environment": variables("sides")}}}, {**APP, "state": "absent"}),
     "tool_virtualenv": ({"arguments": [f"--x={planted('arguments')}"]}, {"path": "/nowhere", "package": "x==1"}),
     "vassal": (
-        {"config": {"launch": {"environment": variables("config")}, "options": []}},
+        {
+            "config": {"launch": {"environment": variables("config")}, "options": []},
+            "lazily": [["set-placeholder", planted("lazily")]],
+        },
         {"name": "shop", "directory": "/nowhere", "run": "/nowhere", "reload": "upstream"},
     ),
 }  # fmt: skip

@@ -93,7 +93,7 @@ def test_exclusive_app_that_fails_ends_before_the_earlier_one_starts_again(impat
     with pytest.raises(Unhealthy, match=r"^did not start: (.|\n)*The earlier release serves again\.\n"):
         host.deploy(content=host.config("broken", tasks="99"), reload="exclusive")
     assert host.runs() == {"green": complete(host, "1")}
-    assert beside == [0, 0, 0]
+    assert set(beside) == {0}
 
 
 def test_exclusive_app_whose_run_was_killed_between_two_instances_returns_first(impatient, host, kill_at, beside):
