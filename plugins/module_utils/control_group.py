@@ -1,4 +1,4 @@
-"""The control group of an app, in which the kernel limits its memory (made by roles/uwsgi/files/memory_limit.py)."""
+"""The control group of an app, in which the kernel limits its memory: that of the unit of its Emperor."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from pathlib import Path
 from typing import Any
 
 TREE = Path("/sys/fs/cgroup")
+FILES = (("memory.max", "memory.events"), ("memory.limit_in_bytes", "memory.oom_control"))  # of version 2, of version 1
 
 
-def of_app(name: str) -> Path | None:
-    """The group of an app; None when it does not run, or where the kernel has none that limit memory."""
-    if not TREE.joinpath("cgroup.controllers").exists():
-        return None
-    command = ["systemctl", "show", "--property=ControlGroup", "--value", "emperor.service"]
-    unit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    group = TREE / unit.lstrip("/") / f"app-{name}"
-    return group if unit and group.joinpath("memory.max").exists() else None
+def unit(name: str) -> str:
+    """The unit of the Emperor of an app."""
+    return f"emperor-app@{name}.service"
+
+
+def told(name: str, what: str) -> str:
+    """A property of that unit; empty where systemd does not know it."""
+    command = ["systemctl", "show", f"--property={what}", "--value", unit(name)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def limit(name: str, limited: str) -> None:
+    """Limit the memory of an app, in bytes: now, and whenever it starts. Memory that moves to the disk slows the whole host.
+
+    :raises subprocess.CalledProcessError: when systemd refuses it.
+    """
+    command = ["systemctl", "set-property", unit(name), f"MemoryMax={limited}", "MemorySwapMax=0"]
+    subprocess.run(command, capture_output=True, check=True)
 
 
 def killed(group: Path, events: str = "memory.events") -> int:
@@ -30,28 +41,22 @@ def killed(group: Path, events: str = "memory.events") -> int:
     return int(found[1]) if found else 0
 
 
-FILES = (("memory.max", "memory.events"), ("memory.limit_in_bytes", "memory.oom_control"))  # of version 2, of version 1
-
-
 def limits(name: str) -> dict[str, Any]:
-    """The memory limit at which the kernel kills processes of an app: of its own group, or of the Emperor's unit.
+    """The memory limit at which the kernel kills processes of an app.
 
-    :returns: the ``limit`` in bytes (0 for none), how many processes the kernel ``killed`` there, and whether it is the
-        group of the ``unit``, as where the kernel has control groups of version 1.
+    :returns: the ``limit`` in bytes (0 for none), and how many processes the kernel ``killed`` there.
     """
-    command = ["systemctl", "show", "--property=ControlGroup", "--value", "emperor.service"]
-    unit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().lstrip("/")
-    groups = ((TREE / unit / f"app-{name}", False), (TREE / unit, True), (TREE / "memory" / unit, True)) if unit else ()
-    found = [one for group, whole in groups if (one := _limit(group, whole))]
-    return next((one for one in found if one["killed"]), found[0] if found else {"limit": 0, "killed": 0, "unit": True})
+    group = told(name, "ControlGroup").lstrip("/")
+    found = [one for top in (TREE, TREE / "memory") if group and (one := _limit(top / group))]
+    return found[0] if found else {"limit": 0, "killed": 0, "unit": False}
 
 
-def _limit(group: Path, whole: bool) -> dict[str, Any] | None:
-    for limit, events in FILES:
+def _limit(group: Path) -> dict[str, Any] | None:
+    for limited, events in FILES:
         try:
-            told, dead = group.joinpath(limit).read_text().strip(), killed(group, events)
+            most, dead = group.joinpath(limited).read_text().strip(), killed(group, events)
         except OSError:
             continue
-        if told.isdigit() and int(told) < 1 << 60:  # version 1 says "none" by a huge number
-            return {"limit": int(told), "killed": dead, "unit": whole}
+        if most.isdigit() and int(most) < 1 << 60:  # version 1 says "none" by a huge number
+            return {"limit": int(most), "killed": dead, "unit": False}
     return None

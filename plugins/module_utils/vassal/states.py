@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import pwd
+import subprocess
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes, control_group, host, processes, temporary
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, control_group, host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
     health,
@@ -182,12 +183,10 @@ def absent(app: App) -> bool:
         else:
             drain.stop(app, slot)
     host.remove(app.note)
+    subprocess.run(["systemctl", "stop", "--quiet", control_group.unit(app.name)], capture_output=True, check=False)
     killed = uid is not None and kill_all(uid)
     host.remove(app.limit)
-    if group := control_group.of_app(app.name):
-        with contextlib.suppress(OSError):  # it is the Emperor's, and goes with it
-            group.rmdir()
-    temporary.remove(app.name)
+    host.remove(f"/etc/systemd/system.control/{control_group.unit(app.name)}.d")
     return existed or killed
 
 

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import pwd
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -139,9 +140,7 @@ class App:
 
     def holds(self, limit: str) -> bool:
         """Whether this is the limit, in bytes, now and for the next instance."""
-        group = control_group.of_app(self.name)
-        current = host.read(str(group / "memory.max")) if group else limit
-        return host.read(self.limit) == (current or "").strip() == limit
+        return host.read(self.limit) == control_group.told(self.name, "MemoryMax") == limit
 
     def confine(self, limit: str) -> bool:
         """Limit the memory, in bytes: where the Emperor reads it for the next instance, and now.
@@ -151,8 +150,7 @@ class App:
         if not limit or self.holds(limit):
             return False
         host.write(self.limit, limit, 0, 0, 0o444)
-        if group := control_group.of_app(self.name):
-            group.joinpath("memory.max").write_text(limit)
+        control_group.limit(self.name, limit)
         return True
 
     # The links
@@ -196,4 +194,5 @@ class App:
         # The Emperor compares whole seconds: two changes within one would be one to it. And by its time we know the
         # newer one of two files, though the clock may have been set back.
         host.write(slot.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
-        slot.wake_emperor()
+        if not slot.wake_emperor():
+            subprocess.run(["systemctl", "start", control_group.unit(self.name)], check=False)
