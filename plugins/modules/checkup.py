@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import system
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import instance, logs, network, storage
 
 DOCUMENTATION = r"""
@@ -82,7 +82,7 @@ apps:
 
 PROPERTIES = ("Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,DropInPaths,"
               "ActiveEnterTimestamp,StateChangeTimestamp")  # fmt: skip
-EMPEROR, NGINX, PID_FILE = "emperor.service", "nginx.service", "/run/nginx.pid"
+NGINX, PID_FILE = "nginx.service", "/run/nginx.pid"
 OWN_DROP_INS = ("/etc/systemd/system/", "/run/systemd/")  # where a person puts them; /usr is the distribution's
 
 
@@ -160,10 +160,11 @@ def main() -> None:
     )
     params = module.params
     found = units(params["units"])
-    started = found.get(EMPEROR, {}).get("since", 0.0)
-    emperor = {"started": started, "log": logs.journal("emperor", max(started, time.time() - instance.HOUR))}
+    started = {app["name"]: found.get(emperor_unit.unit(app["name"]), {}).get("since", 0.0) for app in params["apps"]}
+    begin = max(min(started.values(), default=0.0), time.time() - instance.HOUR)
+    log = logs.journal("emperor", begin)
     with ThreadPoolExecutor(8) as pool:
-        looked = list(pool.map(lambda app: instance.look(app, params, emperor), params["apps"]))
+        looked = list(pool.map(lambda app: instance.look(app, params, started[app["name"]], log), params["apps"]))
         apps = {app["name"]: one for app, one in zip(params["apps"], looked)}
     module.exit_json(changed=False, host=host(params, found, apps), apps=apps)
 

@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "python gone while it is down": (facts(DOWN, {"python_runs": False}), {}, "Python of its virtualenv is gone",
                                      "release.json"),
     "python gone while it runs": (facts(release={"python_runs": False}), {}, "will not start again", "release.json"),
-    "down for no known reason": (facts(DOWN), {}, "shop does not run", "systemctl restart emperor.service"),
+    "down for no known reason": (facts(DOWN), {}, "shop does not run", "systemctl restart emperor-app@shop.service"),
     "edited vassal": (facts(digest="other"), {}, "/v/shop.blue.ini differs", SITE + "apps"),
     "busy": (facts(SLOW), {}, "All 4 threads of shop are busy", "deploy.yml"),
     "database locked": (
@@ -148,8 +148,8 @@ def test_workers_that_recycle_themselves_are_not_killed_by_the_kernel():
 
 
 def test_drop_in_that_limits_the_memory_is_the_cure():
-    units = {"emperor.service": unit(drop_ins=["/run/systemd/x.conf"])}
-    found = facts(log={"killed": [NOW]}, group={"limit": 300 * MIB, "killed": 2, "unit": True})
+    units = {"emperor-app@shop.service": unit(drop_ins=["/run/systemd/x.conf"])}
+    found = facts(log={"killed": [NOW]}, group={"limit": 300 * MIB, "killed": 2})
     assert one(app(found, on=host(units))).cure.startswith("rm /run/systemd/x.conf && systemctl daemon-reload")
 
 

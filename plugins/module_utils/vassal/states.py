@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import pwd
-import subprocess
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes, control_group, host, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, emperor_unit, host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
     health,
@@ -183,10 +182,9 @@ def absent(app: App) -> bool:
         else:
             drain.stop(app, slot)
     host.remove(app.note)
-    subprocess.run(["systemctl", "stop", "--quiet", control_group.unit(app.name)], capture_output=True, check=False)
+    emperor_unit.stop(app.name)
     killed = uid is not None and kill_all(uid)
     host.remove(app.limit)
-    host.remove(f"/etc/systemd/system.control/{control_group.unit(app.name)}.d")
     return existed or killed
 
 

@@ -6,13 +6,12 @@ import glob
 import json
 import os
 import pwd
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
@@ -140,7 +139,7 @@ class App:
 
     def holds(self, limit: str) -> bool:
         """Whether this is the limit, in bytes, now and for the next instance."""
-        return host.read(self.limit) == control_group.told(self.name, "MemoryMax") == limit
+        return host.read(self.limit) == emperor_unit.limited(self.name) == limit
 
     def confine(self, limit: str) -> bool:
         """Limit the memory, in bytes: where the Emperor reads it for the next instance, and now.
@@ -150,7 +149,7 @@ class App:
         if not limit or self.holds(limit):
             return False
         host.write(self.limit, limit, 0, 0, 0o444)
-        control_group.limit(self.name, limit)
+        emperor_unit.limit(self.name, limit)
         return True
 
     # The links
@@ -195,4 +194,4 @@ class App:
         # newer one of two files, though the clock may have been set back.
         host.write(slot.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
         if not slot.wake_emperor():
-            subprocess.run(["systemctl", "start", control_group.unit(self.name)], check=False)
+            emperor_unit.start(self.name)

@@ -149,7 +149,7 @@ def drop_ins(facts: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def sharing(facts: Mapping[str, Any]) -> Iterator[Problem]:
-    """Apps that have no temporary directories of their own (emperor-enclose)."""
+    """Apps that have no temporary directories of their own (PrivateTmp= of emperor-app@.service)."""
     if facts["sharing"]:
         yield Problem(
             "Apps see the /tmp, /var/tmp and /dev/shm of other apps.",

@@ -66,9 +66,9 @@ def killed(case: Case) -> Iterator[Problem]:
             f"the kernel's limit is {limit} MiB; {name}'s share is {share} MiB",
         )
         what = f"The kernel kills workers of {name} at a memory limit of {limit} MiB: their clients get 502."
-        drop_ins = case.host["units"]["emperor.service"]["drop_ins"]
-        if group["unit"] and drop_ins:
-            cure = f"{shlex.join(['rm', *drop_ins])} && systemctl daemon-reload && systemctl restart emperor.service"
+        emperor = f"emperor-app@{name}.service"
+        if drop_ins := case.host["units"].get(emperor, {}).get("drop_ins"):
+            cure = f"{shlex.join(['rm', *drop_ins])} && systemctl daemon-reload && systemctl restart {emperor}"
             yield case.problem("killed", what, cure, *said, *drop_ins, here=False, explains=drop_ins)
         else:
             yield case.problem(
