@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rendering import FULL, MODES, OTHER, ROLES, SHOP, directives, ini, nginx, render, unit, value
 
-ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2", "emperor-app@.service.j2",
+ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2",
+       "emperor-app@.service.j2",
        "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2",
        "stop.conf.j2"]  # fmt: skip
 # The others: test_haproxy_template.py, the scenario fleet, and the programs themselves in the scenario insight.
