@@ -148,7 +148,7 @@ mounts:
 machine:
   description:
     - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
-      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits), control groups of version 2), and
+      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits)), and
         the version of C(nginx), of which there may be none yet.
   type: dict
   returned: always
@@ -192,6 +192,12 @@ def account(name: str) -> dict[str, str] | None:
     return {"home": found.pw_dir, "shell": found.pw_shell, "group": system.name_of(found.pw_gid, grp.getgrgid)}
 
 
+def limits_memory(tree: str = "/sys/fs/cgroup") -> bool:
+    """Whether the kernel can limit the memory of a service: with control groups of version 2, or of version 1."""
+    controllers = host.read(f"{tree}/cgroup.controllers")
+    return os.path.isdir(f"{tree}/memory") if controllers is None else "memory" in controllers.split()
+
+
 def machine() -> dict[str, Any]:
     """What the settings depend on: processors, memory (see proc_meminfo(5)), addresses, control groups."""
     with open("/proc/meminfo", encoding="ascii") as file:
@@ -207,7 +213,7 @@ def machine() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "memory": int(total[1]) // 1024 if total else 0,
         "ipv6": ipv6,
-        "limits": os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+        "limits": limits_memory(),
         "nginx": [int(number) for number in re.findall(r"[0-9]+", told)[:2]],
     }
 

@@ -121,7 +121,7 @@ def test_app_sees_a_sandbox(host, version):
 
 
 def test_sandbox_scores_well(host):
-    for unit, most in (("emperor.service", 1.2), ("emperor-app@shop.service", 1.8)):
+    for unit, most in (("emperor.service", 1.2), ("emperor-app@shop.service", 1.6)):
         line = host.check_output(f"systemd-analyze security --no-pager {unit}").splitlines()[-1]
         assert float(line.split(":")[1].split()[0]) <= most, line
 
