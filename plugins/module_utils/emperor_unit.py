@@ -41,6 +41,12 @@ def limited(app: str) -> str:
     return _systemctl("show", "--property=MemoryMax", "--value", unit(app))
 
 
+def limits_memory() -> bool:
+    """Whether the kernel can limit the memory of a unit: with control groups of version 2, or of version 1."""
+    controllers = TREE / "cgroup.controllers"
+    return "memory" in controllers.read_text().split() if controllers.exists() else TREE.joinpath("memory").is_dir()
+
+
 def killed(app: str) -> dict[str, int]:
     """The kernel's memory ``limit`` in bytes (0 for none), and how many processes it ``killed`` there."""
     group = _systemctl("show", "--property=ControlGroup", "--value", unit(app)).lstrip("/")

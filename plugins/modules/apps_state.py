@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, lock, system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, emperor_unit, lock, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
@@ -192,12 +192,6 @@ def account(name: str) -> dict[str, str] | None:
     return {"home": found.pw_dir, "shell": found.pw_shell, "group": system.name_of(found.pw_gid, grp.getgrgid)}
 
 
-def limits_memory(tree: str = "/sys/fs/cgroup") -> bool:
-    """Whether the kernel can limit the memory of a service: with control groups of version 2, or of version 1."""
-    controllers = host.read(f"{tree}/cgroup.controllers")
-    return os.path.isdir(f"{tree}/memory") if controllers is None else "memory" in controllers.split()
-
-
 def machine() -> dict[str, Any]:
     """What the settings depend on: processors, memory (see proc_meminfo(5)), addresses, control groups."""
     with open("/proc/meminfo", encoding="ascii") as file:
@@ -213,7 +207,7 @@ def machine() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "memory": int(total[1]) // 1024 if total else 0,
         "ipv6": ipv6,
-        "limits": limits_memory(),
+        "limits": emperor_unit.limits_memory(),
         "nginx": [int(number) for number in re.findall(r"[0-9]+", told)[:2]],
     }
 

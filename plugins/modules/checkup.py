@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,17 @@ NGINX, PID_FILE = "nginx.service", "/run/nginx.pid"
 OWN_DROP_INS = ("/etc/systemd/system/", "/run/systemd/")  # where a person puts them; /usr is the distribution's
 
 
+def drop_ins(unit: str, paths: list[str]) -> list[str]:
+    """The files by which a person changed a unit, or all units of its template.
+
+    A memory limit of an app that somebody told systemd is none: it is in the plan.
+    """
+    template = re.sub("@.*[.]", "@.", unit)
+    limit = "/system.control/emperor-app@"
+    own = [path for path in paths if path.startswith(OWN_DROP_INS) and limit not in path]
+    return [path for path in own if f"/{unit}.d/" in path or f"/{template}.d/" in path]
+
+
 def units(names: list[str]) -> dict[str, dict[str, Any]]:
     """The state of units; of those that do not run as they should the end of their log, too."""
     found = system.show(names, PROPERTIES)
@@ -101,11 +113,7 @@ def units(names: list[str]) -> dict[str, dict[str, Any]]:
             "result": one.get("Result", ""),
             "since": system.parse_time(one.get("ActiveEnterTimestamp", "")),
             "changed": system.parse_time(one.get("StateChangeTimestamp", "")),
-            "drop_ins": [
-                path
-                for path in one.get("DropInPaths", "").split()
-                if path.startswith(OWN_DROP_INS) and f"/{name}.d/" in path
-            ],
+            "drop_ins": drop_ins(name, one.get("DropInPaths", "").split()),
             "log": [] if active or not one else logs.last_lines(name),
         }
     return told

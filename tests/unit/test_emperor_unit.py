@@ -43,3 +43,13 @@ def test_limit_is_told_to_systemd_and_forgotten_with_the_unit(program, tmp_path)
     told = (tmp_path / "told").read_text().splitlines()
     assert told == ["set-property emperor-app@shop.service MemoryMax=1000 MemorySwapMax=0",
                     *(f"{word} emperor-app@shop.service" for word in ("stop", "revert", "reset-failed"))]  # fmt: skip
+
+
+def test_kernel_limits_memory_where_it_has_a_controller_for_it(tree):
+    assert not emperor_unit.limits_memory()
+    (tree / "memory").mkdir()
+    assert emperor_unit.limits_memory()
+    (tree / "cgroup.controllers").write_text("cpu pids\n")
+    assert not emperor_unit.limits_memory()
+    (tree / "cgroup.controllers").write_text("cpu memory pids\n")
+    assert emperor_unit.limits_memory()

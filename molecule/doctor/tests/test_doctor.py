@@ -137,7 +137,7 @@ FAULTS = {
         "systemctl set-property --runtime emperor-app@desk.service MemoryMax=300M; for _ in 1 2 3 4 5; do "
         f"python3 -c '{SEND}' '/grow?mb=400' desk.test 1; "
         "journalctl --quiet --since=-1min -t desk | grep -q 'killed by signal 9' && exit; sleep 1; done; exit 1",
-        "The kernel kills workers of desk at a memory limit of 300 MiB", "50-MemoryMax.conf",
+        "The kernel kills workers of desk at a memory limit of 300 MiB", "the kernel's limit is 300 MiB",
     ),
     "broken site of ours and a stopped nginx": (
         f"sed -i 's/server_name/server_nam/' {SITES}/flask_apps-shelf.conf; systemctl stop nginx",
