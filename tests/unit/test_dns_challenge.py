@@ -277,7 +277,7 @@ def test_plugin_without_credentials_and_seconds_is_told_neither(place, program, 
 
 
 def test_certbot_gets_the_environment_and_the_timer_finds_it(place, program, run_module):
-    program("certbot", f'printenv TOKEN > {place}/token; exit 1\n')
+    program("certbot", f"printenv TOKEN > {place}/token; exit 1\n")
     file, values = place / "letsencrypt/flask_apps-dns.env", {"TOKEN": 's3cret " $x `\\n %i'}
     answer = run_module(certificates, **arguments(place, credentials="", environment=values), diff=True)
     assert (place / "token").read_text() == values["TOKEN"] + "\n"
