@@ -127,10 +127,10 @@ def roll_back(app: App) -> str:
         rewritten = old.text != before.content
         if rewritten:
             stats = watch.statistics(old.stats)
+            # A master whose workers die does not listen to the Emperor, which starts it anew when it is gone.
+            dying = [] if stats and watch.serves_any(stats) else old.instance()
             app.write(old, before.content)
-            if not (stats and watch.serves_any(stats)):
-                # A master whose workers die does not listen to the Emperor, which starts it anew when it is gone.
-                processes.kill(old.instance())
+            processes.kill(dying)
         try:
             if moved and not rewritten:
                 for worker in watch.workers(watch.statistics(old.stats) or {"workers": []}):
