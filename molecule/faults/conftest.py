@@ -28,10 +28,11 @@ def process():
 
     def find(host, what):
         if what in ("emperor", "emperor@shop"):
-            return [int(host.check_output(f"systemctl show --property=MainPID --value {what}.service"))]
+            name = {"emperor": "emperor-app@shop"}.get(what, what)
+            return [int(host.check_output(f"systemctl show --property=MainPID --value {name}.service"))]
         if what == "nginx":
             return [int(pid) for pid in host.check_output("pgrep --full 'nginx: worker'").split()]
-        emperor = host.check_output("systemctl show --property=MainPID --value emperor.service")
+        emperor = host.check_output("systemctl show --property=MainPID --value emperor-app@shop.service")
         masters = host.check_output(f"pgrep --parent {emperor} --euid shop").split()
         if what == "master":
             return [int(pid) for pid in masters]
@@ -47,7 +48,7 @@ def in_order(process):
     def complaints(host):
         if host.run("python3 -c %s shop.test", ASK).stdout.strip() != "200":
             return "no answer"
-        units = "nginx emperor emperor@shop.socket emperor@shop.service"
+        units = "nginx emperor emperor-app@shop emperor@shop.socket emperor@shop.service"
         if set(host.run(f"systemctl is-active {units}").stdout.split()) != {"active"}:
             return host.run(f"systemctl status {units}").stdout
         place = host.run("cd /etc/emperor/vassals && ls -I '*.limit' | grep ^shop.").stdout.split()
@@ -56,7 +57,7 @@ def in_order(process):
         masters, workers = process(host, "master"), process(host, "worker")
         if (len(masters), len(workers)) != (1, 3):
             return f"{masters} {workers}"
-        mine = host.run("pgrep --euid shop --full 'uwsgi --ini'").stdout.split()
+        mine = host.run("pgrep --euid shop --full 'uwsgi --ini /etc/emperor/vassals'").stdout.split()
         if sorted(map(int, mine)) != sorted([*masters, *workers]):
             return f"orphans: {mine} beside {masters} {workers}"
         place = place[0].removesuffix(".ini")

@@ -46,7 +46,7 @@ def instances():
 
     def ask(host, mode):
         files = host.run(f"ls -I '*.limit' /etc/emperor/vassals/ | grep '^{mode}[.]'").stdout.split()
-        running = host.run(f"ps -u {mode} -o args | grep -o '/etc/emperor/vassals/[^ ]*'").stdout.split()
+        running = host.run(f"ps -u {mode} -o args | grep -o '/etc/emperor/vassals/[^ *]*[.]ini'").stdout.split()
         return {file: running.count(f"/etc/emperor/vassals/{file}") for file in {*files, *map(base, running)}}
 
     return ask

@@ -38,8 +38,8 @@ SERVICES = ("nginx.service", "emperor.service")
 ROTATION = "flask_apps-logs.timer"
 SECRET = ("environment", "files", "build_environment", "build_credentials")  # settings that no template needs
 UNLIMITED = (
-    "This host has control groups of version 1, so the kernel does not hold apps to their memory.limit. Workers are "
-    "still recycled before they grow out of it. Boot it with systemd.unified_cgroup_hierarchy=1 to have both."
+    "The kernel of this host has no control groups for memory, so it does not hold apps to their memory.limit. Workers "
+    "are still recycled before they grow out of it. Boot it without cgroup_disable=memory to have both."
 )
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -71,6 +71,7 @@ class ActionModule(HostAction):
             "acme": {key: acme[key] for key in ("server", "email", "key_type", "eab_kid")},
             "eab_hmac_key": acme["eab_hmac_key"],
             "credentials": acme["dns"].get("content", ""),
+            "environment": acme["dns"].get("environment"),
             "webroot": certificate_plan.WEBROOT,
             "ca": certificate_plan.CA if acme["ca"] else None,
             "directory": options["directory"],

@@ -88,7 +88,10 @@ class ActionModule(HostAction):
                 }
                 for name, one in planned.items()
             ],
-            "units": [*UNITS, *(f"emperor@{name}.socket" for name in planned)],
+            "units": [
+                *UNITS,
+                *(unit for name in planned for unit in (f"emperor@{name}.socket", f"emperor-app@{name}.service")),
+            ],
             **{key: options[key] for key in ("directory", "root", "nginx", "port")},
         }
         began = time.time()

@@ -52,6 +52,23 @@ def credentials_file() -> str:
     return os.path.join(LETSENCRYPT, "flask_apps-dns.ini")
 
 
+def environment_file() -> str:
+    """Where certbot's timer finds the environment of its plugin for DNS."""
+    return os.path.join(LETSENCRYPT, "flask_apps-dns.env")
+
+
+def environment_text(values: Mapping[str, str]) -> str:
+    """The environment as systemd reads it, see EnvironmentFile= in systemd.exec(5)."""
+    quoted = {name: re.sub(r'(["\\`$])', r"\\\1", value) for name, value in values.items()}
+    return "".join(f'{name}="{value}"\n' for name, value in quoted.items())
+
+
+def dns_used(letsencrypt: str = LETSENCRYPT) -> bool:
+    """Whether certbot renews a certificate by a record in the DNS."""
+    renewed = glob.glob(os.path.join(letsencrypt, "renewal", "*.conf"))
+    return any(b"authenticator = dns-" in read(path) for path in renewed)
+
+
 def credentials_used(letsencrypt: str = LETSENCRYPT) -> bool:
     """Whether certbot would read that file to renew a certificate."""
     name = os.path.basename(credentials_file()).encode()

@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 
-EMPEROR = "/etc/systemd/system/emperor.service"
+EMPEROR = "/etc/systemd/system/emperor-app@.service"
 PAUSE = 0.02  # seconds between two looks whether it has ended
 MERCY = 5  # seconds to end by itself when it is told to
 TASKS = 512  # processes and threads of an app, and of what runs beside it, unless the app needs more

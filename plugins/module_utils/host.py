@@ -22,9 +22,6 @@ SANDBOX = re.compile(
     r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec)Paths|UMask|LimitNOFILE|BindPaths|BindReadOnlyPaths|TemporaryFileSystem"
     r"|IPAddress(Allow|Deny)"
 )
-# What the Emperor needs to give apps their temporary directories, and no process of an app.
-CLOSED = {"RestrictNamespaces=mnt": "RestrictNamespaces=yes",
-          "SystemCallFilter=@system-service mount": "SystemCallFilter=@system-service"}  # fmt: skip
 
 
 class Process(NamedTuple):
@@ -163,4 +160,4 @@ def sandbox(unit: str) -> list[str]:
     :param unit: the text of its file.
     """
     lines = [line.strip() for line in unit.splitlines()]
-    return [CLOSED.get(line, line) for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]
+    return [line for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, lock, system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, emperor_unit, lock, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
@@ -148,7 +148,7 @@ mounts:
 machine:
   description:
     - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
-      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits), control groups of version 2), and
+      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits)), and
         the version of C(nginx), of which there may be none yet.
   type: dict
   returned: always
@@ -207,7 +207,7 @@ def machine() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "memory": int(total[1]) // 1024 if total else 0,
         "ipv6": ipv6,
-        "limits": os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+        "limits": emperor_unit.limits_memory(),
         "nginx": [int(number) for number in re.findall(r"[0-9]+", told)[:2]],
     }
 

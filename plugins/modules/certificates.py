@@ -61,6 +61,9 @@ options:
     description: With what the plugin for DNS logs in, as it reads it. Without, its file is removed once it is unused.
     type: str
     default: ""
+  environment:
+    description: What the plugin for DNS finds in its environment, also when certbot's timer renews.
+    type: dict
   webroot:
     description: Directory in which nginx finds the answers to the CA's questions.
     type: path
@@ -159,7 +162,8 @@ def configured(app: dict[str, Any], params: dict[str, Any], scratch: str) -> tup
     file = os.path.join(scratch, "certbot.ini")
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
         opened.write(settings(app, params))
-    return ["--config", file], {**os.environ, **({"REQUESTS_CA_BUNDLE": params["ca"]} if params["ca"] else {})}
+    own_ca = {"REQUESTS_CA_BUNDLE": params["ca"]} if params["ca"] else {}
+    return ["--config", file], {**os.environ, **own_ca, **(params["environment"] or {})}
 
 
 def certbot(command: list[str], environment: dict[str, str], waits: int = 0) -> str:
@@ -261,12 +265,22 @@ def shown(path: str, name: str) -> str:
 
 
 def log_in(module: AnsibleModule) -> list[dict[str, str]]:
-    """Let the plugin for DNS have its credentials, and no others; returns the change, without what is secret."""
-    path, text = certificate.credentials_file(), module.params["credentials"]
+    """Let the plugin for DNS have its credentials and environment, and no others; returns what changed, no secret."""
+    text, told = module.params["credentials"], module.params["environment"]
+    # Without settings for DNS, what certbot needs to renew stays.
+    kept = certificate.dns_used() if told is None else False
+    return [
+        *secret_file(module, certificate.credentials_file(), text, certificate.credentials_used()),
+        *secret_file(module, certificate.environment_file(), certificate.environment_text(told or {}), kept),
+    ]
+
+
+def secret_file(module: AnsibleModule, path: str, text: str, used: bool) -> list[dict[str, str]]:
+    """Let a file that root alone may read have this text; without one remove it, unless it is used."""
     there = os.path.exists(path)
     if text and there and certificate.read(path) == text.encode() and os.stat(path).st_mode & 0o777 == 0o600:
         return []
-    if not text and (not there or certificate.credentials_used()):
+    if not text and (not there or used):
         return []
     if text and not module.check_mode:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -303,6 +317,7 @@ def main() -> None:
             "acme": {"type": "dict", "default": {}},
             "eab_hmac_key": {"type": "str", "default": "", "no_log": True},
             "credentials": {"type": "str", "default": "", "no_log": True},
+            "environment": {"type": "dict", "no_log": True},
             "webroot": {"type": "path"},
             "ca": {"type": "path"},
             "directory": {"type": "path", "default": "/etc/nginx/certificates"},
@@ -311,7 +326,8 @@ def main() -> None:
     )
     params, written = module.params, []
     # A plugin needs them before it works; they are removed when no certificate needs them any more.
-    logged_in = log_in(module) if params["credentials"] else []
+    first = bool(params["credentials"] or params["environment"])
+    logged_in = log_in(module) if first else []
     diff = [*logged_in]
     told, revoked = list[str](), list[str]()
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
@@ -338,7 +354,7 @@ def main() -> None:
                 written.append(app["name"])
                 diff.append({**header, "after": shown(path, app["name"])})
     gone = [name for name, file in params["forget"].items() if forget(module, name, bool(file))]
-    if not params["credentials"]:
+    if not first:
         logged_in = log_in(module)
         diff += logged_in
     module.exit_json(changed=bool(written or gone or revoked or logged_in), written=written, told=told, diff=diff)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskops.emperor.plugins.module_utils import system
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import instance, logs, network, storage
 
 DOCUMENTATION = r"""
@@ -82,8 +83,19 @@ apps:
 
 PROPERTIES = ("Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,DropInPaths,"
               "ActiveEnterTimestamp,StateChangeTimestamp")  # fmt: skip
-EMPEROR, NGINX, PID_FILE = "emperor.service", "nginx.service", "/run/nginx.pid"
+NGINX, PID_FILE = "nginx.service", "/run/nginx.pid"
 OWN_DROP_INS = ("/etc/systemd/system/", "/run/systemd/")  # where a person puts them; /usr is the distribution's
+
+
+def drop_ins(unit: str, paths: list[str]) -> list[str]:
+    """The files by which a person changed a unit, or all units of its template.
+
+    A memory limit of an app that somebody told systemd is none: it is in the plan.
+    """
+    template = re.sub("@.*[.]", "@.", unit)
+    limit = "/system.control/emperor-app@"
+    own = [path for path in paths if path.startswith(OWN_DROP_INS) and limit not in path]
+    return [path for path in own if f"/{unit}.d/" in path or f"/{template}.d/" in path]
 
 
 def units(names: list[str]) -> dict[str, dict[str, Any]]:
@@ -101,11 +113,7 @@ def units(names: list[str]) -> dict[str, dict[str, Any]]:
             "result": one.get("Result", ""),
             "since": system.parse_time(one.get("ActiveEnterTimestamp", "")),
             "changed": system.parse_time(one.get("StateChangeTimestamp", "")),
-            "drop_ins": [
-                path
-                for path in one.get("DropInPaths", "").split()
-                if path.startswith(OWN_DROP_INS) and f"/{name}.d/" in path
-            ],
+            "drop_ins": drop_ins(name, one.get("DropInPaths", "").split()),
             "log": [] if active or not one else logs.last_lines(name),
         }
     return told
@@ -160,10 +168,11 @@ def main() -> None:
     )
     params = module.params
     found = units(params["units"])
-    started = found.get(EMPEROR, {}).get("since", 0.0)
-    emperor = {"started": started, "log": logs.journal("emperor", max(started, time.time() - instance.HOUR))}
+    started = {app["name"]: found.get(emperor_unit.unit(app["name"]), {}).get("since", 0.0) for app in params["apps"]}
+    begin = max(min(started.values(), default=0.0), time.time() - instance.HOUR)
+    log = logs.journal("emperor", begin)
     with ThreadPoolExecutor(8) as pool:
-        looked = list(pool.map(lambda app: instance.look(app, params, emperor), params["apps"]))
+        looked = list(pool.map(lambda app: instance.look(app, params, started[app["name"]], log), params["apps"]))
         apps = {app["name"]: one for app, one in zip(params["apps"], looked)}
     module.exit_json(changed=False, host=host(params, found, apps), apps=apps)
 

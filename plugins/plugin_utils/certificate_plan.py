@@ -7,7 +7,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils.certificate import credentials_file, late
+from ansible_collections.flaskops.emperor.plugins.module_utils.certificate import (
+    credentials_file,
+    environment_file,
+    environment_text,
+    late,
+)
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted, https
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.provided import ca_text, provided
@@ -138,28 +143,33 @@ def line(app: Mapping[str, Any], found: Mapping[str, Any] | None) -> str:
 
 
 def credentials(acme: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The file that a plugin for DNS reads, also when it renews; not with the other files, as it is a secret."""
-    content = acme.get("dns", {}).get("content")
+    """What a plugin for DNS reads, also when it renews; not with the other files, as it is secret."""
+    dns = acme.get("dns", {})
+    files = {credentials_file(): dns.get("content"), environment_file(): environment_text(dns.get("environment", {}))}
     owned = {"owner": "root", "group": "root", "mode": "0600"}
-    return [{"path": credentials_file(), "content": content, **owned}] if content else []
+    return [{"path": path, "content": content, **owned} for path, content in files.items() if content]
 
 
-def host_files(hook: str, ca: str) -> list[dict[str, str]]:
+def host_files(hook: str, ca: str, environment: bool = False) -> list[dict[str, str]]:
     """What a host needs that asks a CA.
 
     :param hook: text of the program that certbot runs after it renewed a certificate.
     :param ca: certificate of the CA of the ACME server, when it is not a public one.
+    :param environment: whether a plugin for DNS has one.
     """
     owned = {"owner": "root", "group": "root"}
-    told = f"{MANAGED}[Service]\nEnvironment=REQUESTS_CA_BUNDLE={CA}\n"
-    own_ca = [{"path": CA, "content": ca, "mode": "0644"}, {"path": DROP_IN, "content": told, "mode": "0644"}]
-    gone = [{"path": CA, "state": "absent"}, {"path": DROP_IN, "state": "absent"}]
+    told = f"Environment=REQUESTS_CA_BUNDLE={CA}\n" if ca else ""
+    told += f"EnvironmentFile=-{environment_file()}\n" if environment else ""
+    texts = {CA: ca, DROP_IN: told and f"{MANAGED}[Service]\n{told}"}
     return [
         {**owned, **entry}
         for entry in [
             {"path": WEBROOT, "state": "directory", "mode": "0755"},
             {"path": HOOK, "content": hook, "mode": "0755"},
-            *(own_ca if ca else gone),
+            *(
+                {"path": path, "content": text, "mode": "0644"} if text else {"path": path, "state": "absent"}
+                for path, text in texts.items()
+            ),
         ]
     ]
 
@@ -207,7 +217,7 @@ class Certificates:
         if works and any(https(app) and app["tls"]["mode"] == "acme" for app in chosen):
             self.acme = with_dns(complete_acme(options["acme"]), apps)
             ca = ca_text(self.acme, options["base"], read)
-            self.host_files = host_files(options["hook"], ca)
+            self.host_files = host_files(options["hook"], ca, bool(self.acme["dns"].get("environment")))
             self.location = [location(options["nginx"])]
 
     def entries(self) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rendering import FULL, MODES, OTHER, ROLES, SHOP, directives, ini, nginx, render, unit, value
 
 ALL = ["nginx.conf.j2", "site.conf.j2", "flask_apps.conf.j2", "emperor.ini.j2", "emperor.service.j2",
+       "emperor-app@.service.j2",
        "emperor@.service.j2", "emperor@.socket.j2", "emperor-memory-guard.service.j2", "sandbox.conf.j2",
        "stop.conf.j2"]  # fmt: skip
 # The others: test_haproxy_template.py, the scenario fleet, and the programs themselves in the scenario insight.
@@ -55,7 +56,7 @@ def test_each_time_limit_is_longer_than_the_one_before_it(seconds, other):
     own = ini(render("vassal.ini", app, **apps), "uwsgi")
     site = nginx(render("site.conf.j2", app, **apps))
     emperor = ini(render("emperor.ini.j2", app, **apps), "uwsgi")
-    service = unit(render("emperor.service.j2", app, **apps))
+    service = unit(render("emperor-app@.service.j2", app, **apps))
 
     harakiri, mercy = int(own["harakiri"]), int(own["worker-reload-mercy"])
     tolerance, stop = int(emperor["emperor-curse-tolerance"]), int(service["[Service]", "TimeoutStopSec"])
@@ -70,9 +71,9 @@ def test_shortest_accepted_stop_timeout_keeps_the_order_of_limits():
     stop = 60 + MARGIN  # the least
     emperor = ini(render("emperor.ini.j2", uwsgi_stop_timeout_seconds=stop), "uwsgi")
     assert int(ini(render("vassal.ini"), "uwsgi")["worker-reload-mercy"]) < int(emperor["emperor-curse-tolerance"])
-    assert unit(render("emperor.service.j2", uwsgi_stop_timeout_seconds=stop))["[Service]", "TimeoutStopSec"] == str(
-        stop
-    )
+    for template in ("emperor.service.j2", "emperor-app@.service.j2"):
+        service = unit(render(template, uwsgi_stop_timeout_seconds=stop))
+        assert service["[Service]", "TimeoutStopSec"] == str(stop)
 
 
 def test_emperor_without_apps_has_the_default_stop_timeout():

@@ -5,17 +5,14 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive
 from rendering import ini, render, unit, value
 
 
-def test_the_emperor_finds_vassals_by_a_pattern_and_runs_each_as_its_owner():
+def test_an_emperor_finds_the_vassals_of_its_app_and_starts_each_with_its_own_uwsgi():
     found = ini(render("emperor.ini.j2"), "uwsgi")
-    assert found["emperor"] == "/etc/emperor/vassals/*.ini"
-    # It becomes the user whom the file belongs to.
-    assert found["emperor-wrapper"] == "/usr/local/libexec/emperor-enclose"
+    assert found["emperor-wrapper"] == value("__uwsgi_wrapper")
     for name in ("strict", "emperor-graceful-shutdown", "die-on-term"):
         assert found[name] == "true"
-
-
-def test_emperor_scans_the_directory_where_the_vassals_are_written():
-    assert value("__flask_apps_vassals ~ '/*.ini'") == ini(render("emperor.ini.j2"), "uwsgi")["emperor"]
+    # Where they are written.
+    pattern = value("__flask_apps_vassals ~ '/%i.*.ini'")
+    assert unit(render("emperor-app@.service.j2"))["[Service]", "ExecStart"].endswith(f" --emperor {pattern}")
     assert value("__flask_apps_run == __uwsgi_run") is True
 
 
@@ -80,7 +77,9 @@ def test_holder_is_always_restarted_and_runs_in_a_sandbox():
 
 
 SANDBOX = {
-    "CapabilityBoundingSet": "CAP_SETUID CAP_SETGID CAP_KILL CAP_SYS_ADMIN",
+    "User": "%i",
+    "Group": "%i",
+    "CapabilityBoundingSet": "",
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
     "ProtectHome": "yes",
@@ -88,48 +87,42 @@ SANDBOX = {
     "TemporaryFileSystem": "/dev/shm:mode=1777,size=50%,nosuid",
     "PrivateDevices": "yes",
     "ProtectClock": "yes",
+    "ProtectControlGroups": "yes",
     "ProtectHostname": "yes",
     "ProtectKernelLogs": "yes",
     "ProtectKernelModules": "yes",
     "ProtectKernelTunables": "yes",
     "ProtectProc": "invisible",
-    "RestrictNamespaces": "mnt",
+    "RestrictNamespaces": "yes",
     "RestrictRealtime": "yes",
     "RestrictSUIDSGID": "yes",
     "LockPersonality": "yes",
     "RemoveIPC": "yes",
     "SystemCallArchitectures": "native",
-    "SystemCallFilter": "@system-service mount",
+    "SystemCallFilter": "@system-service",
     "UMask": "0027",
 }
+APP = "emperor-app@.service.j2"
 
 
-def test_emperor_unit_is_a_sandbox():
-    service = unit(render("emperor.service.j2"))
+def test_emperor_of_an_app_runs_as_the_app_in_a_sandbox():
+    service = unit(render(APP))
     assert {name: service.get(("[Service]", name)) for name in SANDBOX} == SANDBOX
-    assert set(service["[Service]", "RestrictAddressFamilies"].split()) == {
-        "AF_UNIX",
-        "AF_INET",
-        "AF_INET6",
-        "AF_NETLINK",
-    }
+    families = {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+    assert set(service["[Service]", "RestrictAddressFamilies"].split()) == families
 
 
-def test_emperor_unit_delegates_memory_and_survives_an_oom_kill():
-    service = unit(render("emperor.service.j2"))
-    assert service["[Service]", "Delegate"] == "memory"
-    assert service["[Service]", "OOMPolicy"] == "continue"
-    assert service.get(("[Service]", "ProtectControlGroups")) is None, "it is about what the Emperor has to write"
-    assert ini(render("emperor.ini.j2"), "uwsgi")["exec-as-emperor"] == value("__uwsgi_memory_limit")
+def test_an_oom_kill_ends_no_other_process():
+    assert unit(render(APP))["[Service]", "OOMPolicy"] == "continue"
 
 
-def test_emperor_unit_denies_the_metadata_addresses():
-    assert unit(render("emperor.service.j2"))["[Service]", "IPAddressDeny"] == "169.254.169.254 fd00:ec2::254"
-    assert ("[Service]", "IPAddressDeny") not in unit(render("emperor.service.j2", uwsgi_denied_addresses=[]))
+def test_metadata_addresses_are_denied():
+    assert unit(render(APP))["[Service]", "IPAddressDeny"] == "169.254.169.254 fd00:ec2::254"
+    assert ("[Service]", "IPAddressDeny") not in unit(render(APP, uwsgi_denied_addresses=[]))
 
 
-def test_emperor_unit_allows_writes_only_below_writable_paths():
-    service = unit(render("emperor.service.j2", uwsgi_writable_paths=["/srv/flask_apps", "/var/lib/shop"]))
+def test_apps_write_only_below_writable_paths():
+    service = unit(render(APP, uwsgi_writable_paths=["/srv/flask_apps", "/var/lib/shop"]))
     assert service["[Service]", "ReadWritePaths"] == "/run/emperor /srv/flask_apps /var/lib/shop"
     assert value("flask_apps_root in uwsgi_writable_paths") is True
 
@@ -137,16 +130,32 @@ def test_emperor_unit_allows_writes_only_below_writable_paths():
 @pytest.mark.parametrize(
     ("install", "binary"), [("pyuwsgi", "/opt/emperor/bin/uwsgi"), ("distro", "/usr/bin/uwsgi-core")]
 )
-def test_emperor_unit_starts_the_installed_uwsgi(install, binary):
-    service = unit(render("emperor.service.j2", uwsgi_install=install))
+def test_installed_uwsgi_is_started(install, binary):
+    service = unit(render(APP, uwsgi_install=install))
     # uWSGI executes its binary path at a reload.
-    assert service["[Service]", "ExecStart"] == f"{binary} --ini /etc/emperor/emperor.ini --binary-path {binary}"
+    assert service["[Service]", "ExecStart"].startswith(
+        f"{binary} --ini /etc/emperor/emperor.ini --binary-path {binary} --emperor "
+    )
 
 
-def test_stop_signals_only_the_emperor():
-    service = unit(render("emperor.service.j2"))
+@pytest.mark.parametrize("template", [APP, "emperor.service.j2"])
+def test_stop_signals_only_the_emperor(template):
+    """Also that of a host on which one Emperor had all apps: the unit was the same."""
+    service = unit(render(template))
     assert service["[Service]", "KillSignal"] == "SIGQUIT"
     assert service["[Service]", "KillMode"] == "mixed"
+    assert service["[Service]", "ExecStop"].endswith("/usr/local/libexec/emperor-stop $MAINPID")
+
+
+def test_emperors_start_stop_and_reload_together_and_each_is_always_restarted():
+    service = unit(render(APP))
     assert service["[Service]", "Type"] == "notify"
     assert service["[Service]", "Restart"] == "always"
-    assert service["[Install]", "WantedBy"] == "multi-user.target"
+    assert service["[Unit]", "StartLimitIntervalSec"] == "0"
+    assert service["[Unit]", "PartOf"] == service["[Unit]", "ReloadPropagatedFrom"] == "emperor.service"
+    # So `systemctl stop emperor` waits for them.
+    assert "emperor.service" in service["[Unit]", "After"].split()
+    assert service["[Unit]", "Before"] == "nginx.service"
+    together = unit(render("emperor.service.j2"))
+    assert together["[Service]", "RemainAfterExit"] == "yes"
+    assert together["[Install]", "WantedBy"] == "multi-user.target"

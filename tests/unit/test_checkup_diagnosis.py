@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.modules import checkup
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import app as app_checks
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift, fleet, status
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import host as host_checks
@@ -90,7 +91,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "python gone while it is down": (facts(DOWN, {"python_runs": False}), {}, "Python of its virtualenv is gone",
                                      "release.json"),
     "python gone while it runs": (facts(release={"python_runs": False}), {}, "will not start again", "release.json"),
-    "down for no known reason": (facts(DOWN), {}, "shop does not run", "systemctl restart emperor.service"),
+    "down for no known reason": (facts(DOWN), {}, "shop does not run", "systemctl restart emperor-app@shop.service"),
     "edited vassal": (facts(digest="other"), {}, "/v/shop.blue.ini differs", SITE + "apps"),
     "busy": (facts(SLOW), {}, "All 4 threads of shop are busy", "deploy.yml"),
     "database locked": (
@@ -147,10 +148,29 @@ def test_workers_that_recycle_themselves_are_not_killed_by_the_kernel():
     assert app(facts(log={"killed": [NOW]})) == []
 
 
-def test_drop_in_that_limits_the_memory_is_the_cure():
-    units = {"emperor.service": unit(drop_ins=["/run/systemd/x.conf"])}
-    found = facts(log={"killed": [NOW]}, group={"limit": 300 * MIB, "killed": 2, "unit": True})
-    assert one(app(found, on=host(units))).cure.startswith("rm /run/systemd/x.conf && systemctl daemon-reload")
+def test_wrong_memory_limit_is_set_again_and_a_right_one_is_for_a_person_to_raise():
+    def killed(limit):
+        return one(app(facts(log={"killed": [NOW]}, group={"limit": limit * MIB, "killed": 2}), planned(said=said)))
+
+    said = {"limit": "memory limit changed"}
+    assert (killed(300).cure, killed(300).before) == (CURES.site("apps"), "")
+    said = {}
+    assert killed(512).before.startswith("raise memory.limit of shop")
+
+
+def test_drop_in_of_a_template_is_named_once_and_all_its_units_are_restarted():
+    units = {f"emperor-app@{name}.service": unit(drop_ins=["/run/emperor-app@.service.d/x"]) for name in ("a", "b")}
+    found = one(host_checks.diagnose(host(units), ["a", "b"], CURES, {}, 80, "/srv"))
+    assert (
+        found.cure == "rm /run/emperor-app@.service.d/x && systemctl daemon-reload && systemctl restart emperor.service"
+    )
+
+
+def test_drop_ins_of_a_unit_are_its_own_and_those_of_its_template():
+    own = ["/etc/systemd/system/emperor-app@.service.d/a", "/run/systemd/system/emperor-app@shop.service.d/b"]
+    limit = ["/run/systemd/system.control/emperor-app@shop.service.d/50-MemoryMax.conf"]
+    other = ["/run/systemd/system/service.d/c", "/usr/lib/systemd/system/emperor-app@.service.d/d"]
+    assert checkup.drop_ins("emperor-app@shop.service", [*own, *limit, *other]) == own
 
 
 def test_too_large_bodies_and_timeouts_belong_to_their_app():

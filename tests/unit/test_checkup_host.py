@@ -5,7 +5,6 @@ import pwd
 import socket
 
 import pytest
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, instance, network, storage
 
 OTHER = 54321  # a user that has nothing
@@ -135,19 +134,3 @@ def test_changed_code_is_found_and_compiled_files_do_not_count(tmp_path):
     now = os.stat(tmp_path / "src/shop.py").st_ctime
     assert instance.changed(str(tmp_path), now + 5) == []
     assert instance.changed(str(tmp_path), now - 5) == [str(tmp_path / "src/shop.py")]
-
-
-def test_limit_of_the_unit_counts_where_the_app_has_no_group(tmp_path, monkeypatch, program):
-    program("systemctl", "echo /system.slice/emperor.service\n")
-    monkeypatch.setattr(control_group, "TREE", tmp_path)
-    assert control_group.limits("shop") == {"limit": 0, "killed": 0, "unit": True}
-    group = tmp_path / "memory/system.slice/emperor.service"
-    group.mkdir(parents=True)
-    (group / "memory.limit_in_bytes").write_text("1000\n")
-    (group / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 3\n")
-    assert control_group.limits("shop") == {"limit": 1000, "killed": 3, "unit": True}
-    own = tmp_path / "system.slice/emperor.service/app-shop"
-    own.mkdir(parents=True)
-    (own / "memory.max").write_text("500\n")
-    (own / "memory.events").write_text("oom 1\noom_kill 2\n")
-    assert control_group.limits("shop") == {"limit": 500, "killed": 2, "unit": False}

@@ -1,9 +1,11 @@
 """Certificates by a record in the DNS: the settings, the credentials of certbot's plugin, and what certbot is told."""
 
+import json
 from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, system
+from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import censor
 from ansible_collections.flaskops.emperor.plugins.modules import certificates
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
@@ -77,11 +79,28 @@ def test_text_is_the_file_and_no_credentials_are_none():
     assert complete_dns({}) == complete_dns(None) == {}
 
 
+def shown(said, credentials, **more):
+    """What a message of certbot shows with these settings."""
+    return censor(said, complete_dns({"plugin": "x", "credentials": credentials, **more})["secrets"])
+
+
+def test_values_of_credentials_that_are_a_text_are_hidden():
+    document = json.dumps({"type": "service_account", "keys": [{"private_key": "-----BEGIN\nline1AbC\nline2DeF\n"}]})
+    assert shown("service_account: line1AbC and line2DeF", document) == "service_account: ******** and ********"
+    text = "# of the provider\ndns_x_key = 'k3y-of=mine'\n[default]\ntokenalone\n"
+    assert shown("bad k3y-of=mine, bad tokenalone", text) == "bad ********, bad ********"
+
+
+def test_values_of_the_environment_are_hidden():
+    said = shown("AKIAXYZ9 may not do this", {}, environment={"AWS_ACCESS_KEY_ID": "AKIAXYZ9"})
+    assert said == "******** may not do this"
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ("rfc2136", f"{VARIABLE} must have options: write {{plugin: NAME"),
-        ({**SET, "secret": "s3cret"}, f"{VARIABLE}.secret is no option: use plugin, credentials, propagation_seconds."),
+        ({**SET, "secret": "s3cret"}, f"{VARIABLE}.secret is no option: use plugin, credentials, environment,"),
         ({"credentials": {}}, f"{VARIABLE}.plugin is missing, but must be the NAME of a Debian package"),
         ({**SET, "plugin": "dns-rfc2136"}, f"{VARIABLE}.plugin is 'dns-rfc2136', but must be the NAME"),
         ({**SET, "plugin": "a\nb"}, f"{VARIABLE}.plugin is 'a\\nb', but"),
@@ -95,6 +114,12 @@ def test_text_is_the_file_and_no_credentials_are_none():
         (credentials(token="s3cret\"'"), f"{VARIABLE}.credentials.token has a line break, both kinds of quotes"),
         (credentials(token="s3cret%(a)s"), f"{VARIABLE}.credentials.token has a line break, both kinds"),
         (credentials(**{"a b": "s3cret"}), f"{VARIABLE}.credentials.a b is no name of a credential"),
+        ({**SET, "environment": "A=s3cret"}, f"{VARIABLE}.environment must be names of variables with values"),
+        ({**SET, "environment": {"A-B": "s3cret"}}, f"{VARIABLE}.environment.A-B is no name of a variable"),
+        ({**SET, "environment": {"A": "s3cret\nb"}}, f"{VARIABLE}.environment.A has a line break or another"),
+        ({**SET, "environment": {"A": None}}, f"{VARIABLE}.environment.A is empty, but must be text"),
+        ({**SET, "environment": {"A": ["s3cret"]}}, f"{VARIABLE}.environment.A is a list, but must be text"),
+        ({**SET, "environment": {"REQUESTS_CA_BUNDLE": "/x"}}, "is what certificates_acme_ca sets: use that."),
         ({**SET, "propagation_seconds": -1}, f"{VARIABLE}.propagation_seconds is -1, but must be a whole number"),
         ({**SET, "propagation_seconds": "9"}, f"{VARIABLE}.propagation_seconds is '9', but must be a whole number"),
     ],
@@ -164,6 +189,20 @@ def test_plan_looks_at_the_credentials_and_does_not_tell_them():
     assert planned(purpose="look").plugins() == []
 
 
+def test_environment_is_in_a_file_that_certbots_timer_reads_and_nowhere_else():
+    route53 = {"plugin": "route53", "credentials": {}, "environment": {"AWS_SECRET_ACCESS_KEY": "s3cret"}}
+    found = planned(acme={"acme_dns": route53})
+    files = {entry["path"]: entry for entry in found.host_files}
+    path = certificate.environment_file()
+    assert files[certificate_plan.DROP_IN]["content"].endswith(f"[Service]\nEnvironmentFile=-{path}\n")
+    assert "s3cret" not in str(files)
+    secret = {entry["path"]: entry for entry in found.entries()}[path]
+    assert (secret["content"], secret["mode"]) == ('AWS_SECRET_ACCESS_KEY="s3cret"\n', "0600")
+    assert path not in planned().paths()
+    without = {entry["path"]: entry for entry in planned().host_files}
+    assert without[certificate_plan.DROP_IN]["state"] == "absent"
+
+
 def test_plugin_that_debian_does_not_have_is_refused():
     planned().check({"unknown": []})
     with pytest.raises(
@@ -192,7 +231,13 @@ def place(tmp_path, monkeypatch):
     letsencrypt = tmp_path / "letsencrypt"
     (letsencrypt / "renewal").mkdir(parents=True)
     monkeypatch.setattr(certificate, "LETSENCRYPT", str(letsencrypt))
-    for function in (certificate.describe, certificate.lineage, certificate.describe_all, certificate.credentials_used):
+    for function in (
+        certificate.describe,
+        certificate.lineage,
+        certificate.describe_all,
+        certificate.credentials_used,
+        certificate.dns_used,
+    ):
         monkeypatch.setattr(function, "__defaults__", (str(letsencrypt),))
     return tmp_path
 
@@ -229,6 +274,29 @@ def test_plugin_without_credentials_and_seconds_is_told_neither(place, program, 
     assert "authenticator = dns-route53\n" in settings
     assert "dns-route53-" not in settings
     assert not (place / "letsencrypt/flask_apps-dns.ini").exists()
+
+
+def test_certbot_gets_the_environment_and_the_timer_finds_it(place, program, run_module):
+    program("certbot", f"printenv TOKEN > {place}/token; exit 1\n")
+    file, values = place / "letsencrypt/flask_apps-dns.env", {"TOKEN": 's3cret " $x `\\n %i'}
+    answer = run_module(certificates, **arguments(place, credentials="", environment=values), diff=True)
+    assert (place / "token").read_text() == values["TOKEN"] + "\n"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ('TOKEN="s3cret \\" \\$x \\`\\\\n %i"\n', 0o600)
+    assert "s3cret" not in str(answer)
+    assert not run_module(certificates, **arguments(place, apps=[], credentials="", environment=values))["changed"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "renewed", "stays"), [(None, True, True), (None, False, False), ({}, True, False)]
+)
+def test_environment_is_removed_when_it_is_not_wanted_or_not_used(place, run_module, environment, renewed, stays):
+    file = place / "letsencrypt/flask_apps-dns.env"
+    file.write_text("TOKEN=s3cret\n")
+    if renewed:
+        (place / "letsencrypt/renewal/other.conf").write_text("authenticator = dns-route53\n")
+    answer = run_module(certificates, **arguments(place, apps=[], credentials="", environment=environment), diff=True)
+    assert (answer["changed"], file.exists()) == (not stays, stays)
+    assert "s3cret" not in str(answer)
 
 
 def test_failure_tells_what_the_plugin_said_and_what_to_check(place, program, run_module):

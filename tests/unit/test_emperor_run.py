@@ -116,11 +116,10 @@ def test_user_other_than_root_is_refused_with_the_cure(host, monkeypatch):
         host.outside("shop", "", ["true"])
 
 
-def test_rights_to_enclose_apps_are_given_to_no_command():
-    template = Path(__file__).parents[2] / "roles/uwsgi/templates/emperor.service.j2"
+def test_sandbox_of_the_unit_is_that_of_every_command():
+    template = Path(__file__).parents[2] / "roles/uwsgi/templates/emperor-app@.service.j2"
     lines = host_library.sandbox(template.read_text())
-    assert "RestrictNamespaces=yes" in lines
-    assert "SystemCallFilter=@system-service" in lines
+    assert {"RestrictNamespaces=yes", "SystemCallFilter=@system-service", "ProtectControlGroups=yes"} <= set(lines)
     assert not [line for line in lines if "mnt" in line or "mount" in line]
 
 

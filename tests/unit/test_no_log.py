@@ -33,7 +33,10 @@ def variables(option):
 OPTIONS = {
     "app_archive": ({"settings": variables("settings")}, {**APP, "state": "restored"}),
     "certificates": (
-        {"contents": variables("contents"), "eab_hmac_key": planted("eab"), "credentials": planted("credentials")},
+        {
+            "contents": variables("contents"), "eab_hmac_key": planted("eab"), "credentials": planted("credentials"),
+            "environment": variables("environment of a plugin"),
+        },
         {},
     ),
     "haproxy_config": ({"certificates": {"a.pem": planted("certificate")}}, {"content": "", "root": "/nowhere"}),

@@ -82,7 +82,7 @@ def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
         name = host.check_output(WORKERS, "running").split()[0]
         pid = host.check_output(f"systemctl show --value --property=MainPID {name}")
         assert host.check_output(f"stat --format=%U /proc/{pid}") == "jobs"
-        emperor = host.check_output("systemctl show --value --property=MainPID emperor.service")
+        emperor = host.check_output("systemctl show --value --property=MainPID emperor-app@jobs.service")
         for key in ("NoNewPrivs", "Seccomp", "Umask"):
             values = [host.check_output(f"grep ^{key}: /proc/{one}/status") for one in (pid, emperor)]
             assert values[0] == values[1]

@@ -134,10 +134,10 @@ FAULTS = {
         f"mount -o remount,ro {SHELF}", f"The disk {SHELF} cannot be written", "read-only",
     ),
     "workers killed at a memory limit": (
-        "systemctl set-property --runtime emperor.service MemoryMax=300M; for _ in 1 2 3 4 5; do "
+        "systemctl set-property --runtime emperor-app@desk.service MemoryMax=300M; for _ in 1 2 3 4 5; do "
         f"python3 -c '{SEND}' '/grow?mb=400' desk.test 1; "
         "journalctl --quiet --since=-1min -t desk | grep -q 'killed by signal 9' && exit; sleep 1; done; exit 1",
-        "The kernel kills workers of desk at a memory limit of 300 MiB", "50-MemoryMax.conf",
+        "The kernel kills workers of desk at a memory limit of 300 MiB", "the kernel's limit is 300 MiB",
     ),
     "broken site of ours and a stopped nginx": (
         f"sed -i 's/server_name/server_nam/' {SITES}/flask_apps-shelf.conf; systemctl stop nginx",
@@ -152,8 +152,8 @@ FAULTS = {
     ),
     "nginx does not start at boot": ("systemctl disable nginx", "nginx does not start at boot", "disabled"),
     "no namespaces for apps": (
-        "mkdir -p /run/systemd/system/emperor.service.d && echo '[Service]\nRestrictNamespaces=yes' "
-        "> /run/systemd/system/emperor.service.d/60-none.conf && systemctl daemon-reload && systemctl restart emperor",
+        "mkdir -p /run/systemd/system/emperor-app@.service.d && echo '[Service]\nPrivateTmp=no' "
+        "> /run/systemd/system/emperor-app@.service.d/60-none.conf; systemctl daemon-reload; systemctl restart emperor",
         "Apps see the /tmp", "desk, shelf",
     ),
     "site not read yet": (

@@ -12,7 +12,9 @@ def test_host_that_is_added_gets_its_share_and_emperors_with_a_new_setting_start
     playbook, start_playbook, clients, balancer, served, apps, hosts
 ):
     (release,) = set(served(STAYING).values())
-    emperors = {name: hosts[name].check_output("systemctl show --property=MainPID emperor") for name in STAYING}
+    emperors = {
+        name: hosts[name].check_output("systemctl show --property=MainPID emperor-app@shop") for name in STAYING
+    }
     known, out = [], []
     with clients() as load:
         process = start_playbook("site")
@@ -42,7 +44,7 @@ def test_host_that_is_added_gets_its_share_and_emperors_with_a_new_setting_start
     # Those that serve: never two of them at a time.
     assert [one for one, _same in itertools.groupby(filter(None, out))] == [[name] for name in STAYING]
     for name in STAYING:
-        assert hosts[name].check_output("systemctl show --property=MainPID emperor") != emperors[name]
+        assert hosts[name].check_output("systemctl show --property=MainPID emperor-app@shop") != emperors[name]
     assert not known[0]
     assert not noticed(load.report), load.report
     assert load.report.releases == [release]

@@ -87,7 +87,7 @@ def test_request_waits_when_no_host_passes_its_health_check(clients, balancer, h
 
 def test_upgrade_of_one_host_after_the_other_loses_no_request(start_playbook, clients, balancer, hosts):
     # An earlier test deployed echo to these two alone, and hosts that differ fail the check.
-    names, asked = ("emperor-web2", "emperor-web3"), "systemctl show --property=MainPID emperor nginx"
+    names, asked = ("emperor-web2", "emperor-web3"), "systemctl show --property=MainPID emperor-app@shop nginx"
     before = {name: hosts[name].check_output(asked) for name in names}
     for name in names:
         hosts[name].check_output("sh -c %s", REPOSITORY)

@@ -38,7 +38,7 @@ def available(host):
 
 
 def workers(host):
-    return host.check_output(f"pgrep --euid {','.join(APPS)} uwsgi").split()
+    return host.check_output(f"pgrep --euid {','.join(APPS)} --full 'vassals/[a-z]*[.][bg]'").split()
 
 
 @pytest.fixture

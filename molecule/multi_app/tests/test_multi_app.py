@@ -105,8 +105,8 @@ def test_release_knows_what_it_was_made_of(host):
     "ls /srv/flask_apps/shop/shared",
     "ls /run/emperor/shop",
     "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"/run/emperor-sockets/shop/app.sock\")'",
-    "cat /proc/$(pgrep -u shop -o)/environ",
-    "kill -0 $(pgrep -u shop -o)",
+    "cat /proc/$(pgrep -u shop -n)/environ",
+    "kill -0 $(pgrep -u shop -n)",
 ])  # fmt: skip
 def test_app_cannot_look_into_another(host, secret):
     assert host.run("setpriv --reuid=blog --regid=blog --clear-groups sh -c %s", secret).rc != 0
@@ -263,12 +263,6 @@ def test_renaming_an_app_leaves_the_others_alone_and_no_trace(fleet, playbook, c
         assert traces(host, "info") == []
 
 
-def temporary(host):
-    """Where the Emperor has the temporary directories of the apps."""
-    pid = host.check_output("systemctl show -P MainPID emperor")
-    return [f"/proc/{pid}/root{one}" for one in SHARED]
-
-
 def traces(host, name):
     """Whatever is left of an app: files, account, processes."""
     found = []
@@ -279,7 +273,9 @@ def traces(host, name):
         "/etc/emperor/vassals",
         "/etc/nginx/sites-enabled",
         "/etc/tmpfiles.d",
-        *temporary(host),
+        "/etc/systemd/system.control",
+        "/tmp",
+        "/var/tmp",
     ):
         found += [f"{place}/{one}" for one in host.file(place).listdir() if name in one]
     found += host.run("grep -E %s /etc/passwd /etc/group /etc/shadow", f"^{name}:").stdout.splitlines()

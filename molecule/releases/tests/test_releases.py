@@ -82,7 +82,7 @@ def test_changed_environment_reaches_the_app_without_a_new_release(app, playbook
     for host in fleet:
         script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1/env?name=SHOP_COLOUR').read().decode())"
         assert '"red"' in host.check_output("python3 -c %s", script)
-        gone = host.check_output("cat /proc/$(pgrep -u shop -o)/environ | tr '\\0' '\\n'")
+        gone = host.check_output("cat /proc/$(pgrep -u shop -n)/environ | tr '\\0' '\\n'")
         assert "SHOP_SECRET" not in gone, "a variable that was taken away is still there"
 
 

@@ -8,7 +8,7 @@ from load_report import KINDS
 from modes import LATE_CRASH, MODES
 
 VISITORS = dict.fromkeys(KINDS, 1) | {"get_keep": 2}
-MASTER = "pgrep -P $(systemctl show -P MainPID emperor) -u {app}"
+MASTER = "pgrep -P $(systemctl show -P MainPID emperor-app@{app}) -u {app}"
 ONE_WORKER = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi | head -1; done"
 ALL_WORKERS = f"for m in $({MASTER}); do pgrep -P $m -f uwsgi; done"
 EACH = {
@@ -18,7 +18,7 @@ EACH = {
     "kill -9 of the socket holder": "kill -9 $(systemctl show -P MainPID emperor@{app}.service)",
 }
 ONCE = {
-    "kill -9 of the Emperor": "kill -9 $(systemctl show -P MainPID emperor)",
+    "kill -9 of the Emperor": "kill -9 $(systemctl show -P MainPID emperor-app@{app})",
     "restart of the Emperor": "systemctl restart emperor",
     "reload of the Emperor": "systemctl reload emperor",
     "reload of nginx": "systemctl reload nginx",

@@ -140,6 +140,15 @@ def test_credentials_of_the_dns_are_readable_for_root_alone(host):
     assert (file.user, file.mode) == ("root", 0o600)
 
 
+def test_environment_of_the_dns_is_for_certbots_timer_alone(host):
+    path = "/etc/letsencrypt/flask_apps-dns.env"
+    assert (host.file(path).user, host.file(path).mode) == ("root", 0o600)
+    assert path in host.check_output("systemctl show --property=EnvironmentFiles certbot.service")
+    assert "alone" not in host.check_output("systemctl show certbot.service")
+    read = f"systemd-run --quiet --wait --pipe --property=EnvironmentFile=-{path} printenv DNS_TOKEN"
+    assert host.check_output(read) == 'of the "DNS" $alone'
+
+
 def test_certbot_renews_by_debians_timer(host):
     assert host.service("certbot.timer").is_running
     assert host.service("certbot.timer").is_enabled

@@ -3,7 +3,7 @@
 import re
 import time
 
-GROUPS = "/sys/fs/cgroup/system.slice/emperor.service"
+GROUP = "/sys/fs/cgroup/system.slice/system-emperor\\x2dapp.slice/emperor-app@{}.service"
 MIB = 1024 * 1024
 LIMIT = 320  # MiB, see molecule.yml
 ASK = """
@@ -19,7 +19,7 @@ def ask(host, path, app="hog.test"):
 
 
 def ends_at_limit(host):
-    events = host.file(f"{GROUPS}/app-hog/memory.events").content_string
+    events = host.file(f"{GROUP.format('hog')}/memory.events").content_string
     return int(re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)[1])
 
 
@@ -27,25 +27,20 @@ def test_every_process_of_an_app_is_in_its_group(host):
     for app in ("shop", "hog"):
         running = set(host.check_output(f"pgrep --euid {app} --full 'uwsgi --ini'").split())
         assert len(running) > 1
-        assert set(host.check_output(f"cat {GROUPS}/app-{app}/cgroup.procs").split()) == running
-    emperor = host.check_output("systemctl show --property MainPID --value emperor")
-    assert host.check_output(f"cat {GROUPS}/emperor/cgroup.procs") == emperor
+        assert set(host.check_output(f"cat '{GROUP.format(app)}/cgroup.procs'").split()) == running
 
 
 def test_limits_are_those_of_the_settings(host):
-    assert host.check_output(f"cat {GROUPS}/app-hog/memory.max") == str(LIMIT * MIB)
-    assert 0 < int(host.check_output(f"cat {GROUPS}/app-shop/memory.max")) < 1024 * MIB
+    assert host.check_output(f"cat '{GROUP.format('hog')}/memory.max'") == str(LIMIT * MIB)
+    assert 0 < int(host.check_output(f"cat '{GROUP.format('shop')}/memory.max'")) < 1024 * MIB
 
 
 def test_what_an_app_loads_counts_in_its_group(host):
-    """Not in the Emperor's, in which it began."""
-    mine, emperor = (int(host.check_output(f"cat {GROUPS}/{one}/memory.current")) for one in ("app-hog", "emperor"))
-    assert mine > 20 * MIB
-    assert emperor < mine
+    assert int(host.check_output(f"cat '{GROUP.format('hog')}/memory.current'")) > 20 * MIB
 
 
 def test_app_beyond_its_memory_limit_is_killed_and_other_apps_keep_serving(host, clients):
-    emperor = host.check_output("systemctl show --property MainPID --property NRestarts emperor")
+    emperor = host.check_output("systemctl show --property MainPID --property NRestarts emperor-app@hog")
     before = ends_at_limit(host)
     time.sleep(10)
     for _time in range(3):
@@ -58,15 +53,14 @@ def test_app_beyond_its_memory_limit_is_killed_and_other_apps_keep_serving(host,
     print(seen)
     assert set(seen) == {"200"}, seen
     assert ends_at_limit(host) - before >= 3, "nginx asks up to five workers"
-    assert host.check_output("systemctl show --property MainPID --property NRestarts emperor") == emperor
+    assert host.check_output("systemctl show --property MainPID --property NRestarts emperor-app@hog") == emperor
 
 
 def test_apps_are_limited_again_when_the_emperor_was_killed(host):
-    """The kernel lets nobody into a group that divides its memory: systemd has to make it anew."""
-    host.check_output("systemctl kill --kill-whom=main --signal=KILL emperor")
+    host.check_output("systemctl kill --kill-whom=main --signal=KILL emperor-app@shop emperor-app@hog")
     deadline = time.monotonic() + 120
     while [ask(host, "/healthz", f"{app}.test") for app in ("shop", "hog")] != ["200", "200"]:
-        assert time.monotonic() < deadline, host.run("systemctl status emperor").stdout
+        assert time.monotonic() < deadline, host.run("systemctl status emperor-app@shop emperor-app@hog").stdout
         time.sleep(1)
     test_every_process_of_an_app_is_in_its_group(host)
     test_limits_are_those_of_the_settings(host)

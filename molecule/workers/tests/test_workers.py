@@ -179,7 +179,7 @@ def test_workers_are_removed_after_the_load_without_a_failed_request(rushed, fle
 
     def rest(host):
         deadline = time.monotonic() + 240
-        while (left := len(host.check_output("pgrep --euid two uwsgi").split()) - 1) > 1:
+        while (left := len(host.check_output("pgrep --euid two --full vassals/two.[bg]").split()) - 1) > 1:
             assert time.monotonic() < deadline, left
             time.sleep(1)
 

@@ -6,10 +6,10 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host, processes
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import (
     access,
     checks,
@@ -126,12 +126,13 @@ def memory(running: list[processes.Process], user: pwd.struct_passwd) -> int | N
 
 
 def shares_directories(running: list[processes.Process]) -> bool:
-    """Whether an app sees /tmp and the like of all apps: its master has the mount namespace of the Emperor."""
+    """Whether an app sees /tmp and the like of all apps: systemd has mounted none for it (PrivateTmp=)."""
     try:
-        spaces = [os.readlink(f"/proc/{pid}/ns/mnt") for pid in (running[0].pid, host.look(running[0].pid).parent)]
+        with open(f"/proc/{running[0].pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+            mounts = [line.split() for line in file]
     except (IndexError, OSError):  # it does not run
         return False
-    return spaces[0] == spaces[1]
+    return not any(mount[4] == "/tmp" and "/systemd-private-" in mount[3] for mount in mounts)  # noqa: S108
 
 
 def since(found: App, emperor: float, now: float) -> float:
@@ -143,12 +144,14 @@ def since(found: App, emperor: float, now: float) -> float:
     return max(times)
 
 
-def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str, Any]) -> dict[str, Any]:
+def look(
+    app: Mapping[str, Any], params: Mapping[str, Any], started: float, said: Sequence[logs.Entry]
+) -> dict[str, Any]:
     """Everything about one app.
 
     :param app: its ``name``, ``home``, ``run``, and ``checks``.
     :param params: of the module.
-    :param emperor: when it ``started``, and its ``log``.
+    :param started: when its Emperor started; and what Emperors ``said``.
     """
     try:
         user, web = pwd.getpwnam(app["name"]), pwd.getpwnam(params["web_user"])
@@ -161,7 +164,7 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
     newest = taken[-1] if taken else None
     config = (newest.config if newest else None) or Config()
     serving = config.environment.get("RELEASE_ID", "") or os.path.basename(found.leads_to)
-    begin = since(found, emperor["started"], now)
+    begin = since(found, started, now)
     upstream = f"{app['home']}/upstream.sock"
     running = [process for slot in taken for process in slot.instance()]
     at_work = workers(taken, now)
@@ -178,7 +181,7 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
         "locked": database_locks.held_by_others({process.pid for process in running}) if full else [],
         "waiting": network.waiting(clients) if clients else 0,
         "memory": memory(running, user),
-        "group": control_group.limits(app["name"]),
+        "group": emperor_unit.killed(app["name"]),
         "release": release(app, serving),
         "unfinished": found.before is not None,
         "barrier": access.barrier(upstream, web.pw_uid, access.groups_of(web), access.WRITE),
@@ -186,6 +189,6 @@ def look(app: Mapping[str, Any], params: Mapping[str, Any], emperor: Mapping[str
         "data": data(app, user),
         "failed_checks": checks.failed(app["name"], app.get("checks", []), config.environment) if newest else [],
         "since": begin,
-        "throttled": logs.throttled([one for one in emperor["log"] if one[0] > begin], f"{app['name']}."),
+        "throttled": logs.throttled([one for one in said if one[0] > begin], f"{app['name']}."),
         "log": logs.of_app(logs.journal(app["name"], begin), found.environments),
     }

@@ -75,14 +75,15 @@ class Slot:
         """What runs in it: the master, then the workers."""
         return processes.of_file(self.file, pwd.getpwnam(self.name).pw_uid)
 
-    def wake_emperor(self) -> None:
-        """Let the Emperor look at the vassal files now; without this it looks once a second.
+    def wake_emperor(self) -> bool:
+        """Let the Emperor of the app look at the vassal files now; without this it looks once a second.
 
         Any signal that it handles does that, and this one does nothing else. Source: emperor_wakeup() and
-        emperor_loop() in core/emperor.c of uWSGI 2.0.
+        emperor_loop() in core/emperor.c of uWSGI 2.0. Returns whether it runs.
         """
-        options = os.path.join(os.path.dirname(self.directory), "emperor.ini")
-        processes.kill(processes.of_file(options, 0), signal.SIGWINCH)
+        emperors = processes.of_file(f"{self.directory}/{self.name}.*.ini", pwd.getpwnam(self.name).pw_uid)
+        processes.kill(emperors, signal.SIGWINCH)
+        return bool(emperors)
 
     def sockets(self, config: Config) -> list[str]:
         """The sockets on which its instance must answer: its own, and the one to which clients come."""

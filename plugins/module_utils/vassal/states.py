@@ -7,7 +7,7 @@ import json
 import pwd
 import time
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes, control_group, host, processes, temporary
+from ansible_collections.flaskops.emperor.plugins.module_utils import causes, emperor_unit, host, processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     drain,
     health,
@@ -137,10 +137,10 @@ def roll_back(app: App) -> str:
         rewritten = old.text != before.content
         if rewritten:
             stats = watch.statistics(old.stats)
+            # A master whose workers die does not listen to the Emperor, which starts it anew when it is gone.
+            dying = [] if stats and watch.serves_any(stats) else old.instance()
             app.write(old, before.content)
-            if not (stats and watch.serves_any(stats)):
-                # A master whose workers die does not listen to the Emperor, which starts it anew when it is gone.
-                processes.kill(old.instance())
+            processes.kill(dying)
         try:
             if moved and not rewritten:
                 for worker in watch.workers(watch.statistics(old.stats) or {"workers": []}):
@@ -192,12 +192,9 @@ def absent(app: App) -> bool:
         else:
             drain.stop(app, slot)
     host.remove(app.note)
+    emperor_unit.stop(app.name)
     killed = uid is not None and kill_all(uid)
     host.remove(app.limit)
-    if group := control_group.of_app(app.name):
-        with contextlib.suppress(OSError):  # it is the Emperor's, and goes with it
-            group.rmdir()
-    temporary.remove(app.name)
     return existed or killed
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import control_group, host
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import link, target
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
@@ -145,9 +145,7 @@ class App:
 
     def holds(self, limit: str) -> bool:
         """Whether this is the limit, in bytes, now and for the next instance."""
-        group = control_group.of_app(self.name)
-        current = host.read(str(group / "memory.max")) if group else limit
-        return host.read(self.limit) == (current or "").strip() == limit
+        return host.read(self.limit) == emperor_unit.limited(self.name) == limit
 
     def confine(self, limit: str) -> bool:
         """Limit the memory, in bytes: where the Emperor reads it for the next instance, and now.
@@ -157,8 +155,7 @@ class App:
         if not limit or self.holds(limit):
             return False
         host.write(self.limit, limit, 0, 0, 0o444)
-        if group := control_group.of_app(self.name):
-            group.joinpath("memory.max").write_text(limit)
+        emperor_unit.limit(self.name, limit)
         return True
 
     # The links
@@ -202,4 +199,5 @@ class App:
         # The Emperor compares whole seconds: two changes within one would be one to it. And by its time we know the
         # newer one of two files, though the clock may have been set back.
         host.write(slot.file, content, user.pw_uid, user.pw_gid, modified=max(time.time(), int(before) + 1))
-        slot.wake_emperor()
+        if not slot.wake_emperor():
+            emperor_unit.start(self.name)

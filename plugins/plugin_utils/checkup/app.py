@@ -87,7 +87,7 @@ def does_not_run(case: Case, now: Iterable[str]) -> Problem:
     if changed:
         return instance(case, what, case.rebuild, *now, *changed, explains=("changed",))
     # uWSGI itself was killed, or is still loading the app: start it again.
-    cure, before = "systemctl restart emperor.service", f"`journalctl -t {case.name}` tells more."
+    cure, before = f"systemctl restart emperor-app@{case.name}.service", f"`journalctl -t {case.name}` tells more."
     return instance(case, what, cure, *now, here=False, before=before)
 
 
@@ -247,7 +247,7 @@ def others(case: Case, health: bool = True) -> Iterator[Problem]:
         yield case.problem(
             "health",
             f"Clients of {case.name} {case.planned['health']}.",
-            "systemctl reload emperor.service",
+            f"systemctl reload emperor-app@{case.name}.service",
             f"the last exception: {raised['line']} ({raised['where']})" if raised else "",
             here=False,
             before=f"`journalctl -t {case.name}` and /var/log/nginx/error.log tell more.",

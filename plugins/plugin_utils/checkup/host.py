@@ -138,9 +138,12 @@ def sockets(facts: Mapping[str, Any], names: Collection[str]) -> Iterator[Proble
 
 def drop_ins(facts: Mapping[str, Any]) -> Iterator[Problem]:
     """Files by which somebody changed our units beside the inventory."""
+    named: list[str] = []
     for name, unit in facts["units"].items():
-        if unit["drop_ins"] and name != NGINX:
-            again = "" if name.endswith(".socket") else f" && systemctl restart {name}"
+        if set(unit["drop_ins"]) - set(named) and name != NGINX:
+            named += unit["drop_ins"]
+            template = any("@.service.d/" in path for path in unit["drop_ins"])
+            again = "" if name.endswith(".socket") else f" && systemctl restart {EMPEROR if template else name}"
             yield Problem(
                 f"{name} is changed by files that are not of the inventory.",
                 f"{shlex.join(['rm', *unit['drop_ins']])} && systemctl daemon-reload{again}",
@@ -149,7 +152,7 @@ def drop_ins(facts: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def sharing(facts: Mapping[str, Any]) -> Iterator[Problem]:
-    """Apps that have no temporary directories of their own (emperor-enclose)."""
+    """Apps that have no temporary directories of their own (PrivateTmp= of emperor-app@.service)."""
     if facts["sharing"]:
         yield Problem(
             "Apps see the /tmp, /var/tmp and /dev/shm of other apps.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -66,18 +65,15 @@ def killed(case: Case) -> Iterator[Problem]:
             f"the kernel's limit is {limit} MiB; {name}'s share is {share} MiB",
         )
         what = f"The kernel kills workers of {name} at a memory limit of {limit} MiB: their clients get 502."
-        drop_ins = case.host["units"]["emperor.service"]["drop_ins"]
-        if group["unit"] and drop_ins:
-            cure = f"{shlex.join(['rm', *drop_ins])} && systemctl daemon-reload && systemctl restart emperor.service"
-            yield case.problem("killed", what, cure, *said, *drop_ins, here=False, explains=drop_ins)
-        else:
-            yield case.problem(
-                "killed",
-                what,
-                case.commands.site("apps"),
-                *said,
-                before=f"raise memory.limit of {name} in flask_apps, or find what needs that much.",
-            )
+        wrong = limit != share
+        yield case.problem(
+            "killed",
+            what,
+            case.commands.site("apps"),
+            *said,
+            before="" if wrong else f"raise memory.limit of {name} in flask_apps, or find what needs that much.",
+            explains=("limit",) if wrong else (),
+        )
     if log["crashed"]:
         yield case.problem(
             "crashed",

@@ -14,6 +14,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
     require,
 )
 
+IPV6 = re.compile(r"\[?[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]?\Z", re.IGNORECASE)
 DOMAIN = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 URL_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 LIMITS = {"requests_per_second": "requests per second", "burst": "requests", "connections": "connections"}
@@ -79,6 +80,9 @@ def _of_data(values: Mapping[str, Any], where: str, kind: str) -> dict[str, str]
 def _names(values: Iterable[Any], where: str) -> list[str]:
     result = []
     for value in values:
+        if isinstance(value, str) and IPV6.match(value):
+            sentence = "is an IPv6 address: give a host name, or no domain at all, as such an app has every address."
+            fail(where, f"has {value}, which {sentence}")
         require(DOMAIN, value, where, "must be a host name in lower case, like shop.example.com")
         result.append(str(value))
     return result

@@ -44,6 +44,9 @@ def _challenge(chosen: Mapping[str, Any], mode: str, domains: Sequence[str], whe
         return ""
     if not domains:
         fail(f"{where}.domains", "is empty, but a CA needs names to certify: list them, or set tls.mode.")
+    if addresses := [domain for domain in domains if re.fullmatch(r"[0-9.]+", domain)]:
+        sentence = "but certbot asks for host names only: give one, or set tls.mode."
+        fail(f"{where}.domains", f"has {addresses[0]}, {sentence}")
     wild = [domain for domain in domains if domain.startswith("*.")]
     if wild and challenge == "http":
         sentence = "which a CA checks in the DNS only: set tls.challenge: dns, or name each domain."

@@ -25,7 +25,7 @@ sys.path.insert(0, "/usr/local/lib/emperor")  # root's alone
 
 import emperor_host
 
-UNIT = "/etc/systemd/system/emperor.service"
+UNIT = "/etc/systemd/system/emperor-app@.service"
 VASSALS = "/etc/emperor/vassals"
 SIDES = "/etc/emperor/sides"
 INSIDE, SIDE = "--inside", "--side"

@@ -14,11 +14,8 @@ import json
 import os
 import resource
 import sys
-import time
 from pathlib import Path
 
-# Seconds to wait for the Emperor, which runs a program first.
-PATIENCE = 5
 # Where to find the Emperor and how often this instance was reloaded: uWSGI's own, handed through.
 HANDED_THROUGH = "UWSGI_"
 
@@ -28,23 +25,9 @@ def encoded(value: str) -> bytes:
     return value.encode("utf-8", "surrogateescape")
 
 
-def confined() -> bool:
-    """Whether this process is in the control group of its app, or need not wait for that; see memory_limit.py."""
-    groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    group = next((line[3:] for line in groups if line.startswith("0::")), None)
-    if group is None or "/app-" in group:
-        return True
-    controllers = Path("/sys/fs/cgroup", group.lstrip("/"), "cgroup.controllers")
-    return not (controllers.exists() and "memory" in controllers.read_text(encoding="utf-8").split())
-
-
 def main() -> None:
-    """Replace this process by the vassal. Privileges are those of the vassal file's owner already (tyrant mode)."""
+    """Replace this process by the vassal."""
     vassal = sys.argv[sys.argv.index("--ini") + 1]
-    deadline = time.monotonic() + PATIENCE
-    # What it had in memory before would not count there.
-    while "UWSGI_EMPEROR_FD" in os.environ and not confined() and time.monotonic() < deadline:
-        time.sleep(0.01)
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=(";",))
     with open(vassal, encoding="utf-8") as file:
         parser.read_file(file)

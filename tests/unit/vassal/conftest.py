@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils import (
-    control_group,
+    emperor_unit,
     links,
     processes,
     uwsgi_client,
@@ -79,6 +79,7 @@ def params(tmp_path):
 def host(params, deeds, program, monkeypatch):
     """A host, with the trial start as good as passed."""
     program("journalctl", 'echo "the log of $*"')
+    program("systemctl", "true")
     found: Any = Host(params)
     found.said = lambda _config: []  # warnings of a trial start
     for name in ("of_file", "find", "kill", "connections"):
@@ -157,16 +158,16 @@ def running(host, releases):
 @pytest.fixture
 def limited(host, tmp_path, monkeypatch):
     """What the Emperor would read for the next instance, and the limit of those that run, in MiB."""
-    group = tmp_path / "app-shop"
-    group.mkdir()
-    group.joinpath("memory.max").write_text("max\n")
-    monkeypatch.setattr(control_group, "of_app", lambda name: group if group.exists() and name == "shop" else None)
+    held = tmp_path / "MemoryMax"
+    held.write_text("infinity")
+    monkeypatch.setattr(emperor_unit, "limited", lambda _app: held.read_text())
+    monkeypatch.setattr(emperor_unit, "limit", lambda _app, most: held.write_text(most))
 
     def limits():
-        texts = [host_files.read(str(path)) for path in (Path(host.app().limit), group / "memory.max")]
-        return [text and (text if text.strip() == "max" else int(text) // MIB) for text in texts]
+        texts = [host_files.read(str(path)) for path in (Path(host.app().limit), held)]
+        return [text and (text if text == "infinity" else int(text) // MIB) for text in texts]
 
-    return limits, group
+    return limits, held
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     states,
     store,
 )
+from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import Slot
 from vassal_host import later
 
 
@@ -65,3 +66,18 @@ def test_an_app_without_a_user_is_absent(params, monkeypatch):
         Path(params["directory"], name).write_text("{}")
     assert states.absent(store.App(params)) is True
     assert os.listdir(params["directory"]) == []
+
+
+def test_first_deploy_starts_the_emperor_of_the_app_and_absent_stops_it(host, program, tmp_path):
+    program("systemctl", f'echo "$*" >> {tmp_path}/told')
+    host.deploy("1")
+    assert (tmp_path / "told").read_text() == "start emperor-app@shop.service\n"
+    states.absent(host.app())
+    assert "stop emperor-app@shop.service" in (tmp_path / "told").read_text().splitlines()
+
+
+def test_emperor_that_runs_is_only_woken(host, program, tmp_path, monkeypatch):
+    program("systemctl", f'echo "$*" >> {tmp_path}/told')
+    monkeypatch.setattr(Slot, "wake_emperor", lambda _slot: True)
+    host.deploy("1")
+    assert not (tmp_path / "told").exists()

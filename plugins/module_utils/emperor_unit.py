@@ -1,0 +1,70 @@
+"""The unit of an app's Emperor, which holds all instances of the app and limits their memory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+TREE = Path("/sys/fs/cgroup")
+FILES = (("memory.max", "memory.events"), ("memory.limit_in_bytes", "memory.oom_control"))  # of version 2, of version 1
+
+
+def unit(app: str) -> str:
+    """Its name."""
+    return f"emperor-app@{app}.service"
+
+
+def start(app: str) -> None:
+    """Start it, if it does not run: it starts the instances."""
+    _systemctl("start", unit(app))
+
+
+def stop(app: str) -> None:
+    """Stop it, with all that is left in it, and forget the limit."""
+    _systemctl("stop", unit(app))
+    _systemctl("revert", unit(app))
+    _systemctl("reset-failed", unit(app))
+
+
+def limit(app: str, most: str) -> None:
+    """Limit the memory, in bytes: now, and whenever it starts.
+
+    Memory of one app that moves to the disk slows the whole host, so none does.
+    """
+    _systemctl("set-property", unit(app), f"MemoryMax={most}", "MemorySwapMax=0")
+
+
+def limited(app: str) -> str:
+    """The limit of the memory in bytes, as systemd has it; ``infinity`` for none."""
+    return _systemctl("show", "--property=MemoryMax", "--value", unit(app))
+
+
+def limits_memory() -> bool:
+    """Whether the kernel can limit the memory of a unit: with control groups of version 2, or of version 1."""
+    controllers = TREE / "cgroup.controllers"
+    return "memory" in controllers.read_text().split() if controllers.exists() else TREE.joinpath("memory").is_dir()
+
+
+def killed(app: str) -> dict[str, int]:
+    """The kernel's memory ``limit`` in bytes (0 for none), and how many processes it ``killed`` there."""
+    group = _systemctl("show", "--property=ControlGroup", "--value", unit(app)).lstrip("/")
+    found = [one for top in (TREE, TREE / "memory") if group and (one := _told(top / group))]
+    return found[0] if found else {"limit": 0, "killed": 0}
+
+
+def _told(group: Path) -> dict[str, Any] | None:
+    for most, events in FILES:
+        try:
+            told, dead = group.joinpath(most).read_text().strip(), group.joinpath(events).read_text()
+        except OSError:
+            continue
+        if told.isdigit() and int(told) < 1 << 60:  # version 1 says "none" by a huge number
+            kills = re.search(r"^oom_kill (\d+)$", dead, re.MULTILINE)
+            return {"limit": int(told), "killed": int(kills[1]) if kills else 0}
+    return None
+
+
+def _systemctl(*words: str) -> str:
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False).stdout.strip()

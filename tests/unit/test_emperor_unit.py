@@ -1,0 +1,55 @@
+"""The unit of an app's Emperor: its memory limit, and what the kernel killed at it."""
+
+import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit
+
+GROUP = "system.slice/emperor-app@shop.service"
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch, program):
+    program("systemctl", f"echo /{GROUP}")
+    monkeypatch.setattr(emperor_unit, "TREE", tmp_path)
+    return tmp_path
+
+
+def test_no_limit_and_no_kill_where_the_kernel_tells_none(tree):
+    assert emperor_unit.killed("shop") == {"limit": 0, "killed": 0}
+
+
+@pytest.mark.parametrize(
+    ("top", "most", "events"),
+    [(".", "memory.max", "memory.events"), ("memory", "memory.limit_in_bytes", "memory.oom_control")],
+)
+def test_limit_and_kills_with_both_versions_of_control_groups(tree, top, most, events):
+    group = tree / top / GROUP
+    group.mkdir(parents=True)
+    (group / most).write_text("1000\n")
+    (group / events).write_text("oom 2\noom_kill 3\n")
+    assert emperor_unit.killed("shop") == {"limit": 1000, "killed": 3}
+    (group / most).write_text(f"{1 << 62}\n")
+    assert emperor_unit.killed("shop")["limit"] == 0
+
+
+def test_app_that_does_not_run_has_no_limit(tree, program):
+    program("systemctl", "echo")
+    assert emperor_unit.killed("shop") == {"limit": 0, "killed": 0}
+
+
+def test_limit_is_told_to_systemd_and_forgotten_with_the_unit(program, tmp_path):
+    program("systemctl", f'echo "$*" >> {tmp_path}/told')
+    emperor_unit.limit("shop", "1000")
+    emperor_unit.stop("shop")
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told == ["set-property emperor-app@shop.service MemoryMax=1000 MemorySwapMax=0",
+                    *(f"{word} emperor-app@shop.service" for word in ("stop", "revert", "reset-failed"))]  # fmt: skip
+
+
+def test_kernel_limits_memory_where_it_has_a_controller_for_it(tree):
+    assert not emperor_unit.limits_memory()
+    (tree / "memory").mkdir()
+    assert emperor_unit.limits_memory()
+    (tree / "cgroup.controllers").write_text("cpu pids\n")
+    assert not emperor_unit.limits_memory()
+    (tree / "cgroup.controllers").write_text("cpu memory pids\n")
+    assert emperor_unit.limits_memory()
