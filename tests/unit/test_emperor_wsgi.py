@@ -138,7 +138,7 @@ def test_request_without_an_unread_body_does_not_wait():
 
 def test_file_response_is_passed_to_uwsgi_unchanged_and_closed_at_the_end(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
-    file = open(tmp_path / "file", "rb")
+    file = (tmp_path / "file").open("rb")  # closed by the response
 
     def app(_environ, start_response):
         start_response("200 OK", [])
@@ -307,7 +307,8 @@ def test_waiting_time_of_a_clock_that_was_set_back_is_zero():
 
 
 def test_names_of_headers_that_were_checked_are_limited(monkeypatch):
-    monkeypatch.setattr(emperor_wsgi, "NAMES", names := set())
+    names: set[str] = set()
+    monkeypatch.setattr(emperor_wsgi, "NAMES", names)
     monkeypatch.setattr(emperor_wsgi, "MOST_NAMES", 3)
     for number in range(5):
         started(lambda _environ, start, name=f"X-{number}": start("200 OK", [(name, "a")]) or [b""])

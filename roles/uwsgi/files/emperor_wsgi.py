@@ -18,6 +18,15 @@ PIECE = 65536  # bytes
 NAMES, MOST_NAMES = set(), 1000  # of headers that have no line break
 
 
+def unread(length, body):
+    """Whether a part of the request's body has not been read yet.
+
+    :param length: of the body, as text.
+    :param body: uWSGI's own `wsgi.input`.
+    """
+    return length and body.tell() < int(length)
+
+
 class Input:
     """The request's body for the app: uWSGI's own, except that it does not claim to be a file in which one can seek.
 
@@ -134,7 +143,7 @@ class Application:
         self.waits = [self.told(milliseconds) for milliseconds in range(100)]
 
     def told(self, milliseconds):
-        """Headers for nginx's access log, which clients do not get: how long a request waited for a worker, the release."""
+        """Headers for nginx's access log, which clients do not get: waiting time of the request, and the release."""
         return [("X-Emperor", f"{milliseconds // 1000}.{milliseconds % 1000:03} {self.release}")]
 
     def waited(self, environ):
@@ -153,8 +162,7 @@ class Application:
 
         A generator: uWSGI calls no function of ours for a piece, and in any case asks for a first one.
         """
-        length, begun = environ.get("CONTENT_LENGTH"), []
-        body = environ["wsgi.input"]
+        length, body, begun = environ.get("CONTENT_LENGTH"), environ["wsgi.input"], []
         if length:
             environ["wsgi.input"] = Input(body)
         start = starter(start_response, environ, self.release, self.waited(environ), begun)
@@ -164,17 +172,12 @@ class Application:
         try:
             try:
                 result = self.app(environ, start)
-                if not hasattr(result, "read"):
-                    pieces = [result] if isinstance(result, bytes) else result
-                elif length and body.tell() < int(length):
-                    pieces = iter(partial(result.read, PIECE), b"")
+                if hasattr(result, "read") or isinstance(result, bytes):
+                    pieces = self.whole(result, environ, unread(length, body))
                 else:
-                    if self.end:
-                        self.end(environ)
-                    yield result  # a file of `wsgi.file_wrapper`, which uWSGI recognizes and sends
-                    pieces = ()
+                    pieces = result
                 for piece in pieces:
-                    if not isinstance(piece, bytes):  # uWSGI would send nothing in its place
+                    if not isinstance(piece, bytes) and piece is not result:  # uWSGI would send nothing in its place
                         raise TypeError(f"the app's response has a piece of type {type(piece).__name__}, not bytes")
                     if not begun:
                         break
@@ -185,14 +188,28 @@ class Application:
                 raise
             except BaseException:
                 yield from failed(start)
-            if length and body.tell() < int(length):
+            if unread(length, body):
                 yield b""  # lets uWSGI send the headers of a response without a body
                 linger(body.fileno())
         finally:
-            if self.end:
-                self.end(environ)
-            if close := getattr(result, "close", None):
-                try:
-                    close()
-                except SystemExit as error:
-                    raise RuntimeError("the app called sys.exit() at the end of a request") from error
+            self.finish(environ, result)
+
+    def whole(self, result, environ, rest):
+        """The pieces of a result that is no series of them: bytes, or a file."""
+        if isinstance(result, bytes):
+            return [result]
+        if rest:
+            return iter(partial(result.read, PIECE), b"")
+        if self.end:
+            self.end(environ)  # what follows is not the app's
+        return [result]  # a file of `wsgi.file_wrapper`, which uWSGI recognizes and sends
+
+    def finish(self, environ, result):
+        """What WSGI lets a server call at the end, however it comes."""
+        if self.end:
+            self.end(environ)
+        if close := getattr(result, "close", None):
+            try:
+                close()
+            except SystemExit as error:
+                raise RuntimeError("the app called sys.exit() at the end of a request") from error
