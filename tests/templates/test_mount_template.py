@@ -48,7 +48,7 @@ def test_everything_of_the_app_is_below_its_path():
 
 def test_parameters_are_those_of_an_app_with_all_paths_except_for_the_path():
     site = nginx(render("site.conf.j2", flask_apps=[SITE], __flask_apps_name="site"))
-    paths = ("SCRIPT_NAME", "PATH_INFO")
+    paths = ("SCRIPT_NAME", "PATH_INFO", "HTTP_HOST")
     wanted, found = (
         [one for one in directives(block, where, "uwsgi_param") if one[0] not in paths]
         for block, where in ((site, "server"), (nginx(mount()), "location /shop/"))

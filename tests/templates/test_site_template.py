@@ -188,6 +188,35 @@ def test_proxy_protocol_has_ports_of_its_own_and_tells_the_client():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("trusted", "begin"), [([], "$"), (["10.0.0.0/8"], "$flask_apps_")])
+def test_request_pays_for_maps_of_the_client_only_where_a_proxy_is_trusted(trusted, begin):
+    site = nginx(render("site.conf.j2", flask_apps_trusted_proxies=trusted))
+    given = {name: value for name, value, *_more in directives(site, "server", "uwsgi_param")}
+    assert given["UWSGI_SCHEME"] == given["HTTP_X_FORWARDED_PROTO"] == f"{begin}scheme"
+    assert given["SERVER_PORT"] == f"{begin}server_port"
+    assert given["HTTP_X_REQUEST_ID"] == f"{begin}request_id"
+    assert ["X-Request-ID", f"{begin}request_id", "always"] in directives(site, "server", "add_header")
+    log = " ".join(*directives(nginx(render("flask_apps.conf.j2", flask_apps_trusted_proxies=trusted)), "log_format"))
+    assert f"id={begin}request_id" in log
+
+
+@pytest.mark.parametrize(("version", "joined"), [((1, 22), False), ((1, 23), True), ((), False)])
+def test_cookies_are_joined_where_nginx_does_not(version, joined):
+    text = render("site.conf.j2", __flask_apps_plan=planned(version))
+    assert ("uwsgi_param HTTP_COOKIE" in text) is not joined
+
+
+def test_waiting_time_and_release_are_logged_from_one_header():
+    assert mapped("$flask_apps_release", "0.007 3f2a9c01d4e5") == "3f2a9c01d4e5"
+    for text in ("", "3f2a9c01d4e5", '0.007 3f2a" status=500', "x 3f2a9c01d4e5"):
+        assert mapped("$flask_apps_release", text) == "-"
+    for form, unknown in (("text", "-"), ("json", "null")):
+        shared = nginx(render("flask_apps.conf.j2", flask_apps_access_log=form))
+        assert directives(shared, "map $flask_apps_release $flask_apps_queue", "-") == [[unknown]]
+    assert mapped("$flask_apps_app_seconds", "0.010, 1.250") == "1.250"
+    assert directives(nginx(render("site.conf.j2")), "server", "uwsgi_hide_header").count(["X-Emperor"]) == 1
+
+
 def test_body_size_limit_is_that_of_the_app():
     assert directives(nginx(render("site.conf.j2", {"max_body_size": "1g"})), "server", "client_max_body_size") == [
         ["1g"]
@@ -260,13 +289,13 @@ def test_every_variable_zone_and_page_of_the_site_is_defined():
         "limits": {"requests_per_second": 5, "connections": 3},
         "domains": ["a.test"],
         "redirect_domains": ["b.test"],
+        "protected": {"/protected": "invoices"},
     }
     text, shared = render("site.conf.j2", features), render("flask_apps.conf.j2")
     pages = set(re.findall(r"error_page \d+ (?:=\d* )?(@\w+)", text))
     assert pages == set(re.findall(r"location (@\w+)", text))
-    assert "set $flask_apps_from shop;" in text
-    for name in set(re.findall(r"\$flask_apps_\w+", text)) - {"$flask_apps_from"}:
-        assert re.search(rf"^map \S+ \{name} |^geo \S+ \{name} ", shared + text, re.MULTILINE), name
+    for name in set(re.findall(r"\$flask_apps_\w+", text)):
+        assert re.search(rf"^map \S+ \{name} |^geo \S+ \{name} |^ +set \{name} ", shared + text, re.MULTILINE), name
     for zone in set(re.findall(r"limit_(?:conn|req) (?:zone=)?(\w+)", text)):
         assert f"zone={zone}:" in text + shared
 

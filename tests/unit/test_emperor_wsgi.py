@@ -1,6 +1,7 @@
 """What stands between uWSGI and an app, with a server that behaves as uWSGI does."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -45,7 +46,7 @@ class Server:
     """
 
     def __init__(self, app):
-        self.app = emperor_wsgi.Application(app)
+        self.app = emperor_wsgi.Application(app).respond
         self.sent, self.status, self.begun = [], "", False
 
     def start_response(self, *arguments):
@@ -72,16 +73,13 @@ class Server:
             text = length if length is not None else str(size) if size else ""
             environ = {"CONTENT_LENGTH": text, "wsgi.input": Body(ours, size)}
             result = self.app(environ, self.start_response)
-            if hasattr(result, "read"):
-                self.sent += [self.status, result]
-            else:
-                for piece in result:
-                    if not self.begun:
-                        self.sent.append(self.status)
-                        self.begun = True
-                    self.sent.append(piece)
-                result.close()
-            unread = ours.recv(65536) if size and not hasattr(result, "read") else b""
+            for piece in result:
+                if not self.begun:
+                    self.sent.append(self.status)
+                    self.begun = True
+                self.sent.append(piece)
+            result.close()
+            unread = ours.recv(65536) if size else b""
             assert unread == b""  # the end of the stream: nothing is left for the kernel to throw away
             ours.shutdown(socket.SHUT_WR) if not size else None
         thread.join(10)
@@ -129,7 +127,7 @@ def test_body_does_not_claim_that_one_can_seek_in_it():
     with ours, theirs:
         theirs.sendall(b"xxxxx")
         environ = {"CONTENT_LENGTH": "5", "wsgi.input": Body(ours, 5)}
-        assert list(emperor_wsgi.Application(app)(environ, lambda *_arguments: None)) == [b""]
+        assert list(emperor_wsgi.Application(app).respond(environ, lambda *_arguments: None)) == [b""]
     assert seen == [False, False, True, True, b"xxxxx"]
 
 
@@ -138,15 +136,19 @@ def test_request_without_an_unread_body_does_not_wait():
     assert Server(answers()).serve() == []
 
 
-def test_file_response_is_passed_to_uwsgi_unchanged(tmp_path):
+def test_file_response_is_passed_to_uwsgi_unchanged_and_closed_at_the_end(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
-    with open(tmp_path / "file", "rb") as file:
+    file = (tmp_path / "file").open("rb")  # closed by the response
 
-        def app(_environ, start_response):
-            start_response("200 OK", [])
-            return file
+    def app(_environ, start_response):
+        start_response("200 OK", [])
+        return file
 
-        assert Server(app).serve() == ["200 OK", file]
+    response = emperor_wsgi.Application(app).respond({"wsgi.input": None}, lambda *_arguments: None)
+    assert next(response) is file
+    assert not file.closed
+    assert list(response) == []
+    assert file.closed
 
 
 def test_file_response_to_an_unread_body_is_sent_in_pieces(tmp_path):
@@ -262,7 +264,9 @@ def test_response_is_closed_once_however_it_ends():
     assert response.closed == 1
     other = Closing([b"a"])
     app = emperor_wsgi.Application(lambda _environ, start_response: start_response("200 OK", []) or other)
-    app({"wsgi.input": None}, lambda *_arguments: None).close()  # the client left before the first piece
+    leaving = app.respond({"wsgi.input": None}, lambda *_arguments: None)
+    next(leaving)
+    leaving.close()  # the client leaves after the first piece
     assert other.closed == 1
 
 
@@ -280,19 +284,36 @@ def started(app=None, **environ):
     seen = []
     whole = {"wsgi.input": Body(None, 0), **environ}
     application = emperor_wsgi.Application(app or answers(b""), "3f2a9c01d4e5")
-    list(application(whole, lambda _status, headers: seen.extend(headers)))
+    list(application.respond(whole, lambda _status, headers: seen.extend(headers)))
     return dict(seen)
 
 
-def test_response_has_headers_for_release_and_waiting_time():
-    headers = started(HTTP_X_REQUEST_START=f"t={time.time() - 2:.3f}")
-    assert headers["X-Emperor-Release"] == "3f2a9c01d4e5"
-    assert 2 <= float(headers["X-Emperor-Queue"]) < 5
+@pytest.mark.parametrize("seconds", [0, 0.042, 2, 3600])
+def test_response_has_a_header_for_release_and_waiting_time(seconds):
+    headers = started(HTTP_X_REQUEST_START=f"t={time.time() - seconds:.3f}")
+    waited, release = headers["X-Emperor"].split(" ")
+    assert release == "3f2a9c01d4e5"
+    assert re.fullmatch(r"\d+\.\d{3}", waited)
+    assert seconds - 0.001 <= float(waited) < seconds + 3
 
 
-@pytest.mark.parametrize("since", ["", "t=", "soon", "t=99999999999"])
+@pytest.mark.parametrize("since", ["", "t=", "soon", "t=inf", "t=nan"])
 def test_invalid_waiting_time_gives_none(since):
-    assert started(HTTP_X_REQUEST_START=since)["X-Emperor-Queue"] in ("", "0.000")
+    assert "X-Emperor" not in started(HTTP_X_REQUEST_START=since)
+
+
+def test_waiting_time_of_a_clock_that_was_set_back_is_zero():
+    assert started(HTTP_X_REQUEST_START="t=99999999999")["X-Emperor"] == "0.000 3f2a9c01d4e5"
+
+
+def test_names_of_headers_that_were_checked_are_limited(monkeypatch):
+    names: set[str] = set()
+    monkeypatch.setattr(emperor_wsgi, "NAMES", names)
+    monkeypatch.setattr(emperor_wsgi, "MOST_NAMES", 3)
+    for number in range(5):
+        started(lambda _environ, start, name=f"X-{number}": start("200 OK", [(name, "a")]) or [b""])
+    assert len(names) == 3
+    assert Server(NO_RESPONSES["header with a line break"]).serve()[0].startswith("500")
 
 
 def test_exception_is_logged_with_request_id_and_release_and_without_the_query(capfd):
@@ -314,7 +335,7 @@ def test_begin_and_end_of_a_request_reach_the_slow_request_watch():
 
     for app in (answers(b"a"), lambda *_arguments: 1 / 0):
         environ = {"wsgi.input": Body(None, 0), "id": len(seen)}
-        response = emperor_wsgi.Application(app, "r", Slow())(environ, lambda *_arguments: None)
+        response = emperor_wsgi.Application(app, "r", Slow()).respond(environ, lambda *_arguments: None)
         list(response)
         response.close()
     assert seen == [("begin", 0), ("end", 0), ("begin", 2), ("end", 2)]

@@ -297,7 +297,7 @@ def load():
         lazy = bool(serving) or "lazy-apps" in uwsgi.opt
         apart = lazy or setting("alone") or setting("import-threads")
         slow, before = watched(release), None if apart else held()
-        found = emperor_wsgi.Application(imported(app), release, slow)
+        found = emperor_wsgi.Application(imported(app), release, slow).respond
         emperor_errors.show()
         prepare(lazy, slow, before)
         return found

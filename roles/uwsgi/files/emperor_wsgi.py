@@ -15,15 +15,16 @@ from functools import partial
 
 LINGER = 10  # seconds that nginx has for closing a connection whose response is complete; it takes milliseconds
 PIECE = 65536  # bytes
+NAMES, MOST_NAMES = set(), 1000  # of headers that have no line break
 
 
-def unread(environ, body):
-    """How many bytes of the request's body have not been read yet.
+def unread(length, body):
+    """Whether a part of the request's body has not been read yet.
 
+    :param length: of the body, as text.
     :param body: uWSGI's own `wsgi.input`.
     """
-    length = environ.get("CONTENT_LENGTH")
-    return int(length) - body.tell() if length else 0
+    return length and body.tell() < int(length)
 
 
 class Input:
@@ -57,15 +58,6 @@ def linger(descriptor):
                 return
 
 
-def waited(environ):
-    """For how many seconds a request waited for a worker, as text; empty when nginx does not say since when."""
-    since = environ.get("HTTP_X_REQUEST_START", "")
-    try:
-        return f"{max(time.time() - float(since.removeprefix('t=')), 0):.3f}"
-    except ValueError:
-        return ""
-
-
 def named(environ, release):
     """A request for the log: its ID, its method, its path as the client sent it, without the query."""
     path = environ.get("REQUEST_URI", "").partition("?")[0][:200]
@@ -83,29 +75,31 @@ def redirected(headers, prefix):
     ]
 
 
-def checked(headers):
+def checked(name, value):
     """Refuse a line break: uWSGI would send it, and a client would read what follows as headers of the response."""
-    for name, value in headers:
-        if "\n" in value or "\r" in value or "\n" in name or "\r" in name:
-            raise ValueError(f"the app's header {name!r} has a line break: {value!r}")
+    if "\n" in value or "\r" in value or "\n" in name or "\r" in name:
+        raise ValueError(f"the app's header {name!r} has a line break: {value!r}")
+    if len(NAMES) < MOST_NAMES:
+        NAMES.add(name)
 
 
-def starter(start_response, environ, release, begun):
+def starter(start_response, environ, release, told, begun):
     """What an app calls to start its response. uWSGI's own cannot take an exception (`py_uwsgi_spit`).
 
+    :param told: headers besides those of the app.
     :param begun: a list, not empty when the app has called it.
     """
-    # For nginx's access log; clients do not get them.
-    queue = waited(environ)
     prefix = environ.get("SCRIPT_NAME")
 
     def start(status, headers, error=None):
         begun.append(True)
         try:
-            checked(headers)
+            for name, value in headers:
+                if name not in NAMES or "\n" in value or "\r" in value:
+                    checked(name, value)
             if prefix:
                 headers = redirected(headers, prefix)
-            written = start_response(status, [*headers, ("X-Emperor-Release", release), ("X-Emperor-Queue", queue)])
+            written = start_response(status, [*headers, *told])
             if status.startswith("500"):
                 print(f"{named(environ, release)} got {status}", file=sys.stderr, flush=True)
             return written
@@ -136,51 +130,8 @@ def failed(start_response):
     return [text]
 
 
-class Response:
-    """The response of an app, with an end that nginx understands.
-
-    :param begun: see `starter`.
-    """
-
-    __slots__ = ("begun", "body", "end", "environ", "result", "start_response")
-
-    def __init__(self, result, environ, body, start_response, begun, end):
-        self.result, self.environ, self.body, self.start_response = result, environ, body, start_response
-        self.begun, self.end = begun, end
-
-    def __iter__(self):
-        """Its pieces: a generator, as uWSGI then calls no function of ours for each of them."""
-        result = self.result
-        try:
-            for piece in iter(partial(result.read, PIECE), b"") if hasattr(result, "read") else result:
-                if not isinstance(piece, bytes):  # uWSGI would send nothing in its place
-                    raise TypeError(f"the app's response has a piece of type {type(piece).__name__}, not bytes")
-                if not self.begun:
-                    break
-                yield piece
-            if not self.begun:
-                raise RuntimeError("the app did not call start_response")
-        except GeneratorExit:  # the client has gone
-            raise
-        except BaseException:
-            yield from failed(self.start_response)
-        if unread(self.environ, self.body) > 0:
-            yield b""  # lets uWSGI send the headers of a response without a body
-            linger(self.body.fileno())
-
-    def close(self):
-        """What WSGI lets a server call at the end, however it comes."""
-        if self.end:
-            self.end(self.environ)
-        if hasattr(self.result, "close"):
-            try:
-                self.result.close()
-            except SystemExit as error:
-                raise RuntimeError("the app called sys.exit() at the end of a request") from error
-
-
 class Application:
-    """The app as uWSGI calls it.
+    """The app as uWSGI calls it. Every request pays for each call of Python here, so there are few.
 
     :param release: its ID.
     :param slow: told of every request's begin and end, if anything is.
@@ -189,22 +140,76 @@ class Application:
     def __init__(self, app, release="", slow=None):
         self.app, self.release = app, release
         self.begin, self.end = (slow.begin, slow.end) if slow else (None, None)
+        self.waits = [self.told(milliseconds) for milliseconds in range(100)]
 
-    def __call__(self, environ, start_response):
-        body, begun = environ["wsgi.input"], []
-        if environ.get("CONTENT_LENGTH"):
+    def told(self, milliseconds):
+        """Headers for nginx's access log, which clients do not get: waiting time of the request, and the release."""
+        return [("X-Emperor", f"{milliseconds // 1000}.{milliseconds % 1000:03} {self.release}")]
+
+    def waited(self, environ):
+        """The same for a request; nothing when nginx does not say since when it waits."""
+        try:
+            # Of the form t=1796006050.228
+            milliseconds = int((time.time() - float(environ["HTTP_X_REQUEST_START"][2:])) * 1000)
+        except (KeyError, ValueError, OverflowError):
+            return []
+        if 0 <= milliseconds < len(self.waits):
+            return self.waits[milliseconds]
+        return self.told(max(milliseconds, 0))
+
+    def respond(self, environ, start_response):
+        """A response with an end that nginx understands, and the call of the app that comes before.
+
+        A generator: uWSGI calls no function of ours for a piece, and in any case asks for a first one.
+        """
+        length, body, begun = environ.get("CONTENT_LENGTH"), environ["wsgi.input"], []
+        if length:
             environ["wsgi.input"] = Input(body)
-        start_response = starter(start_response, environ, self.release, begun)
+        start = starter(start_response, environ, self.release, self.waited(environ), begun)
+        result = None
         if self.begin:
             self.begin(environ)
         try:
-            result = self.app(environ, start_response)
-        except BaseException:
-            result = failed(start_response)
-        if hasattr(result, "read") and unread(environ, body) <= 0:
-            if self.end:
-                self.end(environ)
-            return result  # a file of `wsgi.file_wrapper`, which uWSGI must recognize
+            try:
+                result = self.app(environ, start)
+                if hasattr(result, "read") or isinstance(result, bytes):
+                    pieces = self.whole(result, environ, unread(length, body))
+                else:
+                    pieces = result
+                for piece in pieces:
+                    if not isinstance(piece, bytes) and piece is not result:  # uWSGI would send nothing in its place
+                        raise TypeError(f"the app's response has a piece of type {type(piece).__name__}, not bytes")
+                    if not begun:
+                        break
+                    yield piece
+                if not begun:
+                    raise RuntimeError("the app did not call start_response")
+            except GeneratorExit:  # the client has gone
+                raise
+            except BaseException:
+                yield from failed(start)
+            if unread(length, body):
+                yield b""  # lets uWSGI send the headers of a response without a body
+                linger(body.fileno())
+        finally:
+            self.finish(environ, result)
+
+    def whole(self, result, environ, rest):
+        """The pieces of a result that is no series of them: bytes, or a file."""
         if isinstance(result, bytes):
-            result = [result]
-        return Response(result, environ, body, start_response, begun, self.end)
+            return [result]
+        if rest:
+            return iter(partial(result.read, PIECE), b"")
+        if self.end:
+            self.end(environ)  # what follows is not the app's
+        return [result]  # a file of `wsgi.file_wrapper`, which uWSGI recognizes and sends
+
+    def finish(self, environ, result):
+        """What WSGI lets a server call at the end, however it comes."""
+        if self.end:
+            self.end(environ)
+        if close := getattr(result, "close", None):
+            try:
+                close()
+            except SystemExit as error:
+                raise RuntimeError("the app called sys.exit() at the end of a request") from error
