@@ -25,7 +25,7 @@ import emperor_loader
 if "link" in plan:
     os.symlink(plan["link"], f"{root}/new")
     os.replace(f"{root}/new", f"{root}/serving")
-app = emperor_loader.load().app
+app = emperor_loader.load().__self__.app
 names = ("PATH", "VIRTUAL_ENV", "RELEASE_ID", "EMPEROR_SERVING", "EMPEROR_APP", "KEY")
 told = {name: os.environ.get(name) for name in names}
 told.update(app=app if isinstance(app, str) else "to be called: " + app(), cwd=os.getcwd(), path=sys.path)
