@@ -21,5 +21,6 @@ def test_release_that_lost_its_python_is_noticed_and_built_anew(client, playbook
     ending = "systemctl list-units --no-legend --state=deactivating emperor-side-jobs.*"
     host.check_output("timeout 60 sh -c %s", f"while {ending} | grep -q .; do sleep 0.2; done")
     running = host.check_output("pgrep -u jobs | sort").split()
-    assert not set(before) & set(running), "what was started with the old Python still runs"
+    emperor = host.check_output("systemctl show --property=MainPID --value emperor-app@jobs.service")
+    assert set(before) & set(running) == {emperor}, "what was started with the old Python still runs"
     assert not playbook("validate", limit).failed
