@@ -34,10 +34,14 @@ PYTHON = "/usr/bin/python3"  # of Debian
 ELSEWHERE = (GONE, 127)  # 127: there is no such Python
 UNUSED = ("facts",)  # a third of the libraries of Ansible; no module of this collection gathers facts
 STAY = 3  # versions that a host keeps, the newest ones: several machines with Ansible may take turns
+# Several runs may do it at once: then one of them puts the directory there, and what the others are at is not removed.
 BRING = """umask 077 && mkdir -p {kept} && new=$(mktemp -d {kept}/new.XXXXXX) || exit 1
-tar -xz --no-same-owner -C "$new" && sync -f "$new" && mv -T "$new" {place} || rm -rf "$new"
-ls -1td {kept}/* | tail -n +{more} | xargs -r rm -rf
-[ -d {place} ]"""
+tar -xz --no-same-owner -C "$new" && sync -f "$new" || {{ rm -rf "$new"; exit 1; }}
+[ -s {start} ] || rm -rf {place}
+mv -T "$new" {place} || rm -rf "$new"
+ls -1td {kept}/[0-9a-f]* | grep -vxF {place} | tail -n +{stay} | xargs -r rm -rf
+find {kept} -maxdepth 1 -name 'new.*' -mmin +60 -exec rm -rf {{}} +
+[ -s {start} ]"""
 
 
 def sources() -> Iterator[tuple[str, bytes]]:
@@ -129,7 +133,7 @@ class HostAction(ActionBase):
         place = f"{KEPT}/{digest()}"
         python = shlex.quote(self._python(variables))
         program = f"{self._compute_environment_string()} {python} -I {place}/{START} {name.removeprefix(COLLECTION)}"
-        command = f"[ -d {place} ] || exit {GONE}; {program.strip()}"
+        command = f"[ -s {place}/{START} ] || exit {GONE}; {program.strip()}"
         result = self._low_level_execute_command(command, in_data=text)
         if result["rc"] == GONE and not self._task.check_mode and self._bring(place):
             result = self._low_level_execute_command(command, in_data=text)
@@ -147,7 +151,7 @@ class HostAction(ActionBase):
 
     def _bring(self, place: str) -> bool:
         """Bring the files to the host. Returns whether they are there now."""
-        command = BRING.format(kept=KEPT, place=place, more=STAY + 1)
+        command = BRING.format(kept=KEPT, place=place, start=f"{place}/{START}", stay=STAY)
         result = self._low_level_execute_command(command, in_data=packed())
         if result["rc"] != 0:
             self._display.vvv(f"The host does not keep the files of modules: {result['stderr']}")

@@ -1,5 +1,6 @@
 """Modules are executed from files that the host keeps, or in Ansible's own way."""
 
+import concurrent.futures
 import io
 import json
 import os
@@ -142,10 +143,38 @@ def test_python_is_that_of_the_host_to_which_a_task_is_delegated(host):
 def test_files_of_the_newest_versions_stay(host):
     host.kept.mkdir(parents=True)
     for number in range(5):
-        (host.kept / f"old-{number}").mkdir()
-        os.utime(host.kept / f"old-{number}", (number, number))
+        (host.kept / f"0{number}").mkdir()
+        os.utime(host.kept / f"0{number}", (number, number))
     host.run()
-    assert {path.name for path in host.kept.iterdir()} == {host_action.digest(), "old-4", "old-3"}
+    assert {path.name for path in host.kept.iterdir()} == {host_action.digest(), "04", "03"}
+
+
+def test_what_other_runs_are_at_stays_and_what_they_left_goes(host):
+    host.kept.mkdir(parents=True)
+    for number in range(5):
+        (host.kept / f"new.{number}").mkdir()
+    os.utime(host.kept / "new.0", (0, 0))
+    host.run()
+    assert {path.name for path in host.kept.iterdir()} == {host_action.digest(), *(f"new.{n}" for n in range(1, 5))}
+
+
+def test_many_runs_that_bring_them_at_once_find_them(host):
+    host.run()
+    with concurrent.futures.ThreadPoolExecutor(20) as runs:
+        place = f"{host.kept}/{host_action.digest()}"
+        assert all(runs.map(lambda _number: host._bring(place), range(24)))
+        assert (Path(place) / host_action.START).stat().st_size
+    assert [path.name for path in host.kept.iterdir()] == [host_action.digest()]
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_text(""), lambda file: file.unlink()])
+def test_files_are_brought_again_when_what_starts_them_is_damaged(host, damage):
+    host.run()
+    damage(host.kept / host_action.digest() / host_action.START)
+    assert refused(host.run())
+    assert len(host.commands) == 3
+    assert refused(host.run())
+    assert len(host.commands) == 1
 
 
 def test_another_run_that_brings_them_first_is_no_trouble(host):
