@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible import context
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import app as app_checks
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import host as host_checks
@@ -90,7 +91,7 @@ class ActionModule(HostAction):
             ],
             "units": [
                 *UNITS,
-                *(unit for name in planned for unit in (f"emperor@{name}.socket", f"emperor-app@{name}.service")),
+                *(unit for name in planned for unit in (f"emperor@{name}.socket", emperor_unit.unit(name))),
             ],
             **{key: options[key] for key in ("directory", "root", "nginx", "port")},
         }

@@ -65,14 +65,17 @@ def environment_text(values: Mapping[str, str]) -> str:
 
 def dns_used(letsencrypt: str = LETSENCRYPT) -> bool:
     """Whether certbot renews a certificate by a record in the DNS."""
-    renewed = glob.glob(os.path.join(letsencrypt, "renewal", "*.conf"))
-    return any(b"authenticator = dns-" in read(path) for path in renewed)
+    return _renewed_with(b"authenticator = dns-", letsencrypt)
 
 
 def credentials_used(letsencrypt: str = LETSENCRYPT) -> bool:
     """Whether certbot would read that file to renew a certificate."""
-    name = os.path.basename(credentials_file()).encode()
-    return any(name in read(path) for path in glob.glob(os.path.join(letsencrypt, "renewal", "*.conf")))
+    return _renewed_with(os.path.basename(credentials_file()).encode(), letsencrypt)
+
+
+def _renewed_with(text: bytes, letsencrypt: str) -> bool:
+    """Whether it is in what certbot knows of the renewal of any certificate."""
+    return any(text in read(path) for path in glob.glob(os.path.join(letsencrypt, "renewal", "*.conf")))
 
 
 def earlier(name: str, letsencrypt: str = LETSENCRYPT) -> list[str]:

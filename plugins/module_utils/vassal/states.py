@@ -108,16 +108,16 @@ def tried(app: App, config: Config) -> str:
         return ""
     try:
         used = trial.start(app, config)
-        shared, lazy = journal.shared_connections(app.warnings), False
+        shared = journal.shared_connections(app.warnings)
         if shared and app.lazily and used:  # without a size the plan would not know of it
-            lazy = True
             config, app.warnings = app.lazily, [LAZILY.format(shared)]
             used = trial.start(app, config)
     except Unhealthy as reason:
         raise Unhealthy(would_not_start(config, reason)) from reason
-    size = {**used._asdict(), "lazy": lazy} if used else None
-    host.write(app.params["size"], json.dumps({"digest": app.digest(config), "size": size}), 0, 0)
-    return app.digest(config)
+    size = {**used._asdict(), "lazy": config is app.lazily} if used else None
+    digest = app.digest(config)
+    host.write(app.params["size"], json.dumps({"digest": digest, "size": size}), 0, 0)
+    return digest
 
 
 def roll_back(app: App) -> str:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup.logs import WINDOW
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup import drift
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.case import Case, clock
@@ -87,7 +88,7 @@ def does_not_run(case: Case, now: Iterable[str]) -> Problem:
     if changed:
         return instance(case, what, case.rebuild, *now, *changed, explains=("changed",))
     # uWSGI itself was killed, or is still loading the app: start it again.
-    cure, before = f"systemctl restart emperor-app@{case.name}.service", f"`journalctl -t {case.name}` tells more."
+    cure, before = f"systemctl restart {emperor_unit.unit(case.name)}", f"`journalctl -t {case.name}` tells more."
     return instance(case, what, cure, *now, here=False, before=before)
 
 
@@ -247,7 +248,7 @@ def others(case: Case, health: bool = True) -> Iterator[Problem]:
         yield case.problem(
             "health",
             f"Clients of {case.name} {case.planned['health']}.",
-            f"systemctl reload emperor-app@{case.name}.service",
+            f"systemctl reload {emperor_unit.unit(case.name)}",
             f"the last exception: {raised['line']} ({raised['where']})" if raised else "",
             here=False,
             before=f"`journalctl -t {case.name}` and /var/log/nginx/error.log tell more.",

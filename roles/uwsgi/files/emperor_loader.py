@@ -38,6 +38,7 @@ APP, SERVING = "EMPEROR_APP", "EMPEROR_SERVING"
 USUAL = ("app", "application", "create_app", "make_app", "wsgi_app", "wsgi", "api", "server")
 ASGI = ": let `app` name a WSGI app; an ASGI server beside it may serve paths (`background` with `serve`)"
 ONE_ONLY = ", or, if only one process may have them open, workers.processes to 1"
+HARMLESS = ("/dev/", "/memfd:")  # how names begin of what workers may share
 DEFAULT_INTERVAL = 0.005  # seconds; Python's own
 
 
@@ -190,26 +191,22 @@ def peer(descriptor):
 
 
 def held():
-    """What this process has open that two must not use at a time: files for reading and writing, connections."""
+    """What this process has open that two must not use at a time: files for reading and writing, connections.
+
+    Each by its descriptor, as its kind and its name.
+    """
     found = {}
     for one in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError, ValueError):
             path, state = os.readlink(f"/proc/self/fd/{one}"), os.fstat(int(one))
             if stat.S_ISSOCK(state.st_mode):
-                found[one] = peer(int(one))
+                found[one] = "connections", peer(int(one))
                 continue
             with open(f"/proc/self/fdinfo/{one}") as file:
                 flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
             if stat.S_ISREG(state.st_mode) and state.st_nlink and flags & os.O_ACCMODE == os.O_RDWR:
-                found[one] = path
-    return {one: name for one, name in found.items() if name and not name.startswith(("/dev/", "/memfd:"))}
-
-
-def is_file(descriptor):
-    """Whether a descriptor is that of a file."""
-    with contextlib.suppress(OSError):
-        return stat.S_ISREG(os.fstat(int(descriptor)).st_mode)
-    return False
+                found[one] = "files", path
+    return {one: (kind, name) for one, (kind, name) in found.items() if name and not name.startswith(HARMLESS)}
 
 
 def check_held(before):
@@ -220,9 +217,9 @@ def check_held(before):
     if before is None:
         return
     home = os.environ.get("HOME", "")
-    opened = {one: name for one, name in held().items() if before.get(one) != name}
+    opened = [pair for one, pair in held().items() if before.get(one) != pair]
     for kind, otherwise in (("connections", ""), ("files", ONE_ONLY)):
-        names = sorted({name for one, name in opened.items() if is_file(one) == (kind == "files")})
+        names = sorted({name for its_kind, name in opened if its_kind == kind})
         if names:
             shown = (os.path.relpath(name, home) if name.startswith(f"{home}/") else name for name in names[:3])
             print(
