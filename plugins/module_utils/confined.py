@@ -88,10 +88,10 @@ class Unit:
         return f"ended with exit code {self.process.returncode}"
 
 
-def options(user: str, directory: str, seconds: float, tasks: int) -> list[str]:
+def options(user: str, directory: str, seconds: float, tasks: int, network: str) -> list[str]:
     """How a unit runs: in the sandbox, without capabilities, not longer and with no more processes than it may."""
     properties = [
-        *sandbox(), "CapabilityBoundingSet=", "KillMode=mixed", f"TimeoutStopSec={MERCY}",
+        *sandbox(), *host.network(network), "CapabilityBoundingSet=", "KillMode=mixed", f"TimeoutStopSec={MERCY}",
         f"RuntimeMaxSec={seconds:.0f}", f"User={user}", f"WorkingDirectory={directory}",
         f"TasksMax={tasks}",
     ]  # fmt: skip
@@ -109,6 +109,7 @@ def running(
     directory: str = "/",
     seconds: float,
     tasks: int = TASKS,
+    network: str = "full",
 ) -> Iterator[Unit]:
     """A command that runs in a `with` block. It has ended after that, also when this process is killed.
 
@@ -117,12 +118,13 @@ def running(
     :param environment: all of it.
     :param seconds: after which systemd ends it, whatever happens.
     :param tasks: processes and threads that it may have at a time.
+    :param network: addresses that it may reach, see `host.network`.
     :raises Unconfined: when the sandbox is not known.
     """
     unit = f"{name}.service"
     told = [
         "systemd-run", "--quiet", "--pipe", "--wait", "--service-type=exec", f"--unit={unit}", f"--gid={user.pw_gid}",
-        *options(user.pw_name, directory, seconds, tasks), "--", *PYTHON,
+        *options(user.pw_name, directory, seconds, tasks, network), "--", *PYTHON,
     ]  # fmt: skip
     reader, writer = os.pipe()
     job = os.memfd_create("job")

@@ -1,4 +1,4 @@
-"""The unit of an app's Emperor, which holds all instances of the app and limits their memory."""
+"""The unit of an app's Emperor, which holds all instances of the app, and limits their memory and their network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+
+UNITS = Path("/etc/systemd/system")
+# Succeeds where it may send something.
+SENDS = ["/usr/bin/python3", "-ISc", "import socket; socket.socket(type=2).sendto(b'', ('127.0.0.1', 9))"]
 TREE = Path("/sys/fs/cgroup")
 FILES = (("memory.max", "memory.events"), ("memory.limit_in_bytes", "memory.oom_control"))  # of version 2, of version 1
 
@@ -25,6 +30,7 @@ def stop(app: str) -> None:
     """Stop it, with all that is left in it, and forget the limit."""
     _systemctl("stop", unit(app))
     _systemctl("revert", unit(app))
+    connect(app, "full")
     _systemctl("reset-failed", unit(app))
 
 
@@ -45,6 +51,51 @@ def limits_memory() -> bool:
     """Whether the kernel can limit the memory of a unit: with control groups of version 2, or of version 1."""
     controllers = TREE / "cgroup.controllers"
     return "memory" in controllers.read_text().split() if controllers.exists() else TREE.joinpath("memory").is_dir()
+
+
+def connect(app: str, network: str) -> bool:
+    """Let it have connections with these addresses alone: now, and whenever it starts.
+
+    :param network: see `host.network`.
+    :returns: whether that changed anything.
+    """
+    if connected(app, network):
+        return False
+    file, text = _network(app), _dropin(network)
+    if text:
+        file.parent.mkdir(mode=0o755, exist_ok=True)
+        host.write(str(file), text, 0, 0, 0o644)
+    else:
+        host.remove(str(file))
+    _systemctl("daemon-reload")
+    # systemd tells the kernel the addresses when something else of the unit is set, and not when it reads them.
+    _systemctl("set-property", unit(app), "MemorySwapMax=0")
+    return True
+
+
+def connected(app: str, network: str) -> bool:
+    """Whether it has connections with these addresses alone."""
+    return host.read(str(_network(app))) == (_dropin(network) or None)
+
+
+def may_filter_addresses() -> bool:
+    """Whether the kernel may keep a unit from addresses: only with control groups of version 2."""
+    return (TREE / "cgroup.controllers").exists()
+
+
+def filters_addresses() -> bool:
+    """Whether a unit is kept from addresses: systemd goes on where it may not give the kernel a filter."""
+    command = ["systemd-run", "--quiet", "--collect", "--wait", "--property=IPAddressDeny=any", *SENDS]
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+
+def _network(app: str) -> Path:
+    return UNITS / f"{unit(app)}.d" / "network.conf"
+
+
+def _dropin(network: str) -> str:
+    lines = host.network(network)
+    return "\n".join(["# Ansible managed", "[Service]", *lines, ""]) if lines else ""
 
 
 def killed(app: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 STATISTICS = 4 * 1024 * 1024  # bytes that the statistics of an instance may have
@@ -22,6 +23,7 @@ SANDBOX = re.compile(
     r"|(ReadWrite|ReadOnly|Inaccessible|Exec|NoExec)Paths|UMask|LimitNOFILE|BindPaths|BindReadOnlyPaths|TemporaryFileSystem"
     r"|IPAddress(Allow|Deny)"
 )
+NETWORKS = ("none", "local", "full")  # what an app may reach, each one more than the one before
 
 
 class Process(NamedTuple):
@@ -161,3 +163,24 @@ def sandbox(unit: str) -> list[str]:
     """
     lines = [line.strip() for line in unit.splitlines()]
     return [line for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]
+
+
+def network(told: str) -> list[str]:
+    """What a unit is told of the addresses with which it may have connections, line by line.
+
+    :param told: one of `NETWORKS`, and addresses that may be reached besides, as in ``local 10.0.3.7``.
+    """
+    kind, _space, besides = told.partition(" ")
+    allowed = " ".join(filter(None, ("localhost" if kind == "local" else "", besides)))
+    denied = [] if kind == "full" else ["IPAddressDeny=any"]
+    return [*denied, *([f"IPAddressAllow={allowed}"] if allowed else [])]
+
+
+def widest(networks: Iterable[str]) -> str:
+    """The network in which all of these have what they need, see `network`."""
+    kinds, besides = [], dict[str, None]()
+    for told in networks:
+        kind, *addresses = told.split()
+        kinds.append(kind)
+        besides |= dict.fromkeys(addresses)
+    return " ".join([max(kinds, key=NETWORKS.index), *besides])

@@ -148,7 +148,8 @@ mounts:
 machine:
   description:
     - Of the host its C(distribution) and C(version), the number of C(cpus), the C(memory) in MiB, whether it has
-      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits)), and
+      C(ipv6) addresses, whether the kernel can limit the memory of apps (C(limits)) and may keep
+      them from addresses (C(filters)), and
         the version of C(nginx), of which there may be none yet.
   type: dict
   returned: always
@@ -208,6 +209,7 @@ def machine() -> dict[str, Any]:
         "memory": int(total[1]) // 1024 if total else 0,
         "ipv6": ipv6,
         "limits": emperor_unit.limits_memory(),
+        "filters": emperor_unit.may_filter_addresses(),
         "nginx": [int(number) for number in re.findall(r"[0-9]+", told)[:2]],
     }
 

@@ -64,6 +64,12 @@ options:
     description: Processes and threads it may have at a time.
     type: int
     default: 512
+  network:
+    description:
+      - What it may reach, V(full), V(local) for addresses of the host alone, or V(none); and addresses or networks
+        besides, as in V(local 10.0.3.7).
+    type: str
+    default: full
   beside:
     description: Whether other modules may run on the host meanwhile, as for a command that only reads.
     type: bool
@@ -111,6 +117,7 @@ def run(
     hidden: Mapping[str, str] | None = None,
     tasks: int = confined.TASKS,
     setting: str = "",
+    network: str = "full",
 ) -> str:
     """Run a command as a user. Returns the last lines of its output, without secrets.
 
@@ -118,6 +125,7 @@ def run(
     :param hidden: what no message may show, by a name; the values of the environment if not given.
     :param tasks: processes and threads that it may have at a time.
     :param setting: name of the setting that says how long it may take.
+    :param network: addresses that it may reach, see `host.network`.
     :raises Failed: when it ends badly, or not in time.
     :raises Unconfined: when the host has no sandbox for it.
     """
@@ -126,7 +134,7 @@ def run(
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         limit = seconds + 2 * confined.MERCY
         with confined.running(
-            name, command, user, output, environment, directory=directory, seconds=limit, tasks=tasks
+            name, command, user, output, environment, directory=directory, seconds=limit, tasks=tasks, network=network
         ) as unit:
             try:
                 unit.process.wait(seconds)
@@ -155,6 +163,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 600},
             "setting": {"type": "str", "default": ""},
             "tasks": {"type": "int", "default": confined.TASKS},
+            "network": {"type": "str", "default": "full"},
             "beside": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -182,7 +191,8 @@ def main() -> None:
     hidden = {**environment, **settings_files.secrets(module.params["home"])}
     try:
         with contextlib.nullcontext() if module.params["beside"] else exclusive():
-            limits = {"seconds": module.params["timeout"], **{key: module.params[key] for key in ("setting", "tasks")}}
+            told = {key: module.params[key] for key in ("setting", "tasks", "network")}
+            limits = {"seconds": module.params["timeout"], **told}
             output = run(words, directory, environment, pwd.getpwnam(name), hidden=hidden, **limits)
     except (Busy, confined.Unconfined) as reason:
         module.fail_json(msg=str(reason))

@@ -32,6 +32,11 @@ def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -
             )
         if one.app["state"] == "absent":
             continue
+        if one.app["network"] != "full" and not state["machine"]["filters"]:
+            raise Refused(
+                f"{where}.network cannot be held to, as the kernel of this host has no control groups of version 2: "
+                "boot it without systemd.unified_cgroup_hierarchy=0, or leave network and allowed_addresses out."
+            )
         side_processes.check_calendars(one.app, state["apps"][one.name]["calendars"])
         interpreter = one.app["python"]["interpreter"]
         package, found = posixpath.basename(interpreter), state["files"][interpreter]

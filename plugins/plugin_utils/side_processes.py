@@ -26,6 +26,8 @@ def sides(app: Mapping[str, Any], release: str, once: bool = True) -> dict[str, 
     }
     if app["memory"]["side_processes"]:
         common["memory"] = app["memory"]["side_processes"] * 1024 * 1024
+    if app["network"] != "full":
+        common["network"] = app["network"]
     found = {}
     for kind in ("background", "schedule"):
         for name, settings in app[kind].items():

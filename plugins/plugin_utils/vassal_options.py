@@ -82,6 +82,7 @@ def launch(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi:
         "tasks": str(tasks(app, plan)),
         # All that its web workers do not need, for its side processes together, see sides/store.py.
         **({"side_tasks": str(side_tasks(app, plan))} if side_processes(app) else {}),
+        **({"network": app["network"]} if app["network"] != "full" else {}),
         # A listening socket that systemd holds: instances that follow one another share it.
         "socket": held,
         "holder": f"{posixpath.dirname(held)}/holder.sock",

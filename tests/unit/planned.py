@@ -13,7 +13,7 @@ RELEASE, OLD = "3f2a9c01d4e5", "0123456789ab"
 SITE = "server {}\n"
 APP = ("apps", "shop")  # where it is in what was found
 DIGEST = "0" * 64
-MACHINE = {"distribution": "Debian", "version": "13"}
+MACHINE = {"distribution": "Debian", "version": "13", "filters": True}
 
 
 def host(*apps, **more):
@@ -69,6 +69,7 @@ def healthy(on, one):
                     "upstream_right": True,
                     "limit": limit,
                     "limit_held": True,
+                    "network_held": True,
                 },
                 "sides": {"parts": {}, "unfinished": False},
                 "calendars": {},

@@ -66,6 +66,7 @@ def test_a_short_entry_gets_every_default():
         "hooks": NO_HOOKS,
         "uwsgi": {},
         "max_tasks": 0,
+        "network": "full",
         "paths": {
             "home": "/srv/flask_apps/shop",
             "releases": "/srv/flask_apps/shop/releases",

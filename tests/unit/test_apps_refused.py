@@ -225,6 +225,13 @@ REFUSED = [
     ),
     ({"uwsgi": {"stats": "/s"}, "uwsgi_unchecked": ["stats"]}, "uwsgi.stats is set by the role"),
     ({"max_tasks": 3}, "flask_apps[shop].max_tasks"),
+    ({"network": "lan"}, "flask_apps[shop].network is 'lan', but must be full, local or none."),
+    ({"allowed_addresses": ["db.test"]}, "flask_apps[shop].allowed_addresses has 'db.test', which cannot be used ("),
+    (
+        {"allowed_addresses": ["10.0.3.7/8"]},
+        "has host bits set): write addresses or networks, like 10.0.3.7 or 10.0.3.0/24",
+    ),
+    ({"allowed_addresses": ["fe80::1%eth0 any"]}, "flask_apps[shop].allowed_addresses has 'fe80::1%eth0 any', which"),
     ({"uwsgi": {"env": "A=b"}}, "use `environment` of this app instead"),
     ({"uwsgi": {"virtualenv": "/v"}}, "use `python` of this app instead"),
     ({"uwsgi": {"lazy-apps": True}}, "use `workers.lazy_apps` of this app instead"),

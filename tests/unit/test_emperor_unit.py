@@ -36,12 +36,49 @@ def test_app_that_does_not_run_has_no_limit(tree, program):
     assert emperor_unit.killed("shop") == {"limit": 0, "killed": 0}
 
 
-def test_limit_is_told_to_systemd_and_forgotten_with_the_unit(program, tmp_path):
+@pytest.fixture
+def told(program, tmp_path, monkeypatch):
+    """The calls of systemctl so far; for a host with a directory for units, ``units``."""
+    (tmp_path / "units").mkdir()
+    monkeypatch.setattr(emperor_unit, "UNITS", tmp_path / "units")
     program("systemctl", f'echo "$*" >> {tmp_path}/told')
+
+    def calls():
+        return (tmp_path / "told").read_text().splitlines()
+
+    return calls
+
+
+def test_network_is_told_to_systemd_once_and_forgotten_with_the_unit(told, tmp_path):
+    file = tmp_path / "units/emperor-app@shop.service.d/network.conf"
+    assert emperor_unit.connect("shop", "local 10.0.3.7")
+    assert not emperor_unit.connect("shop", "local 10.0.3.7")
+    assert told() == ["daemon-reload", "set-property emperor-app@shop.service MemorySwapMax=0"]
+    assert file.read_text().splitlines()[1:] == [
+        "[Service]", "IPAddressDeny=any", "IPAddressAllow=localhost 10.0.3.7",
+    ]  # fmt: skip
+    emperor_unit.stop("shop")
+    assert not file.exists()
+
+
+def test_kernel_may_filter_addresses_with_control_groups_of_version_2(tree):
+    assert not emperor_unit.may_filter_addresses()
+    (tree / "cgroup.controllers").write_text("")
+    assert emperor_unit.may_filter_addresses()
+
+
+def test_filter_works_where_a_unit_cannot_send(program):
+    """The fake systemd-run runs the command that it is given."""
+    program("systemd-run", 'for last; do test "$1" = /usr/bin/python3 && exec "$@"; shift; done')
+    assert not emperor_unit.filters_addresses()
+    program("systemd-run", "exit 1")
+    assert emperor_unit.filters_addresses()
+
+
+def test_limit_is_told_to_systemd_and_forgotten_with_the_unit(told):
     emperor_unit.limit("shop", "1000")
     emperor_unit.stop("shop")
-    told = (tmp_path / "told").read_text().splitlines()
-    assert told == ["set-property emperor-app@shop.service MemoryMax=1000 MemorySwapMax=0",
+    assert told() == ["set-property emperor-app@shop.service MemoryMax=1000 MemorySwapMax=0",
                     *(f"{word} emperor-app@shop.service" for word in ("stop", "revert", "reset-failed"))]  # fmt: skip
 
 

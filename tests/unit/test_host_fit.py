@@ -44,6 +44,17 @@ def test_interpreter_that_a_debian_package_of_the_app_brings_is_taken():
     host_fit.check_host(on, [one], changed(healthy(on, one), ("files", "/usr/bin/python3.14"), None))
 
 
+@pytest.mark.parametrize("more", [{"network": "local"}, {"network": "none"}, {"allowed_addresses": ["10.0.3.7"]}])
+def test_network_that_the_kernel_cannot_hold_an_app_to_is_refused(more):
+    on = host({**SHOP, **more})
+    one = wanted(on)
+    host_fit.check_host(on, [one], healthy(on, one))
+    with pytest.raises(
+        Refused, match=r"flask_apps\[shop\].network cannot be held to, as the kernel of this host has no"
+    ):
+        host_fit.check_host(on, [one], changed(healthy(on, one), ("machine", "filters"), False))
+
+
 def test_unknown_name_in_only_is_refused():
     check_only(["shop"], host().apps)
     with pytest.raises(Refused, match="flask_apps_only names blog, which is not in flask_apps: choose from shop"):

@@ -65,7 +65,17 @@ def start(host):
 
 
 @pytest.fixture
-def clients(start):
-    """Clients of the app shop; returns the function that ends them and tells how their requests ended."""
-    script = start("clients", VISIT, "shop.test")
-    return lambda: json.loads(script.end())
+def visits(start):
+    """Begin visits of an app; returns the function that ends them and tells how their requests ended."""
+
+    def begin(app):
+        script = start(f"clients-{app}", VISIT, f"{app}.test")
+        return lambda: json.loads(script.end())
+
+    return begin
+
+
+@pytest.fixture
+def clients(visits):
+    """Clients of the app shop; the function that ends them and tells how their requests ended."""
+    return visits("shop")

@@ -13,6 +13,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+
 UNITS = "/etc/systemd/system"
 PROGRAM = "/usr/local/sbin/emperor-run"
 # With the mounts of the host: between two of the sandbox, which "+" keeps, there are no hard links.
@@ -76,7 +78,7 @@ def _service(app: str, part: str, job: Job) -> str:
         lines += [f"Description=Scheduled job {part} of the app {app}", "", "[Service]", "Type=oneshot"]
         lines += [f"ExecStart={PROGRAM} --side {app} {part}"]
     lines += [f"User={app}", f"Group={app}", f"Slice={slice_of(app)}", f"SyslogIdentifier={app}-{part}", *OWN]
-    lines += ["# The sandbox of the Emperor.", *job["sandbox"]]
+    lines += ["# The sandbox of the Emperor.", *job["sandbox"], *host.network(job.get("network", "full"))]
     if job.get("serve"):
         lines += ["# nginx, which is in the group of the directory, may use its socket.", "UMask=0007"]
         lines += ["# As root; until the process listens, which may take as long as the process runs."]

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.module_utils import host
+
 # The response header by which an instance tells its generation.
 HEADER = "X-Vassal"
 # What each worker's watch on its memory and its requests needs; the beginning of such a placeholder's name.
@@ -43,7 +45,7 @@ WHY = {
 TOP = ["; Ansible managed", "[launch]", "; Read by the program that starts vassals, not by uWSGI."]
 # What a diff may show: our own comments, and settings of the launch section.
 COMMENTS = frozenset([*TOP, *(f"; {why}" for why in WHY.values())])
-SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients", "tasks", "side_tasks"))
+SHOWN = frozenset(("app", "identifier", "binary", "socket", "holder", "clients", "tasks", "side_tasks", "network"))
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Config:
 
     :ivar launch: what the wrapper reads: ``app``, ``identifier``, ``binary``, ``environment`` (a mapping), ``tasks``,
         ``socket``, ``holder`` and, when clients come to the socket of the slot, ``clients`` with the value ``slot``;
-        where there are side processes, ``side_tasks`` for them.
+        where there are side processes, ``side_tasks`` for them; and ``network`` where it is not ``full``.
     :ivar options: name and value of each option of uWSGI, in their order, without the header of the generation.
     :ivar named: the generation that a file names; empty for a config that was not read from one.
     """
@@ -123,6 +125,12 @@ class Config:
     def environment(self) -> dict[str, str]:
         """The app's environment."""
         return dict(self.launch.get("environment", {}))
+
+    @property
+    def network(self) -> str:
+        """What the app may reach, see `host.network`."""
+        told = str(self.launch.get("network") or "full")
+        return told if told.partition(" ")[0] in host.NETWORKS else "full"  # edited by hand
 
     @property
     def socket(self) -> str:

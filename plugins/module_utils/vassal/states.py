@@ -28,6 +28,10 @@ LAZILY = (
     "connections that it opens while it is imported and keeps open ({}) cannot be shared by workers, so each of them "
     "loads the app itself, which takes more memory. To decide that yourself set workers.lazy_apps to true or false."
 )
+UNFILTERED = (
+    "was not changed, because systemd can keep no unit of this host from addresses, as in a container that may not "
+    "give the kernel a filter: leave network and allowed_addresses out, or let the container do that."
+)
 KILLS = 20  # times that all processes of a removed app are killed, while new ones keep appearing
 
 
@@ -82,6 +86,7 @@ def switched(app: App, config: Config) -> bool:
     app.remember(app.taken[0] if app.taken else None)
     if int(host.read(app.limit) or 0) < int(app.wanted or 0):
         app.confine(app.wanted)
+    emperor_unit.connect(app.name, app.network(config))  # what ran before keeps what it needs until it has ended
     try:
         switch.WAYS[way](app, config)
         app.receive(app.clients)
@@ -103,6 +108,8 @@ def tried(app: App, config: Config) -> str:
     """
     if app.tried(config):
         return ""
+    if config.network != "full" and not emperor_unit.filters_addresses():
+        raise Unhealthy(UNFILTERED)
     if not app.tries:
         app.inherit()
         return ""
@@ -134,6 +141,7 @@ def roll_back(app: App) -> str:
     if old:
         said = "The earlier release serves again"
         config = Config.parse(before.content)
+        emperor_unit.connect(app.name, app.network(config))
         rewritten = old.text != before.content
         if rewritten:
             stats = watch.statistics(old.stats)
@@ -157,6 +165,7 @@ def roll_back(app: App) -> str:
         app.confine(before.limit)
     else:
         host.remove(app.limit)
+    emperor_unit.connect(app.name, app.network())
     host.remove(app.note)
     return said
 
@@ -169,14 +178,15 @@ def end_others(app: App, kept: Slot | None) -> None:
 
 
 def committed(app: App) -> bool:
-    """End what ran before the last switch, and hold the app to its limit. Returns whether that changed anything."""
+    """End what ran before the last switch, and hold the app to its limits. Returns whether that changed anything."""
     others, leftovers = app.others, app.leftovers
     for slot in others:
         drain.stop(app, slot)
     for file in (app.note, *leftovers):
         host.remove(file)
     confined = app.confine(app.wanted)
-    return bool(others or leftovers) or confined
+    connected = emperor_unit.connect(app.name, app.network())
+    return bool(others or leftovers) or confined or connected
 
 
 def absent(app: App) -> bool:

@@ -158,6 +158,18 @@ class App:
         emperor_unit.limit(self.name, limit)
         return True
 
+    # What it may reach
+
+    def network(self, *configs: Config) -> str:
+        """What these configs and the instances that are there need, see `host.network`."""
+        there = [slot.config for slot in self.taken]
+        return host.widest([one.network for one in (*there, *configs) if one] or ["full"])
+
+    @property
+    def connected(self) -> bool:
+        """Whether the app reaches what its instances need, and nothing else."""
+        return emperor_unit.connected(self.name, self.network())
+
     # The links
 
     @property

@@ -33,7 +33,9 @@ def start(app: App, config: Config) -> processes.Memory | None:
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         try:
             name = f"emperor-trial-{app.name}"
-            with confined.running(name, command, user, output, {}, seconds=limit, tasks=most) as unit:
+            with confined.running(
+                name, command, user, output, {}, seconds=limit, tasks=most, network=config.network
+            ) as unit:
                 dying = watch.deaths(stats)
 
                 def hopeless() -> bool:

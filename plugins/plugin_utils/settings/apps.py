@@ -16,6 +16,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes impo
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.slots import held
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import data, mounts, side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import building, python_settings
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.network import network
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import site_settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import complete_tls
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
@@ -186,9 +187,11 @@ def _health(values: Mapping[str, Any] | None, path: str, where: str) -> dict[str
     return {"path": path + health["path"], "status": status}
 
 
-def _max_tasks(value: Any, where: str) -> int:
-    """Processes and threads of the app; 0 for what the host allows."""
-    return bounded(value, 64, 10**6, f"{where}.max_tasks", "processes and threads") if value else 0
+def _limits(app: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Processes and threads of the app, 0 for what the host allows; and what it may reach."""
+    tasks = app.get("max_tasks")
+    most = bounded(tasks, 64, 10**6, f"{where}.max_tasks", "processes and threads") if tasks else 0
+    return {"max_tasks": most, "network": network(app, where)}
 
 
 def _one(
@@ -248,7 +251,7 @@ def _one(
         background=background,
         schedule=side_processes.schedule(app.get("schedule"), background, where),
         uwsgi=uwsgi_options(app.get("uwsgi") or {}, where, app.get("uwsgi_unchecked") or ()),
-        max_tasks=_max_tasks(app.get("max_tasks"), where),
+        **_limits(app, where),
     )
     return complete
 

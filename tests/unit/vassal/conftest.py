@@ -76,7 +76,16 @@ def params(tmp_path):
 
 
 @pytest.fixture
-def host(params, deeds, program, monkeypatch):
+def units(tmp_path, monkeypatch):
+    """The directory of systemd's units."""
+    found = tmp_path / "units"
+    found.mkdir()
+    monkeypatch.setattr(emperor_unit, "UNITS", found)
+    return found
+
+
+@pytest.fixture
+def host(params, units, deeds, program, monkeypatch):
     """A host, with the trial start as good as passed."""
     program("journalctl", 'echo "the log of $*"')
     program("systemctl", "true")
