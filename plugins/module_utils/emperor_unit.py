@@ -1,4 +1,4 @@
-"""The unit of an app's Emperor, which holds all instances of the app, and limits their memory and their network."""
+"""The unit of an app's Emperor, which holds all instances of the app and limits their memory and their network."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def start(app: str) -> None:
 
 
 def stop(app: str) -> None:
-    """Stop it, with all that is left in it, and forget the limit."""
-    _systemctl("stop", unit(app))
-    _systemctl("revert", unit(app))
-    connect(app, "full")
+    """Stop it, with all that is left in it and in the slice of the app, and forget the limits."""
+    _systemctl("stop", unit(app), host.slice_of(app))
+    _systemctl("revert", unit(app), host.slice_of(app))
+    host.remove(str(_file(app).parent))
+    _systemctl("daemon-reload")
     _systemctl("reset-failed", unit(app))
 
 
@@ -53,29 +54,26 @@ def limits_memory() -> bool:
     return "memory" in controllers.read_text().split() if controllers.exists() else TREE.joinpath("memory").is_dir()
 
 
-def connect(app: str, network: str) -> bool:
-    """Let it have connections with these addresses alone: now, and whenever it starts.
+def confine(app: str, network: str) -> bool:
+    """Let it have connections with these addresses alone, now and whenever it starts; then also in the app's slice.
 
     :param network: see `host.network`.
     :returns: whether that changed anything.
     """
-    if connected(app, network):
+    if confined(app, network):
         return False
-    file, text = _network(app), _dropin(network)
-    if text:
-        file.parent.mkdir(mode=0o755, exist_ok=True)
-        host.write(str(file), text, 0, 0, 0o644)
-    else:
-        host.remove(str(file))
+    file = _file(app)
+    file.parent.mkdir(mode=0o755, exist_ok=True)
+    host.write(str(file), _text(app, network), 0, 0, 0o644)
     _systemctl("daemon-reload")
     # systemd tells the kernel the addresses when something else of the unit is set, and not when it reads them.
     _systemctl("set-property", unit(app), "MemorySwapMax=0")
     return True
 
 
-def connected(app: str, network: str) -> bool:
-    """Whether it has connections with these addresses alone."""
-    return host.read(str(_network(app))) == (_dropin(network) or None)
+def confined(app: str, network: str) -> bool:
+    """Whether its file says so."""
+    return host.read(str(_file(app))) == _text(app, network)
 
 
 def may_filter_addresses() -> bool:
@@ -89,13 +87,12 @@ def filters_addresses() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def _network(app: str) -> Path:
-    return UNITS / f"{unit(app)}.d" / "network.conf"
+def _file(app: str) -> Path:
+    return UNITS / f"{unit(app)}.d" / "app.conf"
 
 
-def _dropin(network: str) -> str:
-    lines = host.network(network)
-    return "\n".join(["# Ansible managed", "[Service]", *lines, ""]) if lines else ""
+def _text(app: str, network: str) -> str:
+    return "\n".join(["# Ansible managed", "[Service]", f"Slice={host.slice_of(app)}", *host.network(network), ""])
 
 
 def killed(app: str) -> dict[str, int]:

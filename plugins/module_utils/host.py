@@ -165,15 +165,23 @@ def sandbox(unit: str) -> list[str]:
     return [line for line in lines if SANDBOX.fullmatch(line.partition("=")[0])]
 
 
+def slice_of(app: str) -> str:
+    """The slice of all that runs of an app: its share of the processors is that of any other app.
+
+    A dash in the name of a slice makes it a part of another one: that of the app a-b would be in that of the app a.
+    """
+    return "emperor-" + app.replace("-", r"\x2d") + ".slice"
+
+
 def network(told: str) -> list[str]:
     """What a unit is told of the addresses with which it may have connections, line by line.
 
     :param told: one of `NETWORKS`, and addresses that may be reached besides, as in ``local 10.0.3.7``.
     """
-    kind, _space, besides = told.partition(" ")
-    allowed = " ".join(filter(None, ("localhost" if kind == "local" else "", besides)))
+    kind, *besides = told.split()
     denied = [] if kind == "full" else ["IPAddressDeny=any"]
-    return [*denied, *([f"IPAddressAllow={allowed}"] if allowed else [])]
+    allowed = ["localhost", *besides] if kind == "local" else besides
+    return [*denied, *(f"IPAddressAllow={one}" for one in allowed)]  # of several at once systemd-run takes no word
 
 
 def widest(networks: Iterable[str]) -> str:

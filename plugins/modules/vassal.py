@@ -305,7 +305,7 @@ def committed(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any
     releases = Releases(current.get("home", ""))
     if module.check_mode:
         moves = bool(current) and activation.would_change(releases, current["id"], current["keep"])[0]
-        return {"changed": bool(app.others or app.leftovers) or not (app.limited and app.connected) or moves}
+        return {"changed": bool(app.others or app.leftovers) or not (app.limited and app.confined) or moves}
 
     def commit() -> bool:
         changed = states.committed(app)

@@ -316,8 +316,8 @@ def vassal_differs(wanted: Wanted, host: Host, state: Mapping[str, Any]) -> dict
         differs["serving"] = "workers load a wrong release"
     if not found["limit_held"] or found["limit"] != workers["share"] * MIB:
         differs["limit"] = "" if new else "memory limit changed"
-    if not found["network_held"]:
-        differs["network"] = "" if new else "its network is not limited as it should be"
+    if not found["confined"]:
+        differs["unit"] = "" if new else "its unit is not confined as it should be"
     return differs
 
 

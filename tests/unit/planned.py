@@ -69,7 +69,7 @@ def healthy(on, one):
                     "upstream_right": True,
                     "limit": limit,
                     "limit_held": True,
-                    "network_held": True,
+                    "confined": True,
                 },
                 "sides": {"parts": {}, "unfinished": False},
                 "calendars": {},

@@ -72,6 +72,7 @@ def test_sandbox_is_the_emperors(host):
         "ReadWritePaths=/run/emperor /srv/flask_apps",
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@debug",
+        "Slice=emperor-shop.slice",
         "CapabilityBoundingSet=",
         f"WorkingDirectory={host.home}/releases/aaa/src",
         "TasksMax=700",

@@ -50,15 +50,15 @@ def told(program, tmp_path, monkeypatch):
 
 
 def test_network_is_told_to_systemd_once_and_forgotten_with_the_unit(told, tmp_path):
-    file = tmp_path / "units/emperor-app@shop.service.d/network.conf"
-    assert emperor_unit.connect("shop", "local 10.0.3.7")
-    assert not emperor_unit.connect("shop", "local 10.0.3.7")
+    file = tmp_path / "units/emperor-app@shop.service.d/app.conf"
+    assert emperor_unit.confine("shop", "local 10.0.3.7")
+    assert not emperor_unit.confine("shop", "local 10.0.3.7")
     assert told() == ["daemon-reload", "set-property emperor-app@shop.service MemorySwapMax=0"]
     assert file.read_text().splitlines()[1:] == [
-        "[Service]", "IPAddressDeny=any", "IPAddressAllow=localhost 10.0.3.7",
+        "[Service]", "Slice=emperor-shop.slice", "IPAddressDeny=any", "IPAddressAllow=localhost", "IPAddressAllow=10.0.3.7",
     ]  # fmt: skip
     emperor_unit.stop("shop")
-    assert not file.exists()
+    assert not file.parent.exists()
 
 
 def test_kernel_may_filter_addresses_with_control_groups_of_version_2(tree):
@@ -79,7 +79,9 @@ def test_limit_is_told_to_systemd_and_forgotten_with_the_unit(told):
     emperor_unit.limit("shop", "1000")
     emperor_unit.stop("shop")
     assert told() == ["set-property emperor-app@shop.service MemoryMax=1000 MemorySwapMax=0",
-                    *(f"{word} emperor-app@shop.service" for word in ("stop", "revert", "reset-failed"))]  # fmt: skip
+                    "stop emperor-app@shop.service emperor-shop.slice",
+                    "revert emperor-app@shop.service emperor-shop.slice",
+                    "daemon-reload", "reset-failed emperor-app@shop.service"]  # fmt: skip
 
 
 def test_kernel_limits_memory_where_it_has_a_controller_for_it(tree):

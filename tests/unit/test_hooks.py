@@ -19,7 +19,7 @@ import sys
 from ansible.module_utils.basic import AnsibleModule
 
 options = {name: {} for name in ("name", "home", "id", "command")}
-options |= {"environment": {"type": "dict"}, "timeout": {"type": "int"}, "setting": {}}
+options |= {"environment": {"type": "dict"}, "timeout": {"type": "int"}, "setting": {}, "network": {}}
 module = AnsibleModule(argument_spec=options, supports_check_mode=True)
 asked, environment = module.params, module.params["environment"]
 if not module.check_mode:

@@ -24,7 +24,7 @@ def app(**settings):
         ({"network": "none", "allowed_addresses": ["10.0.3.7", "10.0.3.7"]}, "none 10.0.3.7/32",
          [DENIED, "IPAddressAllow=10.0.3.7/32"]),
         ({"network": "local", "allowed_addresses": ["fd00::/8"]}, "local fd00::/8",
-         [DENIED, "IPAddressAllow=localhost fd00::/8"]),
+         [DENIED, "IPAddressAllow=localhost", "IPAddressAllow=fd00::/8"]),
         ({"allowed_addresses": ["169.254.169.254"]}, "full 169.254.169.254/32", ["IPAddressAllow=169.254.169.254/32"]),
     ],
 )  # fmt: skip

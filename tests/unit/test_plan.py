@@ -32,7 +32,7 @@ DIFFERENCES = [
     ((*APP, "vassal", "upstream_right"), False, "upstream", "requests go to a wrong socket"),
     ((*APP, "vassal", "limit"), 7, "limit", "memory limit changed"),
     ((*APP, "vassal", "limit_held"), False, "limit", "memory limit changed"),
-    ((*APP, "vassal", "network_held"), False, "network", "its network is not limited as it should be"),
+    ((*APP, "vassal", "confined"), False, "unit", "its unit is not confined as it should be"),
     ((*APP, "health"), "get the status 502", "health", "clients get the status 502"),
     (("files", "/etc/nginx/sites-enabled/flask_apps-shop.conf"), None, "site", "site changed"),
     (("files", "/etc/nginx/sites-enabled/flask_apps-shop.conf", "digest"), DIGEST, "site", "site changed"),

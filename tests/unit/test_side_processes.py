@@ -121,8 +121,17 @@ def test_units_hold_no_secret_and_no_command():
 
 
 def test_slice_of_an_app_is_in_that_of_no_other_app():
-    assert units.slice_of("shop") == "emperor-side-shop.slice"
-    assert units.slice_of("shop-eu") == r"emperor-side-shop\x2deu.slice"
+    assert units.slice_of("shop") == "emperor-shop-side.slice"
+    assert units.slice_of("shop-eu") == r"emperor-shop\x2deu-side.slice"
+    assert units.slice_of("side") == "emperor-side-side.slice"
+
+
+def test_slice_of_version_1_0_is_removed(bring, systemd):
+    bring("started", sides())
+    (former := systemd.root / "emperor-side-shop.slice").touch()
+    assert bring("committed", sides())["changed"]
+    assert not former.exists()
+    assert (systemd.root / "emperor-shop-side.slice").exists()
 
 
 SAID = "key hunter2 is secret, s3cret of a file\n"  # by a process, in the journal
@@ -345,7 +354,7 @@ def test_side_processes_may_have_together_what_the_web_workers_do_not_need(bring
     assert "TasksMax=71\n" in file.read_text()
     started = [call for call in systemd.calls if call[0] == "systemd-run"]
     assert len(started) == 2, "the kernel is not told"
-    assert "--slice=emperor-side-shop.slice" in started[-1]
+    assert "--slice=emperor-shop-side.slice" in started[-1]
     switch(bring, sides())
     assert [call for call in systemd.calls if call[0] == "systemd-run"] == started
     assert not store.observe("shop")["unfinished"]

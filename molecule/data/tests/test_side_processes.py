@@ -93,9 +93,9 @@ def test_side_processes_run_as_the_app_in_its_sandbox(fleet):
         jobs = host.check_output("find /etc/emperor/sides/jobs -type f -printf '%u:%g %m\\n' | sort -u")
         assert jobs == "root:jobs 440"
         limit = host.check_output("cat /etc/emperor/vassals/jobs.limit")
-        assert host.check_output("systemctl show --value --property=MemoryMax emperor-side-jobs.slice") == limit
+        assert host.check_output("systemctl show --value --property=MemoryMax emperor-jobs-side.slice") == limit
         # What the kernel knows of it, with control groups of version 1 or 2.
-        told = "find /sys/fs/cgroup -path '*/emperor-side-jobs.slice/%s' -exec cat {} +"
+        told = "find /sys/fs/cgroup -path '*/emperor-jobs-side.slice/%s' -exec cat {} +"
         assert host.check_output(told % "memory.max" + "; " + told % "memory.limit_in_bytes") == limit
         tasks = host.check_output("sed -n 's/^side_tasks = //p' /etc/emperor/vassals/jobs.*.ini")
         assert host.check_output(told % "pids.max") == tasks != ""

@@ -3,7 +3,7 @@
 import re
 import time
 
-GROUP = "/sys/fs/cgroup/system.slice/system-emperor\\x2dapp.slice/emperor-app@{}.service"
+GROUP = "/sys/fs/cgroup/emperor.slice/emperor-{0}.slice/emperor-app@{0}.service"
 MIB = 1024 * 1024
 LIMIT = 320  # MiB, see molecule.yml
 ASK = """

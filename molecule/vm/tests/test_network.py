@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-GROUP = "/sys/fs/cgroup/system.slice/system-emperor\\x2dapp.slice/emperor-app@{}.service"
+GROUP = "/sys/fs/cgroup/emperor.slice/emperor-{0}.slice/emperor-app@{0}.service"
 REACHABLE = {  # see molecule.yml
     "shop": {"127.0.0.1", "::1", "10.0.2.2", "10.0.2.3"},
     "hog": set(),

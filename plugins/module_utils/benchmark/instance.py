@@ -43,6 +43,7 @@ def properties(app: App, seconds: float) -> list[str]:
     told = [
         *sandbox(),
         *host.network(app.network()),
+        f"Slice={host.slice_of(app.name)}",
         "CapabilityBoundingSet=",
         "CPUWeight=50",
         "KillMode=mixed",

@@ -50,7 +50,8 @@ class Sandbox:
         # It writes where the apps cannot, and nowhere else.
         shared = [one for one in confined.sandbox() if not one.startswith("ReadWritePaths=")]
         self.properties = [
-            *shared, *OWN, f"User={user}", f"SupplementaryGroups={name}", f"RuntimeMaxSec={LIMIT}",
+            *shared, *OWN, f"Slice={host.slice_of(name)}", f"User={user}", f"SupplementaryGroups={name}",
+            f"RuntimeMaxSec={LIMIT}",
             f"ReadWritePaths={' '.join(writable)}", f"EnvironmentFile={self.file}",
         ]  # fmt: skip
 

@@ -95,7 +95,9 @@ class Sides:
         links = [
             path for target in units.WANTS.values() for path in glob.glob(f"{units.UNITS}/{target}.wants/{begin}*")
         ]
-        shared = [path for path in units.slice_file(self.app, "", "") if os.path.exists(path)]
+        shared = [
+            path for path in (*units.slice_file(self.app, "", ""), units.former(self.app)) if os.path.exists(path)
+        ]
         return list(dict.fromkeys([*links, *glob.glob(f"{units.UNITS}/{begin}*"), *shared]))
 
     def enabled(self, part: str) -> set[str]:

@@ -39,11 +39,13 @@ def unit(app: str, part: str) -> str:
 
 
 def slice_of(app: str) -> str:
-    """The slice of all side processes of an app.
+    """The slice of all side processes of an app, in that of the app."""
+    return host.slice_of(app).removesuffix(".slice") + "-side.slice"
 
-    A dash in the name of a slice makes it a part of another one: that of the app a-b would be in that of the app a.
-    """
-    return PREFIX + app.replace("-", r"\x2d") + ".slice"
+
+def former(app: str) -> str:
+    """The file of the slice as version 1.0 called it."""
+    return f"{UNITS}/{PREFIX}{host.slice_of(app).removeprefix('emperor-')}"
 
 
 def is_background(job: Job) -> bool:

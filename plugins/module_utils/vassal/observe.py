@@ -34,7 +34,7 @@ def observe(params: Mapping[str, Any]) -> dict[str, Any]:
     :returns: ``slots`` that are taken, the older first, each with its ``slot``, ``digest``, ``generation`` and
         ``problem``; ``unfinished``: whether a switch was neither committed nor rolled back, or a killed run left files;
         ``serving``: where the link leads; ``release``: what the newest instance runs; ``upstream_right``; ``limit`` in
-        bytes, 0 for none; ``limit_held``; ``network_held``.
+        bytes, 0 for none; ``limit_held``; ``confined``.
     """
     app = App({**params, "start_timeout": params["patience"], "release": "", "size": "", "memory_limit": 0})
     taken = app.taken
@@ -56,5 +56,5 @@ def observe(params: Mapping[str, Any]) -> dict[str, Any]:
         "upstream_right": app.reached,
         "limit": int(kept) if kept.isdigit() else 0,
         "limit_held": app.holds(kept) if kept != "0" else True,
-        "network_held": app.connected,
+        "confined": app.confined,
     }

@@ -85,8 +85,8 @@ def switched(app: App, config: Config) -> bool:
 
     app.remember(app.taken[0] if app.taken else None)
     if int(host.read(app.limit) or 0) < int(app.wanted or 0):
-        app.confine(app.wanted)
-    emperor_unit.connect(app.name, app.network(config))  # what ran before keeps what it needs until it has ended
+        app.hold(app.wanted)
+    emperor_unit.confine(app.name, app.network(config))  # what ran before keeps what it needs until it has ended
     try:
         switch.WAYS[way](app, config)
         app.receive(app.clients)
@@ -141,7 +141,7 @@ def roll_back(app: App) -> str:
     if old:
         said = "The earlier release serves again"
         config = Config.parse(before.content)
-        emperor_unit.connect(app.name, app.network(config))
+        emperor_unit.confine(app.name, app.network(config))
         rewritten = old.text != before.content
         if rewritten:
             stats = watch.statistics(old.stats)
@@ -162,10 +162,10 @@ def roll_back(app: App) -> str:
     if not old and app.params["upstream"]:
         host.remove(app.params["upstream"])
     if before.limit:
-        app.confine(before.limit)
+        app.hold(before.limit)
     else:
         host.remove(app.limit)
-    emperor_unit.connect(app.name, app.network())
+    emperor_unit.confine(app.name, app.network())
     host.remove(app.note)
     return said
 
@@ -184,9 +184,9 @@ def committed(app: App) -> bool:
         drain.stop(app, slot)
     for file in (app.note, *leftovers):
         host.remove(file)
-    confined = app.confine(app.wanted)
-    connected = emperor_unit.connect(app.name, app.network())
-    return bool(others or leftovers) or confined or connected
+    limited = app.hold(app.wanted)
+    confined = emperor_unit.confine(app.name, app.network())
+    return bool(others or leftovers) or limited or confined
 
 
 def absent(app: App) -> bool:

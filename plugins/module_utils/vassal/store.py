@@ -147,7 +147,7 @@ class App:
         """Whether this is the limit, in bytes, now and for the next instance."""
         return host.read(self.limit) == emperor_unit.limited(self.name) == limit
 
-    def confine(self, limit: str) -> bool:
+    def hold(self, limit: str) -> bool:
         """Limit the memory, in bytes: where the Emperor reads it for the next instance, and now.
 
         :returns: whether that changed anything.
@@ -166,9 +166,9 @@ class App:
         return host.widest([one.network for one in (*there, *configs) if one] or ["full"])
 
     @property
-    def connected(self) -> bool:
-        """Whether the app reaches what its instances need, and nothing else."""
-        return emperor_unit.connected(self.name, self.network())
+    def confined(self) -> bool:
+        """Whether the app's unit lets it reach what its instances need, and nothing else."""
+        return emperor_unit.confined(self.name, self.network())
 
     # The links
 

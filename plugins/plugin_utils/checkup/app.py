@@ -20,7 +20,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.checkup.requests 
 )
 
 # What the plan compares and no check here explains better, in words.
-DIFFERS = ("release", "static", "account", "serving", "upstream", "limit", "network", "socket", "unfinished", "sides")
+DIFFERS = ("release", "static", "account", "serving", "upstream", "limit", "unit", "socket", "unfinished", "sides")
 
 
 def down(case: Case) -> Iterator[Problem]:
@@ -46,7 +46,7 @@ def down(case: Case) -> Iterator[Problem]:
 
 def instance(case: Case, what: str, cure: str, *evidence: str, explains: Iterable[str] = (), **more: Any) -> Problem:
     """A problem of an app that is down, which accounts for all that follows from that."""
-    consequences = ("health", "upstream", "barrier", "limit", "network")
+    consequences = ("health", "upstream", "barrier", "limit", "unit")
     return case.problem("instance", what, cure, *evidence, explains=(*consequences, *explains), **more)
 
 

@@ -18,7 +18,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry
 TIMEOUT = 2  # seconds for the statistics of an instance, and for a handshake
 HOUR = 3600
 WAITS = "02"  # the state of a connection that is not accepted yet, in /proc/net/unix
-GROUP = r"/sys/fs/cgroup/system.slice/system-emperor\x2dapp.slice/emperor-app@{}.service"
+GROUP = "/sys/fs/cgroup/emperor.slice/{}/emperor-app@{}.service"
 FIELDS = ("Uid", "PPid", "RssAnon", "VmSwap")
 
 
@@ -134,7 +134,8 @@ class Apps:
             **facts,
             "queue": queues.get(clients, 0),
             "switching": int(f"{name}.before" in files),
-            "memory_limit_bytes": number(f"{GROUP.format(name)}/memory.max") or number(f"{self.vassals}/{name}.limit"),
+            "memory_limit_bytes": number(f"{GROUP.format(host.slice_of(name), name)}/memory.max")
+            or number(f"{self.vassals}/{name}.limit"),
             "release": current,
             "label": str(known.get("label", ""))[:40],
             "activated": known.get("activated") or 0,

@@ -94,6 +94,7 @@ def outside(name: str, release: str, command: list[str]) -> list[str]:
     properties = [
         *emperor_host.sandbox(Path(UNIT).read_text(encoding="utf-8")),
         *emperor_host.network(launch(file).get("network", "full")),
+        f"Slice={emperor_host.slice_of(name)}",
         "CapabilityBoundingSet=",
         f"WorkingDirectory={home}/releases/{release}/src",
         f"TasksMax={launch(file).get('tasks', '512')}",

@@ -68,16 +68,19 @@ def test_an_app_without_a_user_is_absent(params, monkeypatch):
     assert os.listdir(params["directory"]) == []
 
 
+CONFINED = ["daemon-reload", "set-property emperor-app@shop.service MemorySwapMax=0"]
+
+
 def test_first_deploy_starts_the_emperor_of_the_app_and_absent_stops_it(host, program, tmp_path):
     program("systemctl", f'echo "$*" >> {tmp_path}/told')
     host.deploy("1")
-    assert (tmp_path / "told").read_text() == "start emperor-app@shop.service\n"
+    assert (tmp_path / "told").read_text().splitlines() == [*CONFINED, "start emperor-app@shop.service"]
     states.absent(host.app())
-    assert "stop emperor-app@shop.service" in (tmp_path / "told").read_text().splitlines()
+    assert "stop emperor-app@shop.service emperor-shop.slice" in (tmp_path / "told").read_text().splitlines()
 
 
 def test_emperor_that_runs_is_only_woken(host, program, tmp_path, monkeypatch):
     program("systemctl", f'echo "$*" >> {tmp_path}/told')
     monkeypatch.setattr(Slot, "wake_emperor", lambda _slot: True)
     host.deploy("1")
-    assert not (tmp_path / "told").exists()
+    assert (tmp_path / "told").read_text().splitlines() == CONFINED

@@ -12,8 +12,8 @@ def reaches(host, units):
     """What systemd is told of the addresses, one line each."""
 
     def told():
-        file = units / "emperor-app@shop.service.d/network.conf"
-        return file.read_text().splitlines()[2:] if file.exists() else []
+        file = units / "emperor-app@shop.service.d/app.conf"
+        return file.read_text().splitlines()[3:] if file.exists() else []
 
     return told
 
@@ -21,7 +21,7 @@ def reaches(host, units):
 LOCAL = ["IPAddressDeny=any", "IPAddressAllow=localhost"]
 
 
-def test_an_app_that_may_reach_everything_has_no_file(host, reaches):
+def test_an_app_may_reach_everything_unless_the_settings_say_otherwise(host, reaches):
     host.deploy("1")
     host.commit()
     assert reaches() == []
@@ -37,7 +37,7 @@ def test_a_narrower_network_comes_after_the_switch_and_a_wider_one_before_it(hos
     assert reaches() == LOCAL
     assert not host.commit()
     host.deploy(content=config("3", network="none 10.0.3.7"), reload=reload)
-    assert reaches() == ["IPAddressDeny=any", "IPAddressAllow=localhost 10.0.3.7"]
+    assert reaches() == [*LOCAL, "IPAddressAllow=10.0.3.7"]
     host.commit()
     assert reaches() == ["IPAddressDeny=any", "IPAddressAllow=10.0.3.7"]
     host.deploy("4", reload=reload)
@@ -69,9 +69,9 @@ def test_what_somebody_changed_by_hand_is_seen_and_put_right(host, reaches, unit
     host.deploy(content=config("1", network="local"))
     host.commit()
     looked = {**host.params, "patience": 1}
-    assert observe.observe(looked)["network_held"]
-    (units / "emperor-app@shop.service.d/network.conf").unlink()
-    assert not observe.observe(looked)["network_held"]
+    assert observe.observe(looked)["confined"]
+    (units / "emperor-app@shop.service.d/app.conf").unlink()
+    assert not observe.observe(looked)["confined"]
     assert host.commit()
     assert reaches() == LOCAL
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit
 from ansible_collections.flaskops.emperor.plugins.module_utils import host as host_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import (
     health,
@@ -64,7 +65,12 @@ def test_the_slots_take_turns(host):
 def test_vassal_file_belongs_to_the_apps_user_and_the_note_to_root(host, deeds):
     host.deploy("1")
     memory = f"{host.params['directory']}/shop.before.new"
-    assert deeds.of("own") == [[memory, 0, 0], [host.app().slots[0].file + ".new", os.getuid(), os.getgid()]]
+    unit = f"{emperor_unit.UNITS}/emperor-app@shop.service.d/app.conf.new"
+    assert deeds.of("own") == [
+        [memory, 0, 0],
+        [unit, 0, 0],
+        [host.app().slots[0].file + ".new", os.getuid(), os.getgid()],
+    ]
     assert not host.app().note.endswith(".ini")
 
 
