@@ -54,9 +54,8 @@ def test_network_is_told_to_systemd_once_and_forgotten_with_the_unit(told, tmp_p
     assert emperor_unit.confine("shop", "local 10.0.3.7")
     assert not emperor_unit.confine("shop", "local 10.0.3.7")
     assert told() == ["daemon-reload", "set-property emperor-app@shop.service MemorySwapMax=0"]
-    assert file.read_text().splitlines()[1:] == [
-        "[Service]", "Slice=emperor-shop.slice", "IPAddressDeny=any", "IPAddressAllow=localhost", "IPAddressAllow=10.0.3.7",
-    ]  # fmt: skip
+    limits = ["IPAddressDeny=any", "IPAddressAllow=localhost", "IPAddressAllow=10.0.3.7"]
+    assert file.read_text().splitlines()[1:] == ["[Service]", "Slice=emperor-shop.slice", *limits]
     emperor_unit.stop("shop")
     assert not file.parent.exists()
 
