@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import host
 
 UNITS = Path("/etc/systemd/system")
+FILE = "app.conf"  # what the settings of an app say of its unit
 # Succeeds where it may send something.
 SENDS = ["/usr/bin/python3", "-ISc", "import socket; socket.socket(type=2).sendto(b'', ('127.0.0.1', 9))"]
 TREE = Path("/sys/fs/cgroup")
@@ -88,7 +89,7 @@ def filters_addresses() -> bool:
 
 
 def _file(app: str) -> Path:
-    return UNITS / f"{unit(app)}.d" / "app.conf"
+    return UNITS / f"{unit(app)}.d" / FILE
 
 
 def _text(app: str, network: str) -> str:

@@ -90,11 +90,11 @@ OWN_DROP_INS = ("/etc/systemd/system/", "/run/systemd/")  # where a person puts 
 def drop_ins(unit: str, paths: list[str]) -> list[str]:
     """The files by which a person changed a unit, or all units of its template.
 
-    A memory limit of an app that somebody told systemd is none: it is in the plan.
+    A memory limit of an app that somebody told systemd is none, nor is what confines the app: they are in the plan.
     """
     template = re.sub("@.*[.]", "@.", unit)
-    limit = "/system.control/emperor-app@"
-    own = [path for path in paths if path.startswith(OWN_DROP_INS) and limit not in path]
+    planned = ("/system.control/emperor-app@", f"/{unit}.d/{emperor_unit.FILE}")
+    own = [path for path in paths if path.startswith(OWN_DROP_INS) and not any(part in path for part in planned)]
     return [path for path in own if f"/{unit}.d/" in path or f"/{template}.d/" in path]
 
 

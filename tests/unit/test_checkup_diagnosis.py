@@ -168,7 +168,8 @@ def test_drop_in_of_a_template_is_named_once_and_all_its_units_are_restarted():
 
 def test_drop_ins_of_a_unit_are_its_own_and_those_of_its_template():
     own = ["/etc/systemd/system/emperor-app@.service.d/a", "/run/systemd/system/emperor-app@shop.service.d/b"]
-    limit = ["/run/systemd/system.control/emperor-app@shop.service.d/50-MemoryMax.conf"]
+    limit = ["/run/systemd/system.control/emperor-app@shop.service.d/50-MemoryMax.conf",
+             "/etc/systemd/system/emperor-app@shop.service.d/app.conf"]  # fmt: skip
     other = ["/run/systemd/system/service.d/c", "/usr/lib/systemd/system/emperor-app@.service.d/d"]
     assert checkup.drop_ins("emperor-app@shop.service", [*own, *limit, *other]) == own
 
