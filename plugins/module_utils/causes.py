@@ -229,8 +229,29 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
      lambda found: f"the variable {found[1]} is missing: set it in `environment`"),
 )  # fmt: skip
 # An exception that says itself what is wrong. Those of libraries have the name of a module before them, whatever they
-# are called (DisallowedHost).
-RAISED = r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*|(?:\w+\.)+[A-Z]\w*(?::.*)?$)"
+# are called (DisallowedHost, socket.gaierror).
+RAISED = (
+    r"^((?:\w+\.)*\w+(?:Error|Exception|Exit|Warning|Configured|Interrupt)\b.*"
+    r"|(?:\w+\.)+(?:[A-Z]\w*|\w*error)(?::.*)?$)"
+)
+
+
+# What a program says when nobody answers, or it may not send; names are resolved over the network, too.
+UNREACHED = re.compile(
+    r"timed? ?-?out|unreachable|Operation not permitted|name resolution|name or service not known|did not end within",
+    re.I,
+)
+
+
+def unreached(network: str, said: str) -> str:
+    """That an app may be waiting for what it may not reach, as the end of a phrase; else empty.
+
+    :param network: what it may reach, see `host.network`.
+    :param said: how it failed.
+    """
+    if network == "full" or not UNREACHED.search(said):
+        return ""
+    return f" (network is {network}: what it asks elsewhere gets no answer, unless `allowed_addresses` names it)"
 
 
 PREFIXED = re.compile(rf"^(\S[^\n]*?){re.escape(TRACEBACK)}$", re.MULTILINE)

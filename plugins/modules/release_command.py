@@ -147,6 +147,7 @@ def run(
         said = "\n".join(told.splitlines()[-LAST_LINES:])
     if how:
         cause = causes.of_start(told).rstrip(".")
+        how += causes.unreached(network, f"{how} {told}")
         raise Failed(f"{how}:{f' {cause}.' if cause else ''}\n{said}" if said else f"{how} without a word.")
     return said
 

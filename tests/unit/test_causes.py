@@ -262,3 +262,26 @@ def test_an_exception_that_only_came_before_is_not_the_cause():
     assert causes.of_start(CHAIN.format("KeyError: 1").replace("was the direct cause of", "came before")) == (
         "ValueError: Unable to configure handler 'file'"
     )
+
+
+RAISED = f'{causes.TRACEBACK}\n  File "/x.py", line 1, in <module>\n{{}}'
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        RAISED.format('psycopg2.OperationalError: connection to "10.0.3.9", port 5432 failed: Connection timed out'),
+        RAISED.format("socket.gaierror: [Errno -3] Temporary failure in name resolution"),
+    ],
+)
+def test_an_app_that_may_not_reach_all_is_told_so_where_something_did_not_answer(log):
+    first = journal.explained("it ends", log, "local 10.0.3.7").splitlines()[0]
+    assert log.rpartition("\n")[2] in first
+    assert "(network is local 10.0.3.7: what it asks elsewhere gets no answer, unless `allowed_addresses`" in first
+    assert "network is" not in journal.explained("it ends", log, "full")
+
+
+def test_an_app_with_another_fault_is_not_told_of_its_network():
+    log = RAISED.format("ValueError: no key")
+    assert journal.explained("it ends", log, "none").splitlines()[0] == "ValueError: no key"
+    assert "network is none" in journal.explained("after 60 s it does not answer (timed out)", "", "none")

@@ -185,6 +185,12 @@ def test_a_failure_names_the_command_the_release_the_code_and_the_last_lines(run
     assert answer["failed"]
 
 
+def test_a_command_that_may_not_reach_all_is_told_so_where_something_did_not_answer(run):
+    first = run(sh("echo 'connect: Network is unreachable'; exit 3"), network="local")["msg"].splitlines()[0]
+    assert "ended with exit code 3 (network is local: what it asks elsewhere gets no answer, unless" in first
+    assert "network is" not in run(sh("echo no; exit 3"), network="local")["msg"]
+
+
 def test_failure_without_output_is_reported_in_a_sentence(run):
     assert run("false")["msg"] == "`false` in release aaa of shop ended with exit code 1 without a word."
 

@@ -42,12 +42,14 @@ def excerpt(log: str) -> str:
     return "\n".join([line for line in lines if line.strip() and not CHATTER.match(line)][-LOG_LINES:])
 
 
-def explained(reason: str, log: str) -> str:
+def explained(reason: str, log: str, network: str = "full") -> str:
     """Why an app does not start: the cause first, then the end of its log.
 
     :param reason: what was seen from outside, which is told where the log has no cause.
+    :param network: what it may reach, see `host.network`.
     """
-    return f"{causes.of_start(log) or reason}\n{excerpt(log)}"
+    why = causes.of_start(log) or reason
+    return f"{why}{causes.unreached(network, f'{reason} {log}')}\n{excerpt(log)}"
 
 
 def warnings(log: str) -> list[str]:

@@ -57,7 +57,7 @@ def start(app: App, config: Config) -> processes.Memory | None:
             log = output.read()
             if said := tasks.refused(app.name, config, log):
                 raise Unhealthy(f"{said}\n{journal.excerpt(log)}") from reason
-            raise Unhealthy(journal.explained(str(reason), log)) from reason
+            raise Unhealthy(journal.explained(str(reason), log, config.network)) from reason
         except confined.Unconfined as reason:
             raise Unhealthy(str(reason)) from reason
         finally:
