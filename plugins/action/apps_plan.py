@@ -11,7 +11,6 @@ from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, specification
 from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
-from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes import MODES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
@@ -143,7 +142,7 @@ class ActionModule(HostAction):
         host = Host(
             apps=apps, reserve=options["reserve"], uwsgi=options["uwsgi"], uwsgi_version=options["uwsgi_version"],
             backlog=options["backlog"], web_group=options["web_group"], keep=options["keep"],
-            sites=f"{options['nginx']}/sites-enabled",
+            sites=f"{options['nginx']}/sites-enabled", vassals=options["directory"],
             port=options["port"], https_port=options["https_port"], pip_arguments=options["pip_arguments"],
             once=options["once"],
         )  # fmt: skip
@@ -285,6 +284,7 @@ class ActionModule(HostAction):
                 answer["todo" if one.app["state"] == "present" else "absent"].append(one.name)
             answer["apps"][one.name] = self._facts(one, host, state)
         answer["todo"] = sites.order(answer["todo"])
+        answer["before"] = {name: answer["apps"][name]["current"] for name in answer["todo"]}
         for number, name in enumerate(answer["todo"]):
             answer["apps"][name]["site_files"] = sites.change(name, answer["todo"][:number])
         answer["removal"] = {
@@ -336,7 +336,7 @@ class ActionModule(HostAction):
             "serving": found["vassal"]["release"],
             "size": plan.size_of(one.release, found),
             "tried": built and plan.tried(one, host, found),
-            "through_link": MODES[one.app["reload"]].through_link,
+            "instance": plan.instance(one, host),
             "socket_unit": state["units"][one.socket_unit]["there"],
             "files": app_files.files(one.app, host.web_group),
             "sites": {plan.site_path(one.name, host): one.site, **one.mount},

@@ -181,7 +181,7 @@ def network(told: str) -> list[str]:
     kind, *besides = told.split()
     denied = [] if kind == "full" else ["IPAddressDeny=any"]
     allowed = ["localhost", *besides] if kind == "local" else besides
-    return [*denied, *(f"IPAddressAllow={one}" for one in allowed)]  # of several at once systemd-run takes no word
+    return [*denied, *(f"IPAddressAllow={one}" for one in allowed)]  # apart: in a list systemd-run refuses "localhost"
 
 
 def widest(networks: Iterable[str]) -> str:

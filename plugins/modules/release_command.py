@@ -66,8 +66,8 @@ options:
     default: 512
   network:
     description:
-      - What it may reach, V(full), V(local) for addresses of the host alone, or V(none); and addresses or networks
-        besides, as in V(local 10.0.3.7).
+      - What it may reach, V(full), V(local) for the loopback addresses of the host, or V(none); and addresses or
+        networks besides, as in V(local 10.0.3.7).
     type: str
     default: full
   beside:

@@ -41,6 +41,7 @@ class Host:
     :ivar pip_arguments: for every installation.
     :ivar keep: releases that stay.
     :ivar sites: directory of nginx's sites.
+    :ivar vassals: directory of the vassal files.
     :ivar port: of nginx, for HTTP.
     :ivar https_port: of nginx, for HTTPS.
     :ivar once: whether scheduled jobs that run once per fleet run on this host.
@@ -56,6 +57,7 @@ class Host:
     web_group: str
     keep: int
     sites: str
+    vassals: str = "/etc/emperor/vassals"
     port: int = 80
     https_port: int = 443
     pip_arguments: Sequence[str] = ()
@@ -162,29 +164,52 @@ def question(wanted: Wanted, host: Host, release: str | None, patience: int = PA
 
     :param release: the ID to look for; empty when none is wanted, None for the one to which a rollback returns.
     """
-    app = wanted.app
-    asked: dict[str, Any] = {"name": wanted.name, "home": wanted.home, "run": app["paths"]["run"]}
-    asked.update(release=release, keep=host.keep)
-    if app["state"] == "absent":
-        return {**asked, "check": False}
+    asked = {"home": wanted.home, "release": release, "keep": host.keep}
+    if wanted.app["state"] == "absent":
+        return {**asked, "name": wanted.name, "run": wanted.app["paths"]["run"], "check": False}
     return {
         **asked,
-        "static": app["static"] if release != "" else {},
+        **reached(wanted),
+        "static": wanted.app["static"] if release != "" else {},
         "data": {
-            "persistent": app["persistent"],
-            "files": [{key: one[key] for key in ("at", "key")} for one in app["files"]],
-            "digest": digest_of(app["files"]),
+            "persistent": wanted.app["persistent"],
+            "files": [{key: one[key] for key in ("at", "key")} for one in wanted.app["files"]],
+            "digest": digest_of(wanted.app["files"]),
         },
+        "calendars": sorted({one["calendar"] for one in wanted.app["schedule"].values()}),
+        "patience": min(wanted.app["max_start_seconds"], patience),
+        "port": host.port_of(wanted.app),
+    }
+
+
+def reached(wanted: Wanted) -> dict[str, Any]:
+    """Where an app is on its host, and how it is asked whether it is well."""
+    app = wanted.app
+    return {
+        "name": wanted.name,
+        "run": app["paths"]["run"],
         "link": f"{wanted.home}/serving",
         "upstream": f"{wanted.home}/upstream.sock",
-        "calendars": sorted({one["calendar"] for one in app["schedule"].values()}),
         "health_path": app["health"]["path"],
         "script_name": app["path"],
         "health_status": app["health"]["status"],
         "health_host": wanted.health_host,
-        "patience": min(app["max_start_seconds"], patience),
-        "port": host.port_of(wanted.app),
         "tls": wanted.tls,
+    }
+
+
+def instance(wanted: Wanted, host: Host) -> dict[str, Any]:
+    """What the module `vassal` is told of an app in every state."""
+    app, release = wanted.app, f"{wanted.app['paths']['releases']}/{wanted.release}"
+    return {
+        **reached(wanted),
+        "directory": host.vassals,
+        "reload": app["reload"],
+        **({"release": release} if MODES[app["reload"]].through_link else {}),
+        "size": f"{release}/size.json",
+        "start_timeout": app["max_start_seconds"],
+        "drain_timeout": app["max_request_seconds"],
+        "memory_reserve": host.reserve,
     }
 
 

@@ -156,6 +156,12 @@ def test_nothing_gets_out_of_what_runs_code_of_an_app_beside_it(place, host):
     assert found["out"] == []
 
 
+@pytest.mark.parametrize("app", OTHERS)
+def test_all_that_runs_of_an_app_is_in_its_slice(app, host):
+    assert set(host.check_output(f"ps --no-headers -u {app} -o slice").split()) == {f"emperor-{app}.slice"}
+    assert f"/emperor.slice/emperor-{app}.slice/" in host.check_output(f"emperor-run {app} cat /proc/self/cgroup")
+
+
 def exposure(host, unit):
     """What systemd says of a unit: 0 is nothing allowed, 10 is everything."""
     told = host.check_output(f"systemd-analyze security --no-pager {unit}")
@@ -163,8 +169,10 @@ def exposure(host, unit):
     return float(re.search(r"exposure level for \S+: ([0-9.]+)", told)[1])
 
 
-@pytest.mark.parametrize(("unit", "most"), [("nginx", 4.0), ("emperor", 3.0), ("emperor@shop", 2.0),
-                                            ("emperor-memory-guard", 2.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [("nginx", 4.0), ("emperor", 1.1), ("emperor-app@shop", 1.6), ("emperor@shop", 2.0), ("emperor-memory-guard", 2.0)],
+)
 def test_unit_may_do_little(host, unit, most):
     assert exposure(host, f"{unit}.service") <= most
 
@@ -273,6 +281,7 @@ def traces(host, name):
         "/etc/emperor/vassals",
         "/etc/nginx/sites-enabled",
         "/etc/tmpfiles.d",
+        "/etc/systemd/system",
         "/etc/systemd/system.control",
         "/tmp",
         "/var/tmp",
