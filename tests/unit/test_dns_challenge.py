@@ -100,7 +100,10 @@ def test_values_of_the_environment_are_hidden():
     ("values", "sentence"),
     [
         ("rfc2136", f"{VARIABLE} must have options: write {{plugin: NAME"),
-        ({**SET, "secret": "s3cret"}, f"{VARIABLE}.secret is no option: use plugin, credentials, environment,"),
+        (
+            {**SET, "secret": "s3cret"},
+            f"{VARIABLE} has secret, which is no option of it: choose from plugin, credentials, environment,",
+        ),
         ({"credentials": {}}, f"{VARIABLE}.plugin is missing, but must be the NAME of a Debian package"),
         ({**SET, "plugin": "dns-rfc2136"}, f"{VARIABLE}.plugin is 'dns-rfc2136', but must be the NAME"),
         ({**SET, "plugin": "a\nb"}, f"{VARIABLE}.plugin is 'a\\nb', but"),

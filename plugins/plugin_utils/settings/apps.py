@@ -22,6 +22,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls impo
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.uwsgi_options import uwsgi_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
+    check_names,
     commands,
     environment,
     fail,
@@ -93,10 +94,7 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
         value = {}
     if not isinstance(value, Mapping):
         fail(f"{where}.workers", f"is {value!r}, but must be auto or a dict with {', '.join(WORKERS)}.")
-    unknown = [name for name in value if name not in WORKERS]
-    if unknown:
-        sentence = f"has {', '.join(map(str, unknown))}, which is no option of it: choose from {', '.join(WORKERS)}."
-        fail(f"{where}.workers", sentence)
+    check_names(value, WORKERS, f"{where}.workers")
     chosen = given(value)
     mode = MODES[reload]
     # None: where the trial start finds that workers would share connections.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import bounded, fail, given
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import bounded, check_names, fail, given
 
 VARIABLE = "certificates_acme_dns"
 OPTIONS = ("plugin", "credentials", "environment", "propagation_seconds")
@@ -94,8 +94,7 @@ def complete_dns(values: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         fail(VARIABLE, "must have options: write {plugin: NAME, credentials: {...}}.")
     chosen = given(values)
-    if unknown := [key for key in chosen if key not in OPTIONS]:
-        fail(f"{VARIABLE}.{unknown[0]}", f"is no option: use {', '.join(OPTIONS)}.")
+    check_names(chosen, OPTIONS, VARIABLE)
     plugin = chosen.get("plugin")
     if not isinstance(plugin, str) or not PLUGIN.match(plugin):
         said = "is missing" if plugin is None else f"is {plugin!r}"

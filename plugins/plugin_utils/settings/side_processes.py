@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
+    check_names,
     commands,
     fail,
     given,
@@ -30,8 +31,7 @@ def _each(values: Any, options: tuple[str, ...], where: str) -> Iterable[tuple[s
         here = f"{where}.{name}"
         if not isinstance(value, Mapping):
             fail(here, f"is {value!r}, but must be a dict with {', '.join(options)}.")
-        if unknown := [str(one) for one in value if one not in options]:
-            fail(here, f"has {', '.join(unknown)}, which is no option of it: choose from {', '.join(options)}.")
+        check_names(value, options, here)
         chosen = given(value)
         if not isinstance(chosen.get("command"), str):
             fail(f"{here}.command", "must be one command, as text: put it in quotes.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import (
     bounded,
+    check_names,
     fail,
     given,
     relative,
@@ -55,8 +56,8 @@ def _static(values: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict
         here = f"{where}.static[{prefix!r}]"
         url_prefix(prefix, here)
         options = given(value) if isinstance(value, Mapping) else {"directory": value}
-        unknown = set(options) - {"directory", "max_age", "immutable"}
-        if unknown or "directory" not in options:
+        check_names(options, ("directory", "max_age", "immutable"), here)
+        if "directory" not in options:
             fail(here, "must be a directory of the source, or a dict with directory, max_age and immutable.")
         directories[prefix] = relative(options["directory"], here)
         immutable = options.get("immutable", False)

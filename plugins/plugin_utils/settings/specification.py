@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import BOOLEANS
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import fail
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import check_names, fail, like
 
 MANY = 10  # names in a sentence that would be longer than of use
-# How much alike a name and the one that was meant are, see difflib: of a wrong name, and of one that may be right.
-CLOSE, CLOSER = 0.8, 0.9
+CLOSER = 0.9  # how much alike a name that may be right and the one that was meant are
 WORDS = {
     "str": "text", "path": "text", "int": "a whole number", "float": "a number", "bool": "true or false",
     "list": "a list", "dict": "a dict",
@@ -58,11 +56,6 @@ def chosen(value: Any, choices: Collection[Any]) -> bool:
     return bool(set(said) & set(choices))
 
 
-def like(name: str, known: Collection[str], least: float = CLOSE) -> str:
-    """The name that was meant by a wrong one; empty when none is like it."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), 1, least)), "")
-
-
 def check_value(option: Mapping[str, Any], value: Any, where: str) -> None:
     """Check one setting.
 
@@ -92,11 +85,7 @@ def check_options(options: Mapping[str, Any], values: Mapping[str, Any], where: 
     :param options: how a specification describes each that there is.
     :raises Refused: like `check_value`.
     """
-    for name in values:
-        if name not in options:
-            meant = like(name, options)
-            cure = f"did you mean {meant}?" if meant else f"choose from {', '.join(options)}."
-            fail(where, f"has {name}, which is no option of it: {cure}")
+    check_names(values, options, where)
     for name, option in options.items():
         value = values.get(name)
         if value is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 
@@ -12,6 +13,7 @@ class Refused(ValueError):
     """A setting is wrong; the text is one sentence that names the variable and the cure."""
 
 
+CLOSE = 0.8  # how much alike a wrong name and the one that was meant are, see difflib
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Set by the role for every process of an app; a user's value would be lost or break the launch.
 OWN_VARIABLES = frozenset((
@@ -29,6 +31,20 @@ def fail(where: str, sentence: str) -> NoReturn:
     :raises Refused: always.
     """
     raise Refused(f"{where} {sentence}")
+
+
+def like(name: str, known: Collection[str], least: float = CLOSE) -> str:
+    """The name that was meant by a wrong one; empty when none is like it."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1, least)), "")
+
+
+def check_names(values: Iterable[str], known: Collection[str], where: str) -> None:
+    """See that options have names that there are."""
+    for name in values:
+        if name not in known:
+            meant = like(name, known)
+            cure = f"did you mean {meant}?" if meant else f"choose from {', '.join(known)}."
+            fail(where, f"has {name}, which is no option of it: {cure}")
 
 
 def require(pattern: re.Pattern[str], value: Any, where: str, sentence: str) -> None:
