@@ -169,9 +169,13 @@ def _missing_module(found: re.Match[str]) -> str:
             f"the module {module} is no longer in Python's library: add {REMOVED[module]}, which brings it, to "
             "`python.additional`, or choose an older Python (`python.interpreter`)"
         )
-    package = MODULES.get(module)
-    brings = f"{package}, which brings it," if package else "what brings it"
     where = "its file of requirements, or python.additional"
+    if found[2]:
+        others = [f"{one} (of {MODULES[one]})" if one in MODULES else one for one in found[2].split(", ")]
+        first = f"{found[1]}{f' (of {MODULES[module]})' if module in MODULES else ''}"
+        listed = f"{', '.join([first, *others[:-1]])} and {others[-1]}"
+        return f"the modules {listed} are missing: add what brings them to what the app requires ({where})"
+    brings = f"{MODULES[module]}, which brings it," if module in MODULES else "what brings it"
     return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"
 
 
@@ -197,7 +201,7 @@ START: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     # A package of the source that lacks a part: its own code is what looked for it.
     (r"""(?s)(?:/src/|"\./)(?:[^"\n]*/)?(\w+)/__init__\.py", line """
      r""".*^ModuleNotFoundError: No module named '(?:[^']+\.)?\1\.(\w+)'""", _missing_part),
-    (r"^ModuleNotFoundError: No module named '([^']+)'$", _missing_module),
+    (r"^ModuleNotFoundError: No module named '([^']+)'$(?:\nAlso missing: (.+)$)?", _missing_module),
     (r"python\S*: can't open file '([^']+)': \[Errno 2\]",
      lambda found: f"there is no file {_in_release(found[1])}: commands start in the source of the release, of a "
      "`source.package` in its site-packages"),

@@ -128,6 +128,10 @@ BROKEN = {
         "poll", {"python": {"requirements": "none"}}, {},
         "poll:application would not start: the module bottle is missing: add what brings it to what the app requires",
     ),
+    "several modules": (
+        "poll", {}, {"poll/__init__.py": "import absent\nfrom poll import rest\n", "poll/rest.py": "import yaml, x2\n"},
+        "would not start: the modules absent, yaml (of PyYAML) and x2 are missing: add what brings them to what",
+    ),
     "module in a package of the source": (
         "poll", {"app": "inner:application"}, {"poll/inner.py": ""},
         "there is no module inner at the top of the source, but the package poll has it: set `app` to "

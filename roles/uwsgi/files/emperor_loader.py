@@ -140,7 +140,25 @@ def module_of(name, attribute):
         raise WrongApp(f"there is no module {error.name}{has}: correct `app`, or install what brings it") from None
 
 
+def own(name):
+    """A module of ours that is needed now and then."""
+    specification = importlib.util.spec_from_file_location(name, os.path.join(HERE, f"{name}.py"))
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
 def imported(name):
+    """The app, see `found_as`; an error says all that is missing."""
+    try:
+        return found_as(name)
+    except ModuleNotFoundError as error:
+        with contextlib.suppress(Exception):
+            own("emperor_missing").note(error, name.partition(":")[0])
+        raise
+
+
+def found_as(name):
     """The app: a callable, or what a factory returns when the name ends with parentheses."""
     module, _colon, attribute = name.partition(":")
     wanted, factory, arguments = attribute.partition("(")
@@ -236,10 +254,7 @@ def watch_worker():
     if not setting("recycle-megabytes"):
         return
     limit = int(setting("recycle-megabytes")) - int(setting("recycle-delta")) * (uwsgi.worker_id() - 1)
-    specification = importlib.util.spec_from_file_location("emperor_recycle", os.path.join(HERE, "worker_recycle.py"))
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    module.start(limit, int(setting("recycle-seconds")), uwsgi.opt)
+    own("worker_recycle").start(limit, int(setting("recycle-seconds")), uwsgi.opt)
 
 
 def watched(release):
