@@ -11,8 +11,14 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import host
 
 UNITS = Path("/etc/systemd/system")
 FILE = "app.conf"  # what the settings of an app say of its unit
-# Succeeds where it may send something.
-SENDS = ["/usr/bin/python3", "-ISc", "import socket; socket.socket(type=2).sendto(b'', ('127.0.0.1', 9))"]
+KEPT_FROM = 3  # exit status of the command
+SEND = f"""
+import socket, sys
+try:
+    socket.socket(type=socket.SOCK_DGRAM).sendto(b"", ("127.0.0.1", 9))
+except PermissionError:
+    sys.exit({KEPT_FROM})
+"""
 TREE = Path("/sys/fs/cgroup")
 FILES = (("memory.max", "memory.events"), ("memory.limit_in_bytes", "memory.oom_control"))  # of version 2, of version 1
 
@@ -84,8 +90,9 @@ def may_filter_addresses() -> bool:
 
 def filters_addresses() -> bool:
     """Whether a unit is kept from addresses: systemd goes on where it may not give the kernel a filter."""
-    command = ["systemd-run", "--quiet", "--collect", "--wait", "--property=IPAddressDeny=any", *SENDS]
-    return subprocess.run(command, capture_output=True, check=False).returncode != 0
+    command = ["systemd-run", "--quiet", "--collect", "--wait", "--property=IPAddressDeny=any"]
+    done = subprocess.run([*command, "/usr/bin/python3", "-ISc", SEND], capture_output=True, check=False)
+    return done.returncode == KEPT_FROM
 
 
 def _file(app: str) -> Path:

@@ -71,6 +71,8 @@ def test_filter_works_where_a_unit_cannot_send(program):
     program("systemd-run", 'for last; do test "$1" = /usr/bin/python3 && exec "$@"; shift; done')
     assert not emperor_unit.filters_addresses()
     program("systemd-run", "exit 1")
+    assert not emperor_unit.filters_addresses()
+    program("systemd-run", f"exit {emperor_unit.KEPT_FROM}")
     assert emperor_unit.filters_addresses()
 
 

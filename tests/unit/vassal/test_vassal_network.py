@@ -1,6 +1,7 @@
 """What an app may reach: wide enough for all that runs in a switch, and for nothing else after it."""
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import observe, states
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
@@ -77,7 +78,7 @@ def test_what_somebody_changed_by_hand_is_seen_and_put_right(host, reaches, unit
 
 
 def test_a_trial_where_no_filter_works_is_refused(host, program):
-    program("systemd-run", "exit 1")
+    program("systemd-run", f"exit {emperor_unit.KEPT_FROM}")
     assert states.tried(host.app(), config("1", network="local"))
     program("systemd-run", "exit 0")
     assert states.tried(host.app(), config("2"))
