@@ -340,7 +340,6 @@ class ActionModule(HostAction):
             "socket_unit": state["units"][one.socket_unit]["there"],
             "files": app_files.files(one.app, host.web_group),
             "sites": {plan.site_path(one.name, host): one.site, **one.mount},
-            "health_host": one.health_host,
             "port": host.port_of(one.app),
             "tls": one.tls,
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),

@@ -171,9 +171,9 @@ def _missing_module(found: re.Match[str]) -> str:
         )
     where = "its file of requirements, or python.additional"
     if found[2]:
-        others = [f"{one} (of {MODULES[one]})" if one in MODULES else one for one in found[2].split(", ")]
-        first = f"{found[1]}{f' (of {MODULES[module]})' if module in MODULES else ''}"
-        listed = f"{', '.join([first, *others[:-1]])} and {others[-1]}"
+        packages = {one: MODULES.get(one.split(".")[0]) for one in [found[1], *found[2].split(", ")]}
+        *others, last = (f"{one} (of {package})" if package else one for one, package in packages.items())
+        listed = f"{', '.join(others)} and {last}"
         return f"the modules {listed} are missing: add what brings them to what the app requires ({where})"
     brings = f"{MODULES[module]}, which brings it," if module in MODULES else "what brings it"
     return f"the module {found[1]} is missing: add {brings} to what the app requires ({where})"

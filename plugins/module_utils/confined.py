@@ -91,7 +91,7 @@ class Unit:
 def options(user: str, directory: str, seconds: float, tasks: int, network: str) -> list[str]:
     """How a unit runs: in the sandbox and slice of the app, with no more time, processes and addresses than it may."""
     properties = [
-        *sandbox(), *host.network(network), f"Slice={host.slice_of(user)}", "CapabilityBoundingSet=",
+        *sandbox(), *host.confinement(user, network), "CapabilityBoundingSet=",
         "KillMode=mixed", f"TimeoutStopSec={MERCY}", f"RuntimeMaxSec={seconds:.0f}", f"User={user}",
         f"WorkingDirectory={directory}", f"TasksMax={tasks}",
     ]  # fmt: skip

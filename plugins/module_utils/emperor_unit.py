@@ -11,7 +11,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import host
 
 UNITS = Path("/etc/systemd/system")
 FILE = "app.conf"  # what the settings of an app say of its unit
-KEPT_FROM = 3  # exit status of the command
+KEPT_FROM = 3  # exit status of what may send nothing
 SEND = f"""
 import socket, sys
 try:
@@ -100,7 +100,7 @@ def _file(app: str) -> Path:
 
 
 def _text(app: str, network: str) -> str:
-    return "\n".join(["# Ansible managed", "[Service]", f"Slice={host.slice_of(app)}", *host.network(network), ""])
+    return "\n".join(["# Ansible managed", "[Service]", *host.confinement(app, network), ""])
 
 
 def killed(app: str) -> dict[str, int]:

@@ -184,6 +184,11 @@ def network(told: str) -> list[str]:
     return [*denied, *(f"IPAddressAllow={one}" for one in allowed)]  # apart: in a list systemd-run refuses "localhost"
 
 
+def confinement(app: str, told: str) -> list[str]:
+    """What a unit of an app is told besides its sandbox: where it belongs, and what it may reach, see `network`."""
+    return [f"Slice={slice_of(app)}", *network(told)]
+
+
 def widest(networks: Iterable[str]) -> str:
     """The network in which all of these have what they need, see `network`."""
     kinds, besides = [], dict[str, None]()

@@ -42,8 +42,7 @@ def properties(app: App, seconds: float) -> list[str]:
     """How its unit runs: in the sandbox of the Emperor and within the memory of the app, and clients come first."""
     told = [
         *sandbox(),
-        *host.network(app.network()),
-        f"Slice={host.slice_of(app.name)}",
+        *host.confinement(app.name, app.network()),
         "CapabilityBoundingSet=",
         "CPUWeight=50",
         "KillMode=mixed",

@@ -93,8 +93,7 @@ def outside(name: str, release: str, command: list[str]) -> list[str]:
     release = release_of(home, release)
     properties = [
         *emperor_host.sandbox(Path(UNIT).read_text(encoding="utf-8")),
-        *emperor_host.network(launch(file).get("network", "full")),
-        f"Slice={emperor_host.slice_of(name)}",
+        *emperor_host.confinement(name, launch(file).get("network", "full")),
         "CapabilityBoundingSet=",
         f"WorkingDirectory={home}/releases/{release}/src",
         f"TasksMax={launch(file).get('tasks', '512')}",
