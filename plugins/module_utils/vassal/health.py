@@ -94,7 +94,7 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
     # While no worker accepts, a request waits in the queue, and nothing notices when all is hopeless. So check again;
     # once a worker accepts, with twice the patience each time: an app that is slow to answer gets its time.
     first = patience = min(timing.PATIENCE, app.params["start_timeout"])
-    settled = 0
+    settled, answer = 0, None
     while True:
         accepting = False
         try:
@@ -107,9 +107,13 @@ def wait(app: App, sock: str, generation: str, seconds: float, hopeless: Callabl
             settled = settled + 1 if isinstance(reason, Settled) else 0
             if settled >= SURE:
                 raise
+            if (accepting or not hopeless) and not isinstance(reason.__cause__, OSError):
+                answer = reason
             if time.monotonic() > deadline:
-                longer = LONGER if isinstance(reason.__cause__, OSError) else ""
-                raise Unhealthy(f"after {seconds:.0f} s {reason}{longer}") from reason
+                # A wrong answer says more than that the last check came too late to be answered.
+                told = answer if answer and isinstance(reason.__cause__, TimeoutError) else reason
+                longer = LONGER if isinstance(told.__cause__, OSError) else ""
+                raise Unhealthy(f"after {seconds:.0f} s {told}{longer}") from told
             if not accepting:
                 patience = first
             elif isinstance(reason.__cause__, TimeoutError):

@@ -23,6 +23,8 @@ def answers(monkeypatch):
         def request(*_rest, **_more):
             status = statuses[min(len(checks), len(statuses) - 1)]
             checks.append(status)
+            if status is None:
+                raise TimeoutError("timed out")
             return uwsgi_client.Response(f"HTTP/1.1 {status} X\r\nX-Vassal: {generation}\r\n\r\n".encode())
 
         monkeypatch.setattr(uwsgi_client, "request", request)
@@ -53,6 +55,13 @@ def test_status_that_may_change_is_waited_for(status, generation, answers):
         health.wait(APP, "app.sock", "new", seconds=0.3)
     assert time.monotonic() - began >= 0.3
     assert len(checks) > health.SURE
+
+
+@pytest.mark.parametrize("hopeless", [None, lambda: True])
+def test_wrong_answer_of_before_is_told_where_the_last_check_timed_out(hopeless, answers):
+    answers(500, None)
+    with pytest.raises(health.Unhealthy, match=r"^after 0 s it answers / with status 500 instead of 200"):
+        health.wait(APP, "app.sock", "new", 0.3, hopeless)
 
 
 @pytest.fixture
