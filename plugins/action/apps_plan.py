@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, specification
-from ansible_collections.flaskops.emperor.plugins.module_utils.lock import PATH
+from ansible_collections.flaskops.emperor.plugins.module_utils import lock
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
@@ -206,14 +206,14 @@ class ActionModule(HostAction):
             "offered": certificates.plugins(),
         }
 
-        def ask(lock: dict[str, Any]) -> dict[str, Any]:
-            answer: dict[str, Any] = self._execute_module(MODULE, {**arguments, "lock": lock}, task_vars=task_vars)
+        def ask(run: dict[str, Any]) -> dict[str, Any]:
+            answer: dict[str, Any] = self._execute_module(MODULE, {**arguments, "lock": run}, task_vars=task_vars)
             return answer
 
         if options["lock"] is None or self._task.check_mode:
             return ask({})
         name = task_vars.get("inventory_hostname", "")
-        return wait(ask, options["lock"], PATH, name, self._display.display)
+        return wait(ask, options["lock"], lock.PATH, name, self._display.display)
 
     def _asked(self, one: Wanted, options: Mapping[str, Any]) -> str | None:
         """The release to look for, see `plan.question`."""

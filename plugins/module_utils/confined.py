@@ -61,13 +61,15 @@ class Unit:
     """
 
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
-        self.name, self.process = name, process
+        self.name, self.process, self.stopped = name, process, False
 
     def stop(self, wake: Callable[[], Any] = bool) -> None:
         """End it with all that it started: politely, then for good.
 
         :param wake: called until it has ended, for a process that looks only now and then whether it is to end.
         """
+        if self.stopped:
+            return
         with subprocess.Popen(
             ["systemctl", "stop", "--quiet", self.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as stopping:
@@ -75,6 +77,7 @@ class Unit:
                 wake()
                 time.sleep(PAUSE)
         self.process.wait()
+        self.stopped = True
 
     def ending(self) -> str:
         """How it ended, as the end of a sentence; empty when it did its work."""
@@ -106,6 +109,7 @@ def running(
     output: Any,
     environment: Mapping[str, str],
     *,
+    what: str,
     directory: str = "/",
     seconds: float,
     tasks: int = TASKS,
@@ -116,6 +120,7 @@ def running(
     :param name: of its unit.
     :param output: the file to which it writes.
     :param environment: all of it.
+    :param what: what systemd calls it, in the journal.
     :param seconds: after which systemd ends it, whatever happens.
     :param tasks: processes and threads that it may have at a time.
     :param network: addresses that it may reach, see `host.network`.
@@ -123,8 +128,8 @@ def running(
     """
     unit = f"{name}.service"
     told = [
-        "systemd-run", "--quiet", "--pipe", "--wait", "--service-type=exec", f"--unit={unit}", f"--gid={user.pw_gid}",
-        *options(user.pw_name, directory, seconds, tasks, network), "--", *PYTHON,
+        "systemd-run", "--quiet", "--pipe", "--wait", "--service-type=exec", f"--unit={unit}", f"--description={what}",
+        f"--gid={user.pw_gid}", *options(user.pw_name, directory, seconds, tasks, network), "--", *PYTHON,
     ]  # fmt: skip
     reader, writer = os.pipe()
     job = os.memfd_create("job")

@@ -90,7 +90,8 @@ def may_filter_addresses() -> bool:
 
 def filters_addresses() -> bool:
     """Whether a unit is kept from addresses: systemd goes on where it may not give the kernel a filter."""
-    command = ["systemd-run", "--quiet", "--collect", "--wait", "--property=IPAddressDeny=any"]
+    command = ["systemd-run", "--quiet", "--collect", "--wait", "--property=IPAddressDeny=any",
+               "--description=A look whether units are kept from addresses"]  # fmt: skip
     done = subprocess.run([*command, "/usr/bin/python3", "-ISc", SEND], capture_output=True, check=False)
     return done.returncode == KEPT_FROM
 

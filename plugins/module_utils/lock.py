@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-import uuid
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import exclusive, host
@@ -41,6 +41,11 @@ def same(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
     return all(holder.get(name) == owner[name] for name in RUN)
 
 
+def token(owner: dict[str, Any]) -> str:
+    """Names a run in one word, by which its lock is found and given back."""
+    return hashlib.sha256(json.dumps({name: owner[name] for name in RUN}).encode()).hexdigest()[:32]
+
+
 def take(path: str, owner: dict[str, Any], replace: str) -> dict[str, Any] | None:
     """Take the lock, or keep it, unless another run has it. Returns that one, or None.
 
@@ -54,7 +59,7 @@ def take(path: str, owner: dict[str, Any], replace: str) -> dict[str, Any] | Non
         idle = time.time() - max(os.stat(path).st_mtime, exclusive.last_used())
         if idle <= LAPSE and not (replace and holder.get("token") == replace):
             return holder
-    write(path, {**{name: owner[name] for name in RUN}, "token": uuid.uuid4().hex, "since": time.time()})
+    write(path, {**{name: owner[name] for name in RUN}, "token": token(owner), "since": time.time()})
     return None
 
 
@@ -62,10 +67,9 @@ class Refused(Exception):
     """The lock cannot be looked at; the text is a sentence."""
 
 
-def decide(state: str, path: str, owner: dict[str, Any] | None, replace: str, wait: float) -> dict[str, Any]:
-    """Take the lock, or give it back, while no other module runs.
+def decide(path: str, owner: dict[str, Any] | None, replace: str, wait: float) -> dict[str, Any]:
+    """Take the lock, or keep it, while no other module runs.
 
-    :param state: ``held`` or ``free``.
     :param owner: the run, see `RUN`.
     :param replace: token of a lock to take from its holder.
     :param wait: seconds to wait for another module.
@@ -77,14 +81,8 @@ def decide(state: str, path: str, owner: dict[str, Any] | None, replace: str, wa
     answer: dict[str, Any] = {"held": False, "busy": ""}
     try:
         with exclusive.exclusive(seconds=wait, mark=False):
-            if state == "held":
-                holder = take(path, owner, replace)
-                answer["held"] = holder is None
-            else:
-                holder = read(path)
-                if holder is not None and same(holder, owner):
-                    os.unlink(path)
-                    holder = None
+            holder = take(path, owner, replace)
+            answer["held"] = holder is None
     except exclusive.Busy as reason:
         holder = read(path)
         answer["busy"] = str(reason)

@@ -266,7 +266,7 @@ def main() -> None:
     held: dict[str, Any] = {}
     if params["lock"] and not module.check_mode:
         try:
-            held = lock.decide("held", lock.PATH, **params["lock"])
+            held = lock.decide(lock.PATH, **params["lock"])
         except lock.Refused as reason:
             module.fail_json(msg=str(reason))
         if not held["held"]:

@@ -19,7 +19,7 @@ options:
   state:
     description:
       - V(held) takes the lock for this run of C(ansible-playbook), or keeps it.
-      - V(free) gives it back. The lock of another run is left alone.
+      - V(free) gives it back. The lock of another run is left alone. The action plugin does that without the module.
     type: str
     choices: [held, free]
     required: true
@@ -78,10 +78,9 @@ busy:
 
 
 def main() -> None:
-    """Take the lock, or give it back."""
+    """Take the lock, or keep it."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["held", "free"], "required": True},
             "path": {"type": "path", "default": lock.PATH},
             "wait": {"type": "int", "default": 300},
             "owner": {"type": "dict"},

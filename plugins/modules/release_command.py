@@ -134,8 +134,9 @@ def run(
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         limit = seconds + 2 * confined.MERCY
         with confined.running(
-            name, command, user, output, environment, directory=directory, seconds=limit, tasks=tasks, network=network
-        ) as unit:
+            name, command, user, output, environment, what=f"A command of the app {user.pw_name}", directory=directory,
+            seconds=limit, tasks=tasks, network=network,
+        ) as unit:  # fmt: skip
             try:
                 unit.process.wait(seconds)
                 how = unit.ending()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import posixpath
 import pwd
 import re
 import shlex
 import shutil
 import stat
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -186,6 +188,17 @@ def trim(run: Callable[..., str], installer: str, cache: str) -> None:
             run("trimming the cache", installer, "cache", *command)
 
 
+def version_of(run: Callable[..., str], interpreter: str) -> str:
+    """The version of a Python.
+
+    :param run: runs a step, see `build`.
+    """
+    if os.path.realpath(interpreter) == os.path.realpath(sys.executable):
+        return platform.python_version()  # usually: Debian's Python, which runs this module, too
+    ask = "import platform; print(platform.python_version())"
+    return run(f"asking {interpreter} for its version", interpreter, "-c", ask).split()[-1]
+
+
 def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], group: int) -> dict[str, Any]:
     """Make the virtualenv of a release, or take it from an earlier one that was made of the same.
 
@@ -197,8 +210,7 @@ def fill(run: Callable[..., str], releases: Releases, params: dict[str, Any], gr
     source, venv = os.path.join(path, "src"), os.path.join(path, "venv")
     if params["requirements"] and not os.path.isfile(os.path.join(source, params["requirements"])):
         raise BuildFailed(f"{params['requirements']} is not in the source: correct `python.requirements`.")
-    ask = "import platform; print(platform.python_version())"
-    version = run(f"asking {params['interpreter']} for its version", params["interpreter"], "-c", ask).split()[-1]
+    version = version_of(run, params["interpreter"])
     made_of, known = reuse.fingerprint(params, source, version), None
     if earlier := reuse.earlier(releases, made_of):
         os.rmdir(venv)
@@ -270,7 +282,7 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
     if params["bundle"]:
         # Later nothing may be written here any more. Files that do not compile are for the trial start to report.
         with contextlib.suppress(Failed):
-            place.run([os.path.join(venv, "bin", "python"), "-m", "compileall", "-q", source], source)
+            place.run([os.path.join(venv, "bin", "python"), "-I", "-m", "compileall", "-q", source], source)
     shutil.rmtree(os.path.join(path, "scratch"))
     for tree in (source, venv):
         if not os.path.islink(tree):

@@ -45,7 +45,7 @@ class Sandbox:
     def __init__(
         self, name: str, user: str, path: str, writable: Sequence[str], environment: Mapping[str, str]
     ) -> None:
-        self.unit = f"emperor-build-{name}.service"
+        self.unit, self.what = f"emperor-build-{name}.service", f"Build of a release of the app {name}"
         self.path, self.environment = path, dict(environment)
         # It writes where the apps cannot, and nowhere else.
         shared = [one for one in confined.sandbox() if not one.startswith("ReadWritePaths=")]
@@ -74,7 +74,7 @@ class Sandbox:
         try:
             done = subprocess.run(
                 ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={self.unit}",
-                 f"--working-directory={directory}", *options, "--",
+                 f"--description={self.what}", f"--working-directory={directory}", *options, "--",
                  "/usr/bin/env", "--", *command],  # in its own PATH: systemd-run would look in that of this process
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 errors="replace", check=False,

@@ -34,8 +34,9 @@ def start(app: App, config: Config) -> processes.Memory | None:
         try:
             name = f"emperor-trial-{app.name}"
             with confined.running(
-                name, command, user, output, {}, seconds=limit, tasks=most, network=config.network
-            ) as unit:
+                name, command, user, output, {}, what=f"Trial start of the app {app.name}", seconds=limit, tasks=most,
+                network=config.network,
+            ) as unit:  # fmt: skip
                 dying = watch.deaths(stats)
 
                 def hopeless() -> bool:

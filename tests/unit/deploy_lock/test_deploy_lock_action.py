@@ -88,6 +88,12 @@ def shown():
     return []
 
 
+def shell(command):
+    """Run a command as a host would."""
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
 @pytest.fixture
 def play(path, run_module, shown, monkeypatch):
     """Run the action plugin as a task would, with short pauses."""
@@ -97,6 +103,7 @@ def play(path, run_module, shown, monkeypatch):
         task = mock.Mock(args={"state": state, "path": str(path), **arguments}, check_mode=check, async_val=0)
         plugin = action.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
         monkeypatch.setattr(plugin, "_execute_module", lambda _name, given, **_more: run_module(module, **given))
+        monkeypatch.setattr(plugin, "_low_level_execute_command", shell)
         plugin._display = mock.Mock(display=shown.append)
         return plugin.run(task_vars={"inventory_hostname": "web1"})
 
@@ -107,9 +114,27 @@ def test_run_takes_and_frees_the_lock_and_reports_no_change(play, path, me):
     answer = play("held")
     assert (answer["held"], answer["changed"]) == (True, False)
     assert json.loads(path.read_text()).items() >= me.items()
-    assert not play("free")["changed"]
+    assert play("free") == {"changed": False, "held": False}
     assert not path.exists()
-    assert not play("free")["failed"]
+    assert play("free") == {"changed": False, "held": False}
+
+
+@pytest.mark.parametrize("text", [None, "", "{", json.dumps({**OTHER, "token": "t0ken"})])
+def test_lock_of_nobody_or_of_another_run_is_not_given_back(text, play, path):
+    if text is not None:
+        path.write_text(text)
+    assert play("free") == {"changed": False, "held": False}
+    assert path.exists() is (text is not None)
+
+
+def test_lock_that_cannot_be_given_back_is_told_and_fails_nothing(play, path):
+    play("held")
+    with exclusive.exclusive():
+        (warning,) = play("free", wait=0)["warnings"]
+    assert "another module still runs" in warning
+    assert path.exists()
+    assert play("free") == {"changed": False, "held": False}
+    assert not path.exists()
 
 
 def test_interpreter_of_one_host_is_not_passed_to_other_hosts(monkeypatch):

@@ -15,11 +15,11 @@ from other_run import OTHER
 @pytest.fixture
 def ask(run_module, path):
     """Call the module as the action plugin does."""
-    return lambda state, owner, **more: run_module(module, state=state, path=str(path), owner=owner, wait=0, **more)
+    return lambda owner, **more: run_module(module, path=str(path), owner=owner, wait=0, **more)
 
 
 def test_free_lock_is_taken(ask, me, path, holder):
-    answer = ask("held", me)
+    answer = ask(me)
     assert (answer["held"], answer["changed"]) == (True, False)
     assert holder().items() >= me.items()
     assert abs(holder()["since"] - time.time()) < 5
@@ -29,10 +29,10 @@ def test_free_lock_is_taken(ask, me, path, holder):
 
 
 def test_same_run_takes_the_lock_again_and_refreshes_it(ask, me, path):
-    ask("held", me)
+    ask(me)
     before = path.read_text()
     os.utime(path, (1, 1))
-    answer = ask("held", me)
+    answer = ask(me)
     assert (answer["held"], answer["changed"]) == (True, False)
     assert path.read_text() == before
     assert abs(path.stat().st_mtime - time.time()) < 5
@@ -40,53 +40,38 @@ def test_same_run_takes_the_lock_again_and_refreshes_it(ask, me, path):
 
 @pytest.mark.parametrize("change", [{"pid": 1}, {"start": 1}, {"system": "x"}, {"controller": "x"}])
 def test_lock_of_another_run_is_not_taken(change, ask, me, holder):
-    ask("held", {**me, **change})
+    ask({**me, **change})
     before = holder()
-    answer = ask("held", me)
+    answer = ask(me)
     assert (answer["held"], answer["failed"], answer["changed"]) == (False, False, False)
     assert answer["holder"] == before == holder()
 
 
-def test_lock_that_is_released_is_free_for_another_run(ask, me, path):
-    ask("held", me)
-    assert not ask("free", me)["changed"]
-    assert not path.exists()
-    assert ask("held", OTHER)["held"]
-
-
-def test_releasing_a_missing_or_foreign_lock_changes_nothing(ask, me, held_by, holder):
-    answer = ask("free", me)
-    assert (answer["failed"], answer["changed"]) == (False, False)
-    token = held_by(OTHER)
-    assert not ask("free", me)["failed"]
-    assert holder()["token"] == token
-
-
 def test_lock_without_a_token_is_not_taken(ask, me, held_by):
     held_by(OTHER, token="")
-    assert not ask("held", me)["held"]
+    assert not ask(me)["held"]
 
 
 def test_lock_is_replaced_only_with_the_token_of_its_run(ask, me, held_by, holder):
     held_by(OTHER, token="old")
-    assert not ask("held", me, replace="older")["held"]
-    assert ask("held", me, replace="old")["held"]
+    assert not ask(me, replace="older")["held"]
+    assert ask(me, replace="old")["held"]
     assert holder().items() >= me.items()
     # A third run that judged the same dead one comes too late.
-    assert not ask("held", {**me, "pid": 2}, replace="old")["held"]
+    assert not ask({**me, "pid": 2}, replace="old")["held"]
 
 
 @pytest.mark.parametrize(("idle", "held"), [(lock.LAPSE - 30, False), (lock.LAPSE + 30, True)])
 def test_untouched_lock_lapses(idle, held, ask, me, held_by):
     held_by(OTHER, idle)
-    assert ask("held", me)["held"] is held
+    assert ask(me)["held"] is held
 
 
 def test_lock_does_not_lapse_while_modules_run(ask, me, held_by):
     held_by(OTHER, lock.LAPSE + 30)
     with exclusive.exclusive():
         pass  # one that took long, and ended this moment
-    assert not ask("held", me)["held"]
+    assert not ask(me)["held"]
 
 
 def test_looking_at_the_lock_does_not_refresh_it(ask, me, held_by, lock_file):
@@ -94,7 +79,7 @@ def test_looking_at_the_lock_does_not_refresh_it(ask, me, held_by, lock_file):
     with exclusive.exclusive():
         pass
     os.utime(lock_file, (1, 1))
-    assert not ask("held", me)["held"]
+    assert not ask(me)["held"]
     assert exclusive.last_used() == 1
 
 
@@ -103,39 +88,32 @@ def test_looking_at_the_lock_does_not_refresh_it(ask, me, held_by, lock_file):
 )
 def test_lock_file_that_no_run_wrote_counts_as_an_unknown_run(text, ask, me, path):
     path.write_text(text, errors="surrogateescape")
-    assert ask("held", me)["holder"] == {}
-    assert not ask("free", me)["failed"]
-    assert path.exists()
+    assert ask(me)["holder"] == {}
     os.utime(path, (1, 1))
-    assert ask("held", me)["held"]
+    assert ask(me)["held"]
 
 
 def test_leftover_file_of_a_killed_module_is_no_obstacle(ask, me, path):
     (path.parent / "flask_apps.json.new").write_text("{")
-    assert ask("held", me)["held"]
+    assert ask(me)["held"]
 
 
-@pytest.mark.parametrize("state", ["held", "free"])
-def test_check_mode_does_nothing(state, ask, me, path, held_by):
-    assert not ask(state, me, check=True)["changed"]
+def test_check_mode_does_nothing(ask, me, path):
+    assert not ask(me, check=True)["changed"]
     assert not path.exists()
-    held_by(me)
-    assert not ask(state, me, check=True)["changed"]
-    assert path.exists()
 
 
 @pytest.mark.parametrize("owner", [None, {}, {**OTHER, "pid": "4711"}])
 def test_module_without_its_action_plugin_is_refused(owner, ask, path):
-    assert "owner is missing" in ask("held", owner)["msg"]
+    assert "owner is missing" in ask(owner)["msg"]
     assert not path.exists()
 
 
-@pytest.mark.parametrize("state", ["held", "free"])
-def test_lock_stays_as_it_is_while_another_module_runs(state, ask, me, held_by, path):
+def test_lock_stays_as_it_is_while_another_module_runs(ask, me, held_by, path):
     held_by(OTHER, lock.LAPSE + 30)
     before = path.read_text()
     with exclusive.exclusive():
-        answer = ask(state, me)
+        answer = ask(me)
     assert not answer["held"]
     assert answer["holder"].items() >= OTHER.items()
     assert answer["busy"].startswith("Another module of a run is still running on this host")
@@ -147,7 +125,7 @@ def test_user_other_than_root_is_refused_with_the_cure(ask, me, monkeypatch):
         raise PermissionError(13, "Permission denied", "/run/flask_apps.flock")
 
     monkeypatch.setattr(os, "open", refuse)
-    assert ask("held", me)["msg"] == (
+    assert ask(me)["msg"] == (
         "Only root may change this host ([Errno 13] Permission denied: '/run/flask_apps.flock'): set `become: true`."
     )
 

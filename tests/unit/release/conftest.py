@@ -21,7 +21,7 @@ case "$1" in
 #!/bin/sh
 case "$*" in
   *purelib*) echo "$(cd "$(dirname "$0")/.." && pwd)/lib/python3.13/site-packages" ;;
-  *compileall*) mkdir "$4/__pycache__" ;;
+  *compileall*) mkdir "$5/__pycache__" ;;
 esac
 PYTHON
     chmod +x "$last/bin/python" ;;

@@ -3,7 +3,9 @@
 import base64
 import errno
 import os
+import platform
 import re
+import sys
 import tarfile
 
 import pytest
@@ -125,6 +127,12 @@ def test_build_runs_as_its_own_user_and_writes_to_the_release_alone(built, home,
         assert "--property=SupplementaryGroups=shop" in command
         assert f"--property=ReadWritePaths={home}/releases/aaa {home}/wheels" in command
     assert mode(home / "wheels") == 0o700
+
+
+def test_python_of_the_module_is_not_started_to_tell_its_version(built, home, deeds):
+    built("aaa", interpreter=sys.executable)
+    assert (Releases(str(home)).describe("aaa") or {})["python"] == platform.python_version()
+    assert not [command for command, _uid, _gid in deeds.of("run as") if "python_version" in command[-1]]
 
 
 def test_build_gets_no_variable_of_roots_environment_except_proxies(built, home, monkeypatch):
