@@ -10,6 +10,37 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values i
 Plans = Mapping[str, Mapping[str, Any]]  # for every host what `apps_plan` says; empty for one that was not looked at
 
 
+def check_missing(missing: Collection[str], allowed: bool) -> None:
+    """See that no host is left behind.
+
+    :param missing: hosts that cannot be reached, or that failed a check and so have left the play.
+    :param allowed: whether the run goes on without them.
+    :raises Refused: with the cure, when it may not.
+    """
+    if missing and not allowed:
+        raise Refused(
+            f"{', '.join(missing)} cannot be reached, or did not pass the checks above, so nothing was changed: bring it "
+            "back or correct its settings, take it out of the inventory, or go on without it with `-e allow_missing=1`."
+        )
+
+
+def check_canary(canary: str, hosts: Collection[str], percent: int, seconds: int) -> None:
+    """See that the host that is to go first is there, and that its errors can be counted.
+
+    :param canary: its name; empty when none goes first.
+    :param percent: of its responses that may be errors; 100 when nobody counts them.
+    :param seconds: for which they are counted.
+    :raises Refused: with the cure.
+    """
+    if canary and canary not in hosts:
+        raise Refused(f"flask_apps_canary is {canary}, which is no host of this run: choose from {', '.join(hosts)}.")
+    if percent < 100 and seconds <= 0:
+        raise Refused(
+            f"flask_apps_canary_error_percent is {percent}, but no errors are counted in no time: set "
+            "flask_apps_canary_seconds, too."
+        )
+
+
 def apps_of(plans: Plans) -> list[str]:
     """The apps that are to be present on any host."""
     names = {name for plan in plans.values() for name, app in plan.get("apps", {}).items() if "release" in app}
