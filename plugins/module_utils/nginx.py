@@ -11,6 +11,8 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import configurat
 
 ROOT = "/etc/nginx"
 PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
+BROTLI = re.compile(r"^\s*brotli_static\s+[^;]+;", re.MULTILINE)
+BROTLI_MODULE = "modules-enabled/50-mod-http-brotli-static.conf"
 LOG = re.compile(r"(?<=access_log )(/[^ ;]+)")
 
 
@@ -20,11 +22,17 @@ def adapted(text: str, copy: str) -> str:
     return LOG.sub(lambda found: found[1] if os.path.isdir(os.path.dirname(found[1])) else log, text)
 
 
-def command(nginx: str, copy: str) -> list[str]:
-    """The test of a copy. It opens the pid file it is told of: not the one of the running nginx."""
+def command(nginx: str, copy: str, dry: bool) -> list[str]:
+    """The test of a copy. It opens the pid file it is told of: not the one of the running nginx.
+
+    :param dry: whether it is a dry run, in which the module for brotli may not be installed yet.
+    """
     main_file = os.path.join(copy, "nginx.conf")
     pid = os.path.join(os.path.dirname(copy), "pid")
-    configuration.put(main_file, f"pid {pid};\n" + PID.sub("", host.read(main_file) or ""))
+    text = PID.sub("", host.read(main_file) or "")
+    if dry and not os.path.exists(os.path.join(copy, BROTLI_MODULE)):
+        text = BROTLI.sub("", text)
+    configuration.put(main_file, f"pid {pid};\n{text}")
     return [nginx, "-t", "-q", "-c", main_file]
 
 
@@ -41,12 +49,18 @@ def tested(module: Any, root: str, texts: configuration.Texts) -> tuple[configur
     if not nginx and not module.check_mode:
         module.fail_json(msg="nginx is not installed on this host: run the role flaskops.emperor.nginx first.")
     # In check mode on a bare host there is nothing to test with, nor a configuration to test.
-    there = bool(nginx) and os.path.exists(os.path.join(root, "nginx.conf"))
-    if there and (
-        reason := configuration.fault(module, root, changes, lambda copy: command(str(nginx), copy), adapted)
-    ):
+    if not nginx or not os.path.exists(os.path.join(root, "nginx.conf")):
+        return changes, False
+
+    def fault(changes: configuration.Texts) -> str:
+        return configuration.fault(module, root, changes, lambda copy: command(nginx, copy, module.check_mode), adapted)
+
+    reason = fault(changes)
+    if reason and module.check_mode and fault({}):
+        return changes, False  # an earlier step of a real run may have corrected what is on disk
+    if reason:
         configuration.refuse(module, "nginx", changes, reason)
-    return changes, there
+    return changes, True
 
 
 def write(module: Any, changes: configuration.Texts) -> list[dict[str, str]]:

@@ -43,7 +43,9 @@ options:
     default: /etc/nginx
 attributes:
   check_mode:
-    description: Tests the file where nginx is installed already.
+    description:
+      - Tests the files where nginx is installed already. Where nginx refuses what is on disk now, nothing is tested, as
+        an earlier task of the same run may be what corrects that.
     support: full
   diff_mode:
     description: Shows the change of the file.
@@ -61,7 +63,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tested:
-  description: Whether nginx tested the change (not in check mode on a host without nginx).
+  description: Whether nginx tested the change. In check mode it may not be able to.
   type: bool
   returned: always
 """

@@ -40,7 +40,9 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Runs the test and says what would be done.
+    description:
+      - Runs the test and says what would be done. Faulty files are only a warning, as an earlier task of the same run
+        may be what corrects them.
     support: full
 author:
   - flaskops maintainers (@flaskops)

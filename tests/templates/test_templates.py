@@ -104,6 +104,8 @@ def test_nginx_loads_modules_before_it_uses_them():
         ({}, "gzip", [["on"]]),
         ({"nginx_gzip": False}, "gzip", []),
         ({"nginx_gzip": False}, "gzip_types", []),
+        ({"nginx_brotli": True}, "brotli_static", [["on"]]),
+        ({"nginx_brotli": False}, "brotli_static", []),
         ({"nginx_access_log": "off"}, "access_log", [["off"]]),
         ({"nginx_keepalive_seconds": 7}, "keepalive_timeout", [["7"]]),
     ],
@@ -123,16 +125,3 @@ def test_app_without_any_security_header_has_a_site():
     off = dict.fromkeys(("X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"), "")
     app = {"domains": ["shop.test"], "redirect_domains": ["www.shop.test"], "security_headers": off}
     assert "None" not in render("site.conf.j2", app)
-
-
-@pytest.mark.parametrize(("check", "missing", "wanted", "served"), [
-    (False, ["libnginx-mod-http-brotli-static"], True, True),  # it is installed before nginx reads this
-    (True, ["libnginx-mod-http-brotli-static"], True, False),  # nginx, which tests it, would not know the directive
-    (True, ["logrotate"], True, True),
-    (True, [], False, False),
-    (False, [], False, False),
-])  # fmt: skip
-def test_nginx_serves_brotli_unless_a_dry_run_would_need_a_module_that_is_missing(check, missing, wanted, served):
-    more = {"ansible_check_mode": check, "__nginx_host": {"missing": missing}, "nginx_brotli": wanted}
-    main = nginx(render("nginx.conf.j2", **more))
-    assert directives(main, "http", "brotli_static") == ([["on"]] if served else [])

@@ -200,6 +200,45 @@ def test_check_mode_tests_but_writes_nothing(nginx, write, root):
     assert tree(root) == before
 
 
+@pytest.fixture
+def without_brotli(program, root):
+    """A host on which nginx does not know brotli, unless its module is loaded."""
+    program("nginx", """
+      cd "$(dirname "$4")"
+      if grep -q brotli_static nginx.conf && [ ! -e modules-enabled/50-mod-http-brotli-static.conf ]; then
+        echo 'unknown directive "brotli_static"' >&2; exit 1
+      fi
+      if grep -rn fault . >&2; then exit 1; fi
+    """)  # fmt: skip
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_check_mode_tests_without_a_module_that_the_run_would_install(on_disk, without_brotli, write, root):
+    brotli = "http {\n    brotli_static on;\n}\n"
+    if on_disk:  # the module was purged by hand
+        (root / "nginx.conf").write_text(brotli)
+    path, text = ("conf.d/site.conf", "# new\n") if on_disk else ("nginx.conf", brotli)
+    answer = write(text, path=path, check=True, diff=True)
+    assert (answer["changed"], answer["tested"], answer["diff"]["after"]) == (True, True, text)
+    assert write("fault\n", check=True)["failed"]
+    assert 'unknown directive "brotli_static"' in write(text, path=path)["msg"]
+
+
+def test_check_mode_knows_a_module_that_is_loaded(nginx, write, root, tmp_path):
+    (root / "modules-enabled").mkdir()
+    (root / "modules-enabled/50-mod-http-brotli-static.conf").touch()
+    write("brotli_static on;\n", path="nginx.conf", check=True)
+    assert "brotli_static on;" in (tmp_path / "seen/nginx.conf").read_text()
+
+
+def test_check_mode_tests_nothing_where_the_disk_is_faulty_already(nginx, write, root):
+    # An earlier task of a real run corrects it.
+    (root / "nginx.conf").write_text("fault\n")
+    answer = write("# new\n", check=True)
+    assert (answer["changed"], answer["tested"]) == (True, False)
+    assert write("# new\n")["failed"]
+
+
 def test_diff_shows_the_old_text_and_a_removal(nginx, write, remove):
     write("# old\n")
     assert write("# new\n", diff=True)["diff"]["before"] == "# old\n"

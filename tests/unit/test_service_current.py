@@ -230,7 +230,15 @@ def test_check_mode_changes_nothing_and_reports_the_steps(unit, config, current)
     answer = current("restart", check=True, diff=True)
     assert answer["changed"]
     assert answer["done"] == ["daemon-reload", "enable", "start"]
-    assert current(check=True, test=["false"])["failed"]
+    assert unit.log() == []
+
+
+def test_check_mode_warns_of_faulty_files_as_the_run_may_correct_them(unit, current, program, capsys):
+    unit(ActiveState="inactive")
+    program("nginx", 'echo "emerg: unknown directive" >&2; exit 1')
+    assert current(check=True, test=["nginx", "-t"])["done"] == ["start"]
+    told = capsys.readouterr().err
+    assert "nginx.service on disk are faulty now. The run fails unless it corrects them. emerg" in told
     assert unit.log() == []
 
 
