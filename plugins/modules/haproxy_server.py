@@ -68,10 +68,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 apps:
-  description: The apps whose new requests the server got before, and does not now.
+  description: The apps whose new requests the server got before, and does not now; with O(state=ready) the other way.
   type: list
   elements: str
-  returned: O(state=drained), and a HAProxy that runs
+  returned: unless O(state=seen), and a HAProxy that runs
 servers:
   description:
     - Of every server of every app C(app), C(server), C(status), whether it is C(out), its C(weight), whether it
@@ -114,22 +114,23 @@ def drained(module: AnsibleModule) -> list[dict[str, Any]]:
     return left
 
 
-def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> bool:
-    """Let a server take requests again. Returns whether that changed anything."""
+def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> list[str]:
+    """Let a server take requests again. Returns the apps of which it does."""
     path, server = module.params["socket"], module.params["server"]
     # One that is drained and down looks down only.
-    out = [one for one in mine if one["out"]]
+    out = [one["app"] for one in mine if one["out"]]
     if module.check_mode:
-        return bool(out)
-    for one in out:
-        haproxy.tell(f"set server app_{one['app']}/{server} state ready", path)
+        return out
+    for app in out:
+        haproxy.tell(f"set server app_{app}/{server} state ready", path)
     apps = module.params["apps"]
     awaited = {one["app"] for one in mine if apps is None or one["app"] in apps}
     deadline = time.monotonic() + module.params["wait"]
     while True:
-        down = [one for one in haproxy.states(path) if one["server"] == server and one["app"] in awaited and one["out"]]
+        still = [one for one in haproxy.states(path) if one["server"] == server and one["out"]]
+        down = [one for one in still if one["app"] in awaited]
         if not down:
-            return bool(out)
+            return [app for app in out if app not in {one["app"] for one in still}]
         if time.monotonic() > deadline:
             said = ", ".join(f"{one['app']} is {one['status']} ({one['check'] or 'not checked yet'})" for one in down)
             module.fail_json(msg=f"The balancer sends no requests to {server} after {module.params['wait']} s: {said}.")
@@ -163,8 +164,8 @@ def main() -> None:
             left = drained(module)
             apps = [one["app"] for one in left if one["takes"]]
             module.exit_json(changed=bool(left), apps=apps, servers=haproxy.states(path))
-        changed = state == "ready" and ready(module, mine)
-        module.exit_json(changed=changed, servers=haproxy.states(path))
+        apps = ready(module, mine) if state == "ready" else []
+        module.exit_json(changed=bool(apps), apps=apps, servers=haproxy.states(path))
     except Busy as reason:
         module.fail_json(msg=str(reason))
     except haproxy.Unanswered as reason:

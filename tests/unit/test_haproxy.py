@@ -88,6 +88,7 @@ def test_server_is_ready_when_the_apps_asked_for_are_up(run_module, balancer, mo
     answer = run_module(haproxy_server, state="ready", server="web2", apps=apps, wait=0)
     assert not answer["failed"]
     assert told == ["set server app_shop/web2 state ready", "set server app_blog/web2 state ready"]
+    assert answer["apps"] == ["shop"]  # blog is down
 
 
 def test_check_mode_sends_the_balancer_no_command(run_module, balancer):
