@@ -14,6 +14,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.modes impo
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_processes
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted, digest, files
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import health_host
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
 
@@ -122,11 +123,6 @@ class Wanted:
         """Whether it is to be served by HTTPS."""
         return https(self.app)
 
-    @property
-    def health_host(self) -> str:
-        """The Host header of health checks."""
-        return str([*self.app["domains"], "localhost"][0]).replace("*", "health")
-
 
 def packages(app: Mapping[str, Any], host: Host) -> list[str]:
     """What is installed into a release besides its requirements."""
@@ -193,7 +189,7 @@ def reached(wanted: Wanted) -> dict[str, Any]:
         "health_path": app["health"]["path"],
         "script_name": app["path"],
         "health_status": app["health"]["status"],
-        "health_host": wanted.health_host,
+        "health_host": health_host(app),
         "tls": wanted.tls,
     }
 

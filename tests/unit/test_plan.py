@@ -5,6 +5,7 @@ import re
 import pytest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import certificate_plan, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.balancer import backend
 from planned import APP, DIGEST, OLD, RELEASE, SHOP, as_on_disk, changed, healthy, host, wanted
 
 
@@ -198,7 +199,8 @@ def test_packages_include_uwsgi_unless_it_is_the_distributions(app, packages):
     ],
 )
 def test_health_check_goes_to_a_name_the_site_answers_for(domains, name):
-    assert wanted(host({**SHOP, "domains": domains})).health_host == name
+    one = wanted(host({**SHOP, "domains": domains}))
+    assert plan.reached(one)["health_host"] == backend(one.app, "web1", {})["health_host"] == name
 
 
 # --- what is refused

@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import mounted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import health_host
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused, bounded, fail
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.virtual import complete_virtual
 
@@ -64,7 +65,7 @@ def backend(app: Mapping[str, Any], host: str, variables: Mapping[str, Any]) -> 
         # Whether it has HTTPS on the web hosts: the balancer passes that on, unread.
         "passed": mode != "off",
         "health": dict(app["health"]),
-        "health_host": [*app["domains"], "localhost"][0].replace("*", "health"),
+        "health_host": health_host(app),
         "seconds": app["max_request_seconds"],
     }
 

@@ -177,6 +177,11 @@ def site_settings(app: Mapping[str, Any], where: str, headers: Mapping[str, Any]
     return found
 
 
+def health_host(app: Mapping[str, Any]) -> str:
+    """The Host header of an app's health checks: a name for which its site answers."""
+    return str([*app["domains"], "localhost"][0]).replace("*", "health")
+
+
 def data_directories(app: Mapping[str, Any]) -> list[str]:
     """Directories of the app's data from which nginx delivers files, those above them first.
 
