@@ -36,11 +36,14 @@ def command(nginx: str, copy: str, dry: bool) -> list[str]:
     return [nginx, "-t", "-q", "-c", main_file]
 
 
-def tested(module: Any, root: str, texts: configuration.Texts) -> tuple[configuration.Texts, bool]:
+def tested(
+    module: Any, root: str, texts: configuration.Texts, pending: bool = False
+) -> tuple[configuration.Texts, bool]:
     """The files that change, and whether nginx tested them. Ends the module when nginx refuses them.
 
     :param module: an ``AnsibleModule``.
     :param root: directory of nginx's configuration.
+    :param pending: whether an earlier task writes a file that these need, which a dry run lacks.
     """
     changes = configuration.differing(texts)
     if not changes:
@@ -49,7 +52,7 @@ def tested(module: Any, root: str, texts: configuration.Texts) -> tuple[configur
     if not nginx and not module.check_mode:
         module.fail_json(msg="nginx is not installed on this host: run the role flaskops.emperor.nginx first.")
     # In check mode on a bare host there is nothing to test with, nor a configuration to test.
-    if not nginx or not os.path.exists(os.path.join(root, "nginx.conf")):
+    if not nginx or not os.path.exists(os.path.join(root, "nginx.conf")) or (pending and module.check_mode):
         return changes, False
 
     def fault(changes: configuration.Texts) -> str:

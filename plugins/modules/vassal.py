@@ -150,6 +150,10 @@ options:
     type: list
     elements: dict
     default: []
+  site_pending:
+    description: Whether an earlier task of the run writes a file that O(site_files) need. Then check mode tests nothing.
+    type: bool
+    default: false
   through:
     description:
       - How V(switched) sends the health check as a client would, when the app runs. With the C(port) of nginx, whether
@@ -256,7 +260,7 @@ def alone(module: AnsibleModule, app: App, do: Callable[[], Any], known: list[di
 def switched(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `switched`."""
     before, files = running(app), module.params["site_files"]
-    changes, _tested = nginx.tested(module, nginx.ROOT, nginx.texts(files))
+    changes, _tested = nginx.tested(module, nginx.ROOT, nginx.texts(files), module.params["site_pending"])
     answer: dict[str, Any] = {"generation": config.generation, "diff": difference(app, before, config.render())}
     if module.check_mode:
         changed = before != config.render() or not app.released or not app.reached
@@ -311,8 +315,7 @@ def committed(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any
         changed = states.committed(app)
         if not current:
             return changed
-        order = (releases, current["id"], current["keep"], current["fail_others"])
-        return activation.make_current(*order)[0] or changed
+        return activation.make_current(releases, current["id"], current["keep"], current["fail_others"])[0] or changed
 
     return {"changed": alone(module, app, commit, [])}
 
@@ -368,6 +371,7 @@ def main() -> None:
             "memory_reserve": {"type": "int", "default": 64},
             "memory_limit": {"type": "int", "default": 0},
             "site_files": {"type": "list", "elements": "dict", "default": []},
+            "site_pending": {"type": "bool", "default": False},
             "through": {"type": "dict"},
             "commit": {"type": "bool", "default": False},
             "current": {"type": "dict"},

@@ -61,7 +61,11 @@ def test_check_mode_tests_the_site_and_touches_nothing(module, host, site, done)
     assert (host.runs(), done) == ({}, [])
     module("1")
     assert module("1", site_files=[{"path": str(site), "content": "new\n"}], through=THROUGH, check=True)["changed"]
-    assert "refuses" in module("1", site_files=[{"path": str(site), "content": "fault\n"}], check=True)["msg"]
+    faulty = [{"path": str(site), "content": "fault\n"}]
+    assert "refuses" in module("1", site_files=faulty, check=True)["msg"]
+    # It may be right beside a file that only a real run writes before.
+    assert module("1", site_files=faulty, site_pending=True, check=True)["diff"][1]["after"] == "fault\n"
+    assert "refuses" in module("1", site_files=faulty, site_pending=True)["msg"]
 
 
 def test_switch_that_clients_do_not_see_fails_and_can_be_rolled_back(module, host, done, monkeypatch):
