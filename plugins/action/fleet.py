@@ -10,8 +10,8 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils import fleet
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    # reach: fail when a host is missing, or the canary is. target: choose the release of a rollback. tell: say what each
-    # host serves. errors: fail when the hosts of a batch answered with too many. compare: fail when hosts differ.
+    # reach: fail when a host is missing, or the canary is. target: choose the release of a rollback. tell: say what
+    # each host serves. errors: fail when a batch of hosts answered with too many. compare: fail when hosts differ.
     "what": {"type": "str", "choices": ["reach", "target", "tell", "errors", "compare"], "required": True},
     "missing": {"type": "list", "elements": "str", "default": []},
     "allow_missing": {"type": "bool", "default": False},

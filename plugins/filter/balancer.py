@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import balancer as settings
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
@@ -14,7 +13,7 @@ name: balancer
 short_description: What a load balancer must know of the apps and hosts behind it
 version_added: 1.0.0
 description:
-  - Fails with one sentence that names the variable and the cure when settings do not go together.
+  - Where settings do not go together, it gives one sentence that names the variable and the cure instead.
 positional: _input
 options:
   _input:
@@ -40,20 +39,18 @@ _value:
   description:
     - The C(apps), each with its C(servers), the app that is the C(default), the C(longest) request, and what is
       C(virtual), empty unless balancers share addresses.
+    - Or C(fault) alone, the sentence.
   type: dict
 """
 
 
 def balancer(given: Mapping[str, Any], hosts: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete and check the settings of a balancer, see `complete_balancer`.
-
-    :raises AnsibleFilterError: with one sentence naming the variable and the cure.
-    """
+    """Complete and check the settings of a balancer, see `complete_balancer`; or what is wrong, as ``fault``."""
     try:
         settings.certificate_names(given["certificates"])
         return settings.complete_balancer(given, hosts)
     except Refused as refusal:
-        raise AnsibleFilterError(str(refusal)) from refusal
+        return {"fault": str(refusal)}
 
 
 class FilterModule:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import workers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
@@ -17,8 +16,8 @@ description:
   - Tells how many processes and threads an app gets, when a worker is recycled, and why.
   - Every app has a share of the memory, which holds two copies of it, as there are during a deploy, with every worker
     as large as it may become.
-  - Fails with one sentence that names the variable and the cure when the settings do not fit together or into the
-    share, or when the workers need more processes and threads than the app may have.
+  - Where the settings do not fit together or into the share, or where the workers need more processes and threads than
+    the app may have, it gives one sentence that names the variable and the cure instead.
 positional: _input
 options:
   _input:
@@ -66,19 +65,17 @@ _value:
       C(max_requests_delta), C(max_lifetime_seconds), C(max_lifetime_delta), C(recycle_rss), C(recycle_rss_delta) and
       C(share) (these three in MiB), and C(why), a sentence.
     - A limit that is not set is 0.
+    - Or C(fault) alone, the sentence. An error would reach its reader behind three sentences of Ansible's.
   type: dict
 """
 
 
 def worker_plan(*arguments: Any, **options: Any) -> dict[str, Any]:
-    """Plan the workers of one app, see `settings.workers.worker_plan`.
-
-    :raises AnsibleFilterError: with one sentence naming the variable and the cure.
-    """
+    """Plan the workers of one app, see `settings.workers.worker_plan`; or why that cannot be done, as ``fault``."""
     try:
         return workers.worker_plan(*arguments, **options)
     except Refused as refusal:
-        raise AnsibleFilterError(str(refusal)) from refusal
+        return {"fault": str(refusal)}
 
 
 class FilterModule:

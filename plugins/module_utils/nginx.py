@@ -36,9 +36,7 @@ def command(nginx: str, copy: str, dry: bool) -> list[str]:
     return [nginx, "-t", "-q", "-c", main_file]
 
 
-def tested(
-    module: Any, root: str, texts: configuration.Texts, pending: bool = False
-) -> tuple[configuration.Texts, bool]:
+def tested(module: Any, root: str, texts: configuration.Texts, pending: bool) -> tuple[configuration.Texts, bool]:
     """The files that change, and whether nginx tested them. Ends the module when nginx refuses them.
 
     :param module: an ``AnsibleModule``.

@@ -96,7 +96,7 @@ def main() -> None:
     root = module.params["root"]
     if module.params["path"] and module.params["state"] == "present" and module.params["content"] is None:
         module.fail_json(msg="content is missing: write it, or set state to absent.")
-    changes, tested = nginx.tested(module, root, wanted(module))
+    changes, tested = nginx.tested(module, root, wanted(module), pending=False)
     diff = nginx.write(module, changes)
     done = nginx.reload(module, root) if module.params["reload"] else []
     shown = {"diff": diff if module.params["files"] else diff[0]} if changes else {}

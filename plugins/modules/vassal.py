@@ -151,7 +151,7 @@ options:
     elements: dict
     default: []
   site_pending:
-    description: Whether an earlier task of the run writes a file that O(site_files) need. Then check mode tests nothing.
+    description: Whether an earlier task of the run writes what O(site_files) need, so that check mode can test nothing.
     type: bool
     default: false
   through:

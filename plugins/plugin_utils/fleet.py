@@ -19,8 +19,9 @@ def check_missing(missing: Collection[str], allowed: bool) -> None:
     """
     if missing and not allowed:
         raise Refused(
-            f"{', '.join(missing)} cannot be reached, or did not pass the checks above, so nothing was changed: bring it "
-            "back or correct its settings, take it out of the inventory, or go on without it with `-e allow_missing=1`."
+            f"{', '.join(missing)} cannot be reached, or did not pass the checks above, so nothing was changed: bring "
+            "it back or correct its settings, take it out of the inventory, or go on without it with "
+            "`-e allow_missing=1`."
         )
 
 

@@ -1,6 +1,9 @@
 """One app on many hosts: what each serves, which release a rollback chooses, what a balancer is told."""
 
+from unittest import mock
+
 import pytest
+from ansible_collections.flaskops.emperor.plugins.action import fleet as action
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import fleet
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.balancer import (
     PORT,
@@ -38,6 +41,39 @@ def behind(**more):
 TLS = behind(flask_apps_tls={"mode": "selfsigned"}, **{PORT: 8080, TLS_PORT: 8443})
 ACME = {**SHOP, "domains": ["shop.test"], "tls": {"mode": "acme"}}
 V1, V2, V3 = release("v1", 1.0), release("v2", 2.0), release("v3", 3.0)
+
+
+@pytest.fixture
+def reach():
+    """Run the action that sees whether all hosts are there; gives its result and what it printed."""
+
+    def run(**arguments):
+        task = mock.Mock(args={"what": "reach", "hosts": ["web1", "web2"], **arguments}, check_mode=False, async_val=0)
+        plugin = action.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+        printed: list[str] = []
+        plugin._display = mock.Mock(display=printed.append)
+        return plugin.run(task_vars={}), printed
+
+    return run
+
+
+def test_run_goes_on_when_all_hosts_are_there(reach):
+    assert reach(canary="web2", seconds=5, percent=1) == ({"changed": False}, [])
+
+
+def test_run_goes_on_without_a_missing_host_only_when_that_is_allowed(reach):
+    refused, printed = reach(missing=["web2"])
+    assert refused["failed"]
+    assert "web2 cannot be reached" in refused["msg"]
+    assert printed == []
+    answer, (told,) = reach(missing=["web2"], allow_missing=True)
+    assert answer == {"changed": False}
+    assert told.startswith("web2 is left out and keeps what it has.")
+
+
+def test_canary_that_is_no_host_or_that_nobody_watches_is_refused(reach):
+    assert "flask_apps_canary is web9, which is no host" in reach(canary="web9")[0]["msg"]
+    assert "set flask_apps_canary_seconds, too" in reach(percent=1)[0]["msg"]
 
 
 def test_rollback_goes_to_what_was_live_before_the_newest_release():

@@ -65,8 +65,9 @@ def test_certificate_makes_the_balancer_serve_https(fetch, mine, playbook, tmp_p
     made = subprocess.run([*command, "-out", "-"], check=True, capture_output=True, text=True)
     pem.write_text(made.stdout + pem.read_text())
     certified = {"load_balancer_certificates": [str(pem)]}
-    refused = balance(playbook, **certified)
+    refused = playbook("site", variables={**certified, "nginx_keepalive_seconds": 7})
     assert "load_balancer_certificates is set, but HTTPS of sealed is passed on" in refused.error
+    assert refused.changed == 0, refused.output
     run = balance(playbook, **certified, flask_apps=[apps["shop"], apps["echo"]])
     assert not run.failed, run.error
     assert "PRIVATE KEY" not in run.output

@@ -112,7 +112,10 @@ def _share(apps: Sequence[Mapping[str, Any]], name: str, memory: int, reserve: i
         return int(app["memory"]["limit"])
     free = _without(free, sum(_assumed(one) for one in present if one["memory"]["limit"]))
     if free < others:
-        refuse(f"flask_apps[{name}].memory.limit is not set, and nothing is left, for {host}: give it more memory.")
+        refuse(
+            f"flask_apps[{name}].memory.limit is not set, and nothing is left for it: {host}. Give the host more "
+            "memory."
+        )
     return _without(free // others, _assumed(app))
 
 
