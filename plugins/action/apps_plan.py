@@ -298,7 +298,7 @@ class ActionModule(HostAction):
         answer["services"] = {name: state["units"][name] for name in SERVICES}
         # The interpreter that Ansible found for its first module on the host: so it need not look again.
         answer["ansible_facts"] = state.get("ansible_facts", {})
-        answer |= {name: state[name] for name in ("machine", "https", "redirected")}
+        answer |= {name: state[name] for name in ("machine", "https", "https_stays", "redirected")}
         answer |= {name: state[name] for name in ("nginx_outdated", "packages")}
         text = render(self, "flask_apps.conf.j2", {**task_vars, "__flask_apps_plan": state})
         rotates = state["units"][ROTATION]["active"] and state["units"][ROTATION]["enabled"]

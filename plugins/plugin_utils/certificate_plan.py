@@ -252,7 +252,12 @@ class Certificates:
             if one.tls and self.texts and not mounted(one.app):
                 one.certificate = todo(one.app, found.get(one.name), self.texts[one.name], self.acme)
         state["redirected"] = [app["name"] for app in host.apps if redirected(app, found.get(app["name"]))]
-        state["https"] = bool(found) or any(https(app) for app in host.apps)
+        gone = unused([one.app for one in wanted], found)
+        leaving = {name for name, whole in gone.items() if whole}
+        leaving |= {one.name for one in wanted if one.app["state"] == "absent"}
+        # nginx answers unknown names by HTTPS while any site has HTTPS: until the end of a run that takes it away.
+        stays = any(https(app) for app in host.apps)
+        state["https"], state["https_stays"] = stays or bool(found), stays or bool(found.keys() - leaving)
         return {
             "todo": [one.name for one in wanted if one.certificate],
             "acme": bool(self.acme),
@@ -261,7 +266,7 @@ class Certificates:
             "location": self.location,
             "files_differ": not all(right(entry, state["files"][entry["path"]]) for entry in self.entries()),
             "missing": [one.name for one in wanted if one.tls and not found.get(one.app["owner"], {}).get("there")],
-            "unused": unused([one.app for one in wanted], found),
+            "unused": gone,
             "found": list(found),
             "lines": lines([one.app for one in wanted], found),
         }

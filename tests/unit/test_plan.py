@@ -231,3 +231,23 @@ def test_host_whose_certificates_are_right_has_nothing_to_do():
     certificates = certificate_plan.Certificates([], [], {"purpose": "deploy"}, str)
     found = certificates.compare([], host(), {"certificates": {}, "files": {}})
     assert not plan.anything({"certificates": found})
+
+
+@pytest.mark.parametrize(
+    ("more", "kept", "now", "then"),
+    [
+        ({"tls": {"mode": "selfsigned"}}, [], True, True),
+        ({"tls": {"mode": "selfsigned"}}, ["shop"], True, True),
+        ({}, ["shop"], True, False),
+        ({"state": "absent"}, ["shop"], True, False),
+        ({}, ["shop", "unlisted"], True, True),
+        ({}, [], False, False),
+    ],
+)
+def test_host_listens_for_https_until_the_last_site_that_has_it_is_gone(more, kept, now, then):
+    on = host({**SHOP, **more})
+    days = {"there": True, "days": 60, "self_signed": True, "lineage": False}
+    state = {"certificates": dict.fromkeys(kept, days), "files": {}}
+    certificates = certificate_plan.Certificates(on.apps, on.apps, {"purpose": "look"}, str)
+    certificates.compare([Wanted(app) for app in on.apps], on, state)
+    assert (state["https"], state["https_stays"]) == (now, then)
