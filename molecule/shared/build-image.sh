@@ -36,7 +36,7 @@ if [ -z "$mirror" ] && grep -qs '^ID=debian' /etc/os-release; then
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -m1 '/debian/\?$') || true
 fi
 
-packages=systemd,systemd-sysv,dbus,libnss-systemd,libpam-systemd,python3,ca-certificates,iproute2,procps
+packages=systemd,systemd-sysv,dbus,libnss-systemd,libpam-systemd,python3,ca-certificates,iproute2,procps,sudo
 options=(--variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg --aptopt='Acquire::Languages "none"'
          --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*')
 if [ ${#certificates[@]} -gt 0 ]; then
