@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import host
+from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
 
 UNITS = Path("/etc/systemd/system")
 FILE = "app.conf"  # what the settings of an app say of its unit
@@ -52,7 +52,7 @@ def limit(app: str, most: str) -> None:
 
 def limited(app: str) -> str:
     """The limit of the memory in bytes, as systemd has it; ``infinity`` for none."""
-    return _systemctl("show", "--property=MemoryMax", "--value", unit(app))
+    return _shown(app, "MemoryMax")
 
 
 def limits_memory() -> bool:
@@ -106,7 +106,7 @@ def _text(app: str, network: str) -> str:
 
 def killed(app: str) -> dict[str, int]:
     """The kernel's memory ``limit`` in bytes (0 for none), and how many processes it ``killed`` there."""
-    group = _systemctl("show", "--property=ControlGroup", "--value", unit(app)).lstrip("/")
+    group = _shown(app, "ControlGroup").lstrip("/")
     found = [one for top in (TREE, TREE / "memory") if group and (one := _told(top / group))]
     return found[0] if found else {"limit": 0, "killed": 0}
 
@@ -121,6 +121,10 @@ def _told(group: Path) -> dict[str, Any] | None:
             kills = re.search(r"^oom_kill (\d+)$", dead, re.MULTILINE)
             return {"limit": int(told), "killed": int(kills[1]) if kills else 0}
     return None
+
+
+def _shown(app: str, name: str) -> str:
+    return system.show([unit(app)], f"Id,{name}").get(unit(app), {}).get(name, "")
 
 
 def _systemctl(*words: str) -> str:

@@ -8,7 +8,7 @@ GROUP = "system.slice/emperor-app@shop.service"
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch, program):
-    program("systemctl", f"echo /{GROUP}")
+    program("systemctl", f"echo Id=emperor-app@shop.service; echo ControlGroup=/{GROUP}")
     monkeypatch.setattr(emperor_unit, "TREE", tmp_path)
     return tmp_path
 
@@ -32,7 +32,7 @@ def test_limit_and_kills_with_both_versions_of_control_groups(tree, top, most, e
 
 
 def test_app_that_does_not_run_has_no_limit(tree, program):
-    program("systemctl", "echo")
+    program("systemctl", "echo Id=emperor-app@shop.service; echo ControlGroup=")
     assert emperor_unit.killed("shop") == {"limit": 0, "killed": 0}
 
 
@@ -83,6 +83,13 @@ def test_limit_is_told_to_systemd_and_forgotten_with_the_unit(told):
                     "stop emperor-app@shop.service emperor-shop.slice",
                     "revert emperor-app@shop.service emperor-shop.slice",
                     "daemon-reload", "reset-failed emperor-app@shop.service"]  # fmt: skip
+
+
+def test_limit_is_what_systemd_has(program):
+    program("systemctl", "echo Id=emperor-app@shop.service; echo MemoryMax=1000")
+    assert emperor_unit.limited("shop") == "1000"
+    program("systemctl", "exit 1")
+    assert emperor_unit.limited("shop") == ""
 
 
 def test_kernel_limits_memory_where_it_has_a_controller_for_it(tree):
