@@ -10,7 +10,8 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined
@@ -102,10 +103,30 @@ output:
 """
 
 LAST_LINES = 25
+MODULES = "/usr/local/lib/emperor"
+LACKS = re.compile(r"^ModuleNotFoundError: No module named '([^'.]+)[^']*'$", re.MULTILINE)
+ALL = "import sys; sys.path.append(sys.argv[1]); import emperor_missing as of; print(*of.missing(*sys.argv[2:]))"
 
 
 class Failed(Exception):
     """The command did not do its work; the text tells how it ended, and shows the end of its output."""
+
+
+def with_others(said: str, directory: str, ask: Callable[[list[str]], str]) -> str:
+    """What a command said, with all Python modules that its source lacks where it ended for want of one.
+
+    :param directory: of the source.
+    :param ask: runs another command like it.
+    """
+    files = dict.fromkeys(re.findall(rf'File "{re.escape(directory)}/(.+)\.py", line', said))
+    lacks = [*LACKS.finditer(said)][-1:]
+    if not (files and lacks):
+        return said
+    names = [file.removesuffix("/__init__").replace("/", ".") for file in files]
+    found = ask(["python", "-Wignore", "-c", ALL, MODULES, *names]).split()
+    others = ", ".join(one for one in found if one != lacks[0][1])
+    end = lacks[0].end()
+    return f"{said[:end]}\nAlso missing: {others}{said[end:]}" if others else said
 
 
 def run(
@@ -143,8 +164,13 @@ def run(
             except subprocess.TimeoutExpired:
                 how = f"did not end within {seconds} s{f' ({setting})' if setting else ''}"
         output.seek(0)
+        told = output.read()
+        if how:
+            more: Any = {"hidden": hidden, "tasks": tasks, "network": network}
+            with contextlib.suppress(Failed):
+                told = with_others(told, directory, lambda ask: run(ask, directory, environment, user, 30, **more))
         # Secrets first: one of many lines may be cut off in its middle.
-        told = censor(output.read(), hidden or environment).strip()
+        told = censor(told, hidden or environment).strip()
         said = "\n".join(told.splitlines()[-LAST_LINES:])
     if how:
         cause = causes.of_start(told).rstrip(".")

@@ -205,6 +205,36 @@ def test_missing_program_is_named(run):
     assert message.endswith("flaskk: not found")
 
 
+@pytest.fixture
+def lacking(install, source, monkeypatch):
+    """A release whose package lacks several modules, and a flask that imports it."""
+    monkeypatch.setattr(release_command, "MODULES", str(Path(__file__).parents[2] / "roles/uwsgi/files"))
+    install("python", f'exec {sys.executable} "$@"')
+    install("flask", "import sys; sys.path.insert(0, '.'); import shop.wsgi", sys.executable)
+    (source / "shop").mkdir()
+    (source / "shop/__init__.py").write_text("import nothing_a.part, json\nfrom . import pages\n")
+    (source / "shop/pages.py").write_text("import nothing_b, shop\nTEXT = '\\d'\n")
+    (source / "shop/wsgi.py").write_text("import nothing_c\n")
+
+
+def test_command_that_lacks_several_python_modules_is_told_of_all(run, lacking):
+    message = run("flask db upgrade")["msg"]
+    assert "exit code 1: the modules nothing_a, nothing_b are missing: add" in message.replace(" and ", ", ")
+    assert "\nModuleNotFoundError: No module named 'nothing_a'\nAlso missing: nothing_b" in message
+
+
+@pytest.mark.parametrize("without", ["program", "source"])
+def test_command_that_lacks_one_python_module_is_told_of_it(run, lacking, monkeypatch, source, without):
+    if without == "program":  # as on a host that an older version has prepared
+        monkeypatch.setattr(release_command, "MODULES", "/nowhere")
+    else:
+        (source / "shop/pages.py").write_text("")
+    message = run("flask db upgrade")["msg"]
+    assert "exit code 1: the module nothing_a is missing: add" in message
+    assert "Also" not in message
+    assert "emperor_missing" not in message
+
+
 def test_command_that_takes_too_long_ends_with_its_children(run, source):
     begin = time.monotonic()
     limits = {"timeout": 1, "setting": "flask_apps[shop].max_hook_seconds"}
