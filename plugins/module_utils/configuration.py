@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,16 +15,41 @@ from ansible_collections.flaskops.emperor.plugins.module_utils import host
 Texts = dict[str, "str | None"]
 
 
-def differing(texts: Mapping[str, str | None]) -> Texts:
+def open_to_all(_path: str) -> int:
+    """The mode of a file without secrets."""
+    return 0o644
+
+
+def belongs(path: str, mode: int) -> bool:
+    """Whether a file is root's with this mode: else a service may not be able to read it, or others may write it."""
+    found = os.stat(path)
+    return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.getuid(), os.getgid(), mode)
+
+
+def differing(texts: Mapping[str, str | None], mode_of: Callable[[str], int] = open_to_all) -> Texts:
     """The files that are not as they should be.
 
     A link to nothing has no text, but a service that includes it does not start: it must go.
+
+    :param mode_of: tells the mode of a file.
     """
     return {
         path: text
         for path, text in texts.items()
-        if host.read(path) != text or (text is None and os.path.lexists(path))
+        if host.read(path) != text
+        or (text is None and os.path.lexists(path))
+        or (text is not None and not belongs(path, mode_of(path)))
     }
+
+
+def shown(path: str, text: str | None) -> dict[str, str]:
+    """The change of a file, as Ansible shows it: of its text, or else of its owner and mode."""
+    before, after = host.read(path) or "", text or ""
+    if before == after and os.path.exists(path):
+        found = os.stat(path)
+        before = f"{found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n"
+        after = f"{os.getuid()}:{os.getgid()} {open_to_all(path):04o}\n"
+    return {"before": before, "after": after, "before_header": path, "after_header": path}
 
 
 def put(path: str, text: str | None, mode: int = 0o644) -> None:

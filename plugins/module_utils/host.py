@@ -141,6 +141,7 @@ def write(path: str, content: str, uid: int, gid: int, mode: int = 0o400, modifi
         file.write(content)
         file.flush()
         os.fchown(file.fileno(), uid, gid)
+        os.fchmod(file.fileno(), mode)  # whatever the umask is
         if modified:
             os.utime(file.fileno(), (modified, modified))
         os.fsync(file.fileno())

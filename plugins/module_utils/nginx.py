@@ -66,10 +66,7 @@ def tested(module: Any, root: str, texts: configuration.Texts, pending: bool) ->
 
 def write(module: Any, changes: configuration.Texts) -> list[dict[str, str]]:
     """Put tested files in their places. Returns each change, as Ansible shows it."""
-    diff = [
-        {"before": host.read(path) or "", "after": text or "", "before_header": path, "after_header": path}
-        for path, text in changes.items()
-    ]
+    diff = [configuration.shown(path, text) for path, text in changes.items()]
     for path, text in changes.items() if not module.check_mode else ():
         configuration.put(path, text)
     return diff

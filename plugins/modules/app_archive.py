@@ -15,10 +15,10 @@ import tempfile
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import archive, as_user, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
 from ansible_collections.flaskops.emperor.plugins.module_utils.links import target
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import persistent, settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
@@ -255,7 +255,7 @@ STATES = {"begun": begun, "packed": packed, "read": read, "absent": absent, "res
 
 def main() -> None:
     """Check what was asked, and do it."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "home": {"type": "path", "required": True},

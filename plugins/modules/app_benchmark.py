@@ -7,10 +7,10 @@ import os
 import pwd
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import processes
 from ansible_collections.flaskops.emperor.plugins.module_utils.benchmark import instance
 from ansible_collections.flaskops.emperor.plugins.module_utils.benchmark.load import MERCY, Asked, load
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.config import Config
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.health import Unhealthy
@@ -203,7 +203,7 @@ def benchmark(app: App, served: Config) -> dict[str, Any]:
 
 def main() -> None:
     """Measure."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "directory": {"type": "path", "default": "/etc/emperor/vassals"},

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
@@ -54,7 +54,7 @@ STATES = {"committed": settings_files.commit, "reverted": settings_files.revert}
 
 def main() -> None:
     """Do it while no other module runs."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "home": {"type": "path", "required": True},

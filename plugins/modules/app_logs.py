@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import IO, Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import Sides
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import CHATTER
 
@@ -266,7 +266,7 @@ def nobody_listens() -> bool:
 
 def main() -> None:
     """Read, sort."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "apps": {"type": "list", "elements": "str", "required": True},
             "since": {"type": "str", "default": "10m"},

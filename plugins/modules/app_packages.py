@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.distributions import KEY, installed
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 
@@ -74,7 +74,7 @@ def packages(home: str, metadata: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Look at each app."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "apps": {"type": "list", "elements": "str", "required": True},
             "root": {"type": "path", "default": "/srv/flask_apps"},

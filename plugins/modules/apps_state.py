@@ -14,8 +14,8 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, emperor_unit, lock, system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
@@ -247,7 +247,7 @@ def look(app: dict[str, Any], directory: str) -> dict[str, Any]:
 
 def main() -> None:
     """Look, answer."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "required": True},
             "directory": {"type": "path", "required": True},

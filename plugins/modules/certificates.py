@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, host
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: certificates
@@ -264,7 +264,7 @@ def shown(path: str, name: str) -> str:
     return f"{kind}, for {', '.join(found['names'])}, {found['days']} days left\n"
 
 
-def log_in(module: AnsibleModule) -> list[dict[str, str]]:
+def log_in(module: Module) -> list[dict[str, str]]:
     """Let the plugin for DNS have its credentials and environment, and no others; returns what changed, no secret."""
     text, told = module.params["credentials"], module.params["environment"]
     # Without settings for DNS, what certbot needs to renew stays.
@@ -275,7 +275,7 @@ def log_in(module: AnsibleModule) -> list[dict[str, str]]:
     ]
 
 
-def secret_file(module: AnsibleModule, path: str, text: str, used: bool) -> list[dict[str, str]]:
+def secret_file(module: Module, path: str, text: str, used: bool) -> list[dict[str, str]]:
     """Let a file that root alone may read have this text; without one remove it, unless it is used."""
     there = os.path.exists(path)
     if text and there and certificate.read(path) == text.encode() and os.stat(path).st_mode & 0o777 == 0o600:
@@ -291,7 +291,7 @@ def secret_file(module: AnsibleModule, path: str, text: str, used: bool) -> list
     return [{"before_header": path, "after_header": path, **shown}]
 
 
-def forget(module: AnsibleModule, name: str, file: bool) -> bool:
+def forget(module: Module, name: str, file: bool) -> bool:
     """Take away what an app no longer needs; returns whether there was something."""
     path = os.path.join(module.params["directory"], f"{name}.pem")
     conf = os.path.join(certificate.LETSENCRYPT, "renewal", f"{certificate.PREFIX}{name}.conf")
@@ -308,7 +308,7 @@ def forget(module: AnsibleModule, name: str, file: bool) -> bool:
 
 def main() -> None:
     """Get each certificate, write it."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "default": []},
             "contents": {"type": "dict", "default": {}, "no_log": True},

@@ -11,9 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import instance, logs, network, storage
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: checkup
@@ -154,7 +154,7 @@ def host(params: dict[str, Any], found: dict[str, dict[str, Any]], apps: dict[st
 
 def main() -> None:
     """Look, answer."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "required": True},
             "directory": {"type": "path", "required": True},

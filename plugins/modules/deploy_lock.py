@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import lock
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: deploy_lock
@@ -79,7 +79,7 @@ busy:
 
 def main() -> None:
     """Take the lock, or keep it."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "path": {"type": "path", "default": lock.PATH},
             "wait": {"type": "int", "default": 300},

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.entries import Entry
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: files
@@ -57,7 +57,7 @@ paths:
 
 def main() -> None:
     """Compare, change."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={"files": {"type": "list", "elements": "dict", "required": True}}, supports_check_mode=True
     )
     entries = [Entry(given) for given in module.params["files"]]

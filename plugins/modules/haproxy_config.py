@@ -7,8 +7,8 @@ import os
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, haproxy, host, system
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: haproxy_config
@@ -83,13 +83,18 @@ def wanted(params: dict[str, Any]) -> configuration.Texts:
     return {**texts, os.path.join(params["root"], "haproxy.cfg"): params["content"]}
 
 
+def mode_of(path: str) -> int:
+    """The mode of a file: certificates have keys in them."""
+    return 0o644 if path.endswith(".cfg") else 0o600
+
+
 def put(texts: configuration.Texts) -> None:
-    """Let every file have its text; certificates have keys in them."""
+    """Let every file have its text."""
     for path, text in texts.items():
-        configuration.put(path, text, 0o644 if path.endswith(".cfg") else 0o600)
+        configuration.put(path, text, mode_of(path))
 
 
-def fault(module: AnsibleModule, texts: configuration.Texts) -> str:
+def fault(module: Module, texts: configuration.Texts) -> str:
     """What HAProxy has against the configuration; empty when it has nothing.
 
     :param texts: of all files, also of those that stay: the copy must name its own certificates.
@@ -104,7 +109,7 @@ def fault(module: AnsibleModule, texts: configuration.Texts) -> str:
     )
 
 
-def act(module: AnsibleModule, step: str) -> str:
+def act(module: Module, step: str) -> str:
     """Start or reload HAProxy, and wait for the process that takes requests. Returns what went wrong."""
     before, states = haproxy.process(), module.params["states"]
     haproxy.keep_states(states)
@@ -123,7 +128,7 @@ def act(module: AnsibleModule, step: str) -> str:
         host.write(states, "1\n", os.getuid(), os.getgid())
 
 
-def steps_of(module: AnsibleModule, changed: bool) -> list[str]:
+def steps_of(module: Module, changed: bool) -> list[str]:
     """What systemd must do."""
     state = system.units([UNIT])[UNIT]
     steps = [] if state["enabled"] else ["enable"]
@@ -146,7 +151,7 @@ def backends(content: str) -> dict[str, set[str]]:
     return found
 
 
-def send_away(module: AnsibleModule) -> list[str]:
+def send_away(module: Module) -> list[str]:
     """Let the requests of servers that leave an app end. Returns what they are called."""
     if not haproxy.process():
         return []
@@ -158,7 +163,7 @@ def send_away(module: AnsibleModule) -> list[str]:
     return names
 
 
-def carry_out(module: AnsibleModule, changes: configuration.Texts) -> list[str]:
+def carry_out(module: Module, changes: configuration.Texts) -> list[str]:
     """Put the files in place and let HAProxy run them; or what was there before."""
     before: configuration.Texts = {path: host.read(path) for path in changes}
     left = send_away(module) if changes else []
@@ -181,7 +186,7 @@ def carry_out(module: AnsibleModule, changes: configuration.Texts) -> list[str]:
 
 def main() -> None:
     """Compare, test, put in place, reload."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "content": {"type": "str", "required": True},
             "certificates": {"type": "dict", "default": {}, "no_log": True},
@@ -194,10 +199,9 @@ def main() -> None:
     )
     params = module.params
     texts = wanted(params)
-    changes = configuration.differing(texts)
+    changes = configuration.differing(texts, mode_of)
     main_file = os.path.join(params["root"], "haproxy.cfg")
-    before = host.read(main_file) or ""
-    diff = {"before": before, "after": params["content"], "before_header": main_file, "after_header": main_file}
+    diff = configuration.shown(main_file, params["content"]) if main_file in changes else {}
     there = module.get_bin_path("haproxy", opt_dirs=["/usr/sbin"])
     if not there:
         if module.check_mode:

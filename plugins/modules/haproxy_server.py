@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import haproxy
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: haproxy_server
@@ -83,7 +83,7 @@ servers:
 """
 
 
-def take_out(module: AnsibleModule) -> list[dict[str, Any]]:
+def take_out(module: Module) -> list[dict[str, Any]]:
     """Send a server no new requests. Returns what the server was, of each app for which that changed anything."""
     path, server = module.params["socket"], module.params["server"]
     found = haproxy.states(path)
@@ -102,7 +102,7 @@ def take_out(module: AnsibleModule) -> list[dict[str, Any]]:
     return leaves
 
 
-def drained(module: AnsibleModule) -> list[dict[str, Any]]:
+def drained(module: Module) -> list[dict[str, Any]]:
     """Take a server out, and wait until its requests have ended. Returns what it was, as `take_out` does."""
     path, server = module.params["socket"], module.params["server"]
     # Several hosts of one batch come at once: one of them must stay.
@@ -114,7 +114,7 @@ def drained(module: AnsibleModule) -> list[dict[str, Any]]:
     return left
 
 
-def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> list[str]:
+def ready(module: Module, mine: list[dict[str, Any]]) -> list[str]:
     """Let a server take requests again. Returns the apps of which it does."""
     path, server = module.params["socket"], module.params["server"]
     # One that is drained and down looks down only.
@@ -139,7 +139,7 @@ def ready(module: AnsibleModule, mine: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Look, act, look again."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "state": {"type": "str", "choices": ["drained", "ready", "seen"], "required": True},
             "server": {"type": "str"},

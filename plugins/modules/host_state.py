@@ -8,9 +8,9 @@ import importlib.util
 import os
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import system
 from ansible_collections.flaskops.emperor.plugins.module_utils.entries import Entry
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: host_state
@@ -149,7 +149,7 @@ def outdated(found: dict[str, dict[str, Any]], services: dict[str, list[str]]) -
 def main() -> None:
     """Look, answer."""
     names, entries = ("packages", "units", "paths", "read"), ("files", "tools")
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **{name: {"type": "list", "elements": "str", "default": []} for name in names},
             **{name: {"type": "list", "elements": "dict", "default": []} for name in entries},

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, nginx
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 
 DOCUMENTATION = r"""
 module: nginx_config
@@ -69,7 +69,7 @@ tested:
 """
 
 
-def wanted(module: AnsibleModule) -> configuration.Texts:
+def wanted(module: Module) -> configuration.Texts:
     """The text of every file; None for one that is to be absent."""
     root, found = module.params["root"], nginx.texts(module.params["files"] or [module.params])
     for path in found:
@@ -80,7 +80,7 @@ def wanted(module: AnsibleModule) -> configuration.Texts:
 
 def main() -> None:
     """Compare, test, replace."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "files": {"type": "list", "elements": "dict"},
             "path": {"type": "path"},

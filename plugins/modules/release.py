@@ -10,8 +10,8 @@ import re
 import shutil
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation, data
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.build import BuildFailed, build
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases, python_runs
@@ -185,7 +185,7 @@ removed:
 """
 
 
-def bring_archive(module: AnsibleModule, archive: str | None) -> None:
+def bring_archive(module: Module, archive: str | None) -> None:
     """Put the archive that came with the arguments beside the releases, for root alone."""
     if archive is None:
         return
@@ -197,7 +197,7 @@ def bring_archive(module: AnsibleModule, archive: str | None) -> None:
     module.params["bundle"] = path
 
 
-def put_data(module: AnsibleModule, releases: Releases, files: list[dict[str, str]]) -> bool:
+def put_data(module: Module, releases: Releases, files: list[dict[str, str]]) -> bool:
     """Let a release that is built find its data and its files. Returns whether that changed anything."""
     release, links, user = (module.params[name] for name in ("id", "persistent", "user"))
     if module.check_mode:
@@ -211,7 +211,7 @@ def put_data(module: AnsibleModule, releases: Releases, files: list[dict[str, st
 
 
 def bring(
-    module: AnsibleModule, releases: Releases, secret: dict[str, Any], files: list[dict[str, str]]
+    module: Module, releases: Releases, secret: dict[str, Any], files: list[dict[str, str]]
 ) -> tuple[bool, list[str]]:
     """Bring the releases into the wanted state. Returns whether that changed anything, and the IDs removed.
 
@@ -256,7 +256,7 @@ def bring(
 
 def main() -> None:
     """Check what was asked, and do it while no other module runs."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "home": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["built", "current", "failed"], "required": True},

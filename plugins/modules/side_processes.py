@@ -6,8 +6,8 @@ from __future__ import annotations
 import pwd
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides import states, store, units
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal.journal import discreet
@@ -129,7 +129,7 @@ def difference(sides: store.Sides, state: str, wanted: states.Wanted) -> dict[st
 
 def main() -> None:
     """Do it while no other module is at work."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "home": {"type": "path", "required": True},

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.install import split_arguments
 from ansible_collections.flaskops.emperor.plugins.module_utils.system import has_tool
 
@@ -61,7 +61,7 @@ VARIABLES = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INDEX": "PIP_EXTRA_INDEX_U
 
 def main() -> None:
     """Look, make, install."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "path": {"type": "path", "required": True},
             "package": {"type": "str", "required": True},

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskops.emperor.plugins.module_utils import nginx, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.exclusive import Busy, exclusive
+from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import activation, settings_files
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from ansible_collections.flaskops.emperor.plugins.module_utils.vassal import states
@@ -241,7 +241,7 @@ def running(app: App) -> str | None:
     return taken[-1].text if taken else None
 
 
-def alone(module: AnsibleModule, app: App, do: Callable[[], Any], known: list[dict[str, str]], **more: Any) -> Any:
+def alone(module: Module, app: App, do: Callable[[], Any], known: list[dict[str, str]], **more: Any) -> Any:
     """Do something while no other module changes the host; fail with a sentence, without secrets, when it fails.
 
     :param known: environments whose values no message may show.
@@ -257,7 +257,7 @@ def alone(module: AnsibleModule, app: App, do: Callable[[], Any], known: list[di
         module.fail_json(msg=str(reason))
 
 
-def switched(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
+def switched(module: Module, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `switched`."""
     before, files = running(app), module.params["site_files"]
     changes, _tested = nginx.tested(module, nginx.ROOT, nginx.texts(files), module.params["site_pending"])
@@ -278,7 +278,7 @@ def switched(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     return {"changed": changed or bool(changes) or done, **answer}
 
 
-def ask_as_client(module: AnsibleModule, generation: str) -> None:
+def ask_as_client(module: Module, generation: str) -> None:
     """Send the health check through nginx, if it is wanted. Ends the module when clients do not reach the instance."""
     params, through = module.params, module.params["through"]
     if not through:
@@ -292,7 +292,7 @@ def ask_as_client(module: AnsibleModule, generation: str) -> None:
         module.fail_json(msg=fault, generation=generation)
 
 
-def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
+def trial(module: Module, app: App, config: Config) -> dict[str, Any]:
     """Answer for the state `trial`."""
     if module.check_mode:
         changed = app.tries and not app.tried(config)
@@ -303,7 +303,7 @@ def trial(module: AnsibleModule, app: App, config: Config) -> dict[str, Any]:
     return {"changed": bool(done), "size": app.trial.get("size") or {}, "tried": done}
 
 
-def committed(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any]:
+def committed(module: Module, app: App, _config: Config) -> dict[str, Any]:
     """Answer for the state `committed`."""
     current = module.params["current"] or {}
     releases = Releases(current.get("home", ""))
@@ -320,7 +320,7 @@ def committed(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any
     return {"changed": alone(module, app, commit, [])}
 
 
-def rolled_back(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any]:
+def rolled_back(module: Module, app: App, _config: Config) -> dict[str, Any]:
     """Answer for the state `rolled_back`."""
     changed, known = app.before is not None, app.environments
     if module.check_mode:
@@ -331,7 +331,7 @@ def rolled_back(module: AnsibleModule, app: App, _config: Config) -> dict[str, A
     return {"changed": changed, "msg": discreet(said, known), "generation": named}
 
 
-def absent(module: AnsibleModule, app: App, _config: Config) -> dict[str, Any]:
+def absent(module: Module, app: App, _config: Config) -> dict[str, Any]:
     """Answer for the state `absent`."""
     before = running(app)
     answer = {"diff": difference(app, before, None)}
@@ -345,7 +345,7 @@ ANSWERS = {"switched": switched, "trial": trial, "committed": committed, "rolled
 
 def main() -> None:
     """Bring the vassal into the wanted state."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "name": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},

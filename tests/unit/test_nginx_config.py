@@ -1,6 +1,7 @@
 """The module `nginx_config`: what nginx would refuse never is on disk, not even in a moment between."""
 
 import os
+import stat
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -198,6 +199,28 @@ def test_check_mode_tests_but_writes_nothing(nginx, write, root):
     assert answer["diff"]["after_header"] == f"{root}/conf.d/site.conf"
     assert write("fault\n", check=True)["failed"]
     assert tree(root) == before
+
+
+def test_file_that_is_not_as_open_as_it_should_be_is_put_right(nginx, write, root):
+    write("# new\n")
+    (root / "conf.d/site.conf").chmod(0o600)
+    answer = write("# new\n", diff=True)
+    assert answer["changed"]
+    assert answer["diff"]["before"].endswith(" 0600\n")
+    assert answer["diff"]["after"].endswith(" 0644\n")
+    assert stat.S_IMODE((root / "conf.d/site.conf").stat().st_mode) == 0o644
+    assert not write("# new\n")["changed"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0])
+def test_mode_of_a_file_does_not_depend_on_the_umask(umask, nginx, write, root):
+    before = os.umask(umask)
+    try:
+        write("# new\n", path="more/site.conf")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((root / "more/site.conf").stat().st_mode) == 0o644
+    assert stat.S_IMODE((root / "more").stat().st_mode) == 0o755
 
 
 @pytest.fixture

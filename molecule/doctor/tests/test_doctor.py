@@ -65,6 +65,10 @@ FAULTS = {
         f"sed -i 's/client_max_body_size .*/client_max_body_size 1k;/' {SITES}/flask_apps-desk.conf",
         "flask_apps-desk.conf differs", "client_max_body_size 1k",
     ),
+    "configuration that only root may read": (
+        f"chmod 0600 /etc/nginx/conf.d/flask_apps.conf {SITES}/flask_apps-shelf.conf /etc/nginx/nginx.conf",
+        "conf.d/flask_apps.conf differs", "-0:0 0600",
+    ),
     "data directory with a wrong owner": (f"chown root:root {DESK}/shared", "desk may not use its data", "root:root"),
     "current link on another release": (
         f"cp -a {RELEASE % SHELF} {SHELF}/releases/0123456789ab; ln -sfn releases/0123456789ab {SHELF}/current",
@@ -169,7 +173,7 @@ TOGETHER = [
     ("somebody else on port 80", "Emperor masked"),
     ("release disk unwritable", "workers killed at a memory limit", "site not read yet"),
     ("broken site of ours and a stopped nginx",),
-    ("listening socket not held", "no namespaces for apps"),
+    ("listening socket not held", "no namespaces for apps", "configuration that only root may read"),
     ("release disk full",),
 ]
 
