@@ -43,6 +43,7 @@ class ActionModule(ActionBase):
 
     def _reach(self, options: Mapping[str, Any]) -> dict[str, Any]:
         missing = options["missing"]
+        fleet.check_strategy(self._task.get_play().strategy)
         fleet.check_missing(missing, options["allow_missing"])
         fleet.check_canary(options["canary"], options["hosts"], options["percent"], options["seconds"])
         if missing:

@@ -7,7 +7,21 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
+IN_STEP = ("linear", "debug", "mitogen_linear")  # the strategies with which hosts wait for each other
 Plans = Mapping[str, Mapping[str, Any]]  # for every host what `apps_plan` says; empty for one that was not looked at
+
+
+def check_strategy(strategy: str) -> None:
+    """See that hosts wait for each other after each task.
+
+    :param strategy: Ansible's, of the play.
+    :raises Refused: when they do not.
+    """
+    if strategy.rpartition(".")[2] not in IN_STEP:
+        raise Refused(
+            f"The strategy of this play is {strategy}, with which no host waits for the others, so a release that "
+            "fails on one would stay on the rest: set `strategy: linear`, in the playbook or in ansible.cfg."
+        )
 
 
 def check_missing(missing: Collection[str], allowed: bool) -> None:

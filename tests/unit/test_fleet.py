@@ -47,8 +47,9 @@ V1, V2, V3 = release("v1", 1.0), release("v2", 2.0), release("v3", 3.0)
 def reach():
     """Run the action that sees whether all hosts are there; gives its result and what it printed."""
 
-    def run(**arguments):
+    def run(strategy="linear", **arguments):
         task = mock.Mock(args={"what": "reach", "hosts": ["web1", "web2"], **arguments}, check_mode=False, async_val=0)
+        task.get_play.return_value.strategy = strategy
         plugin = action.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
         printed: list[str] = []
         plugin._display = mock.Mock(display=printed.append)
@@ -59,6 +60,12 @@ def reach():
 
 def test_run_goes_on_when_all_hosts_are_there(reach):
     assert reach(canary="web2", seconds=5, percent=1) == ({"changed": False}, [])
+
+
+@pytest.mark.parametrize("strategy", ["free", "ansible.builtin.host_pinned"])
+def test_hosts_that_do_not_wait_for_each_other_are_refused(strategy, reach):
+    assert f"The strategy of this play is {strategy}" in reach(strategy=strategy)[0]["msg"]
+    assert not reach(strategy="ansible.builtin.linear")[0].get("failed")
 
 
 def test_run_goes_on_without_a_missing_host_only_when_that_is_allowed(reach):
