@@ -13,7 +13,7 @@ from ansible_collections.flaskops.emperor.plugins.action.host_state import check
 from ansible_collections.flaskops.emperor.plugins.module_utils import lock
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host, check_ports
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import sharers
@@ -80,6 +80,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def ports_of(host: Host, options: Mapping[str, Any]) -> dict[str, int]:
+    """The ports that nginx is to have in a deploy, by the variables that say so. What only looks wants none."""
+    if options["purpose"] != "deploy" or not any(app["state"] == "present" for app in host.apps):
+        return {}
+    https = {"flask_apps_https_port": options["https_port"]} if any(map(plan.https, host.apps)) else {}
+    wanted = {"flask_apps_http_port": options["port"], **https, **options["proxy_ports"]}
+    return {name: int(port) for name, port in wanted.items() if int(port)}
+
+
 class ActionModule(HostAction):
     """Ansible's entry point."""
 
@@ -105,6 +114,7 @@ class ActionModule(HostAction):
             host = replace(host, cpus=state["machine"]["cpus"], memory=state["machine"]["memory"])
             check_system("flask_apps", state["machine"], options["tested"], options["allow_untested"])
             check_host(host, wanted, state)
+            check_ports(ports_of(host, options), state["strangers"])
             certificates.check(state)
             if options["purpose"] == "rollback":
                 wanted = [self._target(one, state["apps"][one.name]["releases"], options) for one in wanted]
@@ -203,6 +213,7 @@ class ActionModule(HostAction):
             "units": units,
             "tool": options["tool"],
             "packages": plan.debian(wanted),
+            "ports": [*ports_of(host, options).values()],
             "offered": certificates.plugins(),
         }
 

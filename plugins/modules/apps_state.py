@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, emperor_unit, lock, system, web
+from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import network
 from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
@@ -61,6 +62,11 @@ options:
     description: Packages of Debian that are to be there.
     type: list
     elements: str
+    default: []
+  ports:
+    description: TCP ports that are for nginx.
+    type: list
+    elements: int
     default: []
   offered:
     description: Packages of Debian that apt must know.
@@ -128,6 +134,10 @@ packages:
   type: list
   elements: str
   returned: always
+strangers:
+  description: Of O(ports) those on which other programs listen, each with their names and units.
+  type: dict
+  returned: always
 unknown:
   description: Those of O(offered) that are not installed, and that apt does not know.
   type: list
@@ -156,7 +166,7 @@ machine:
 """
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-NGINX = "nginx.service"
+NGINX, PID_FILE = "nginx.service", "/run/nginx.pid"
 AT_ONCE = 8  # health checks at a time
 DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200,
             "health_host": "localhost", "patience": 10, "port": 80, "tls": False}  # fmt: skip
@@ -255,6 +265,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
+            "ports": {"type": "list", "elements": "int", "default": []},
             "offered": {"type": "list", "elements": "str", "default": []},
             "tool": {"type": "dict"},
             "nginx": {"type": "path", "default": "/etc/nginx"},
@@ -284,6 +295,7 @@ def main() -> None:
         found=on_host(params["directory"], params["root"]),
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
         packages=system.missing(params["packages"]),
+        strangers={str(one): who for one in params["ports"] if (who := network.strangers(one, "nginx", PID_FILE))},
         unknown=system.unknown(params["offered"]),
         machine=machine(),
         tooled=tooled(params["tool"]),

@@ -13,6 +13,21 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relation
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 
+def check_ports(ports: Mapping[str, int], strangers: Mapping[str, list[str]]) -> None:
+    """See that nginx can listen.
+
+    :param ports: where it is to listen, by the variables that say so.
+    :param strangers: programs other than nginx that listen on a port.
+    :raises Refused: for the first port that is taken.
+    """
+    for variable, port in ports.items():
+        if found := strangers.get(str(port)):
+            raise Refused(
+                f"{variable} is {port}, but on this host {', '.join(found)} listens there: stop and disable it, or set "
+                "another port."
+            )
+
+
 def check_host(host: Host, wanted: Iterable[Wanted], state: Mapping[str, Any]) -> None:
     """Check settings against the host.
 

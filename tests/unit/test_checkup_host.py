@@ -3,6 +3,7 @@
 import os
 import pwd
 import socket
+from pathlib import Path
 
 import pytest
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import access, instance, network, storage
@@ -86,6 +87,22 @@ def test_process_that_listens_on_a_port_is_found():
         assert network.listeners(port) == []
         listener.listen()
         assert os.getpid() in [one["pid"] for one in network.listeners(port)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_stranger_on_a_port_is_named_unless_all_of_its_sockets_are_those_of_the_program_that_may(known, tmp_path):
+    program = Path("/proc/self/comm").read_text().strip()
+    file = tmp_path / "pid"
+    if known:  # otherwise all processes are looked at
+        file.write_text(f"{os.getpid()}\n")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        assert network.strangers(port, "nginx", str(file)) == []  # nobody listens
+        listener.listen()
+        assert network.strangers(port, program, str(file)) == []
+        found = [who.split(" (")[0] for who in network.strangers(port, "nginx", str(file))]
+        assert found == ([] if known else [program])
 
 
 def test_connections_waiting_for_accept_are_counted(tmp_path):

@@ -29,6 +29,14 @@ def test_account_of_something_else_is_refused():
         host_fit.check_host(on, [one], state)
 
 
+def test_port_on_which_another_program_listens_is_refused():
+    ports = {"flask_apps_http_port": 80, "flask_apps_https_port": 443}
+    host_fit.check_ports(ports, {})
+    said = r"^flask_apps_https_port is 443, but on this host apache2 \(apache2.service\) listens there: stop and"
+    with pytest.raises(Refused, match=said):
+        host_fit.check_ports(ports, {"443": ["apache2 (apache2.service)"]})
+
+
 @pytest.mark.parametrize("value", [None, {"executable": False}])
 def test_interpreter_that_is_not_there_is_refused(value):
     on = host()

@@ -235,6 +235,24 @@ def test_dry_run_succeeds_on_bare_hosts_and_shows_what_would_come(playbook):
     assert "correct horse" not in run.output
 
 
+@pytest.fixture
+def intruder(fleet):
+    """Another program has the port of nginx on the first host."""
+    command = "systemd-run --quiet --unit=intruder --collect python3 -m http.server 80"
+    fleet[0].check_output(command)
+    fleet[0].check_output("timeout 30 sh -c 'until grep -q :0050 /proc/net/tcp; do sleep 0.1; done'")
+    yield
+    fleet[0].check_output("systemctl stop intruder")
+
+
+@pytest.mark.usefixtures("intruder")
+def test_port_of_another_program_is_refused_before_anything_changes(playbook):
+    run = playbook("site", variables=apps(shop()))
+    assert run.failed
+    assert "flask_apps_http_port is 80, but on this host python3 (intruder.service) listens there" in run.error
+    assert run.changed == 0, run.output
+
+
 def test_untested_system_is_refused_unless_allowed(fleet, playbook):
     host = fleet[0]
     with OtherSystem(host):

@@ -61,6 +61,22 @@ def listeners(port: int, proc: str = "/proc") -> list[dict[str, Any]]:
     return found
 
 
+def strangers(port: int, program: str, pid_file: str, proc: str = "/proc") -> list[str]:
+    """Who listens on a TCP port that is for another program: the name of each, and its unit.
+
+    :param program: for which it is.
+    :param pid_file: of that program: where it has all sockets of the port, the other processes are not looked at.
+    """
+    inodes = sockets(port, proc)
+    with contextlib.suppress(OSError, ValueError), open(pid_file, encoding="ascii") as file:
+        directory = f"{proc}/{int(file.read())}/fd"
+        held = {readable(f"{directory}/{name}") for name in os.listdir(directory)}
+        if {f"socket:[{inode}]" for inode in inodes} <= held:
+            return []
+    found = [one for one in listeners(port, proc) if one["program"] != program] if inodes else []
+    return sorted({f"{one['program']} ({one['unit'] or 'no unit'})" for one in found})
+
+
 def waiting(path: str, proc: str = "/proc") -> int:
     """How many connections wait to be accepted on a Unix socket."""
     count = 0
