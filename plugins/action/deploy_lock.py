@@ -18,7 +18,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action impor
 MODULE = "flaskops.emperor.deploy_lock"
 POLL = 2.0  # seconds between two looks at a host that is locked
 # By a shell: to start a Python for it takes twenty times as long. As a module, it waits for one that runs.
-FREE = "flock --wait {wait} {modules} sh -c {command}"
+FREE = "umask 077 && flock --wait {wait} {modules} sh -c {command}"
 REMOVE = "! grep -qsF {token} {path} || rm {path}"
 
 
