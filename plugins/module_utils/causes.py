@@ -272,8 +272,13 @@ def _plain(log: str) -> str:
 
 
 def _chain(log: str) -> list[str]:
-    """The last exception in a log, and before it what it was raised from, and so on."""
+    """The last exception in a log, and before it what it was raised from, and so on.
+
+    A process that is ended from outside, as one that does not answer, may say where it was then. That is no cause.
+    """
     _before, *tracebacks = log.split(TRACEBACK)
+    while tracebacks and re.search(r"^KeyboardInterrupt\b", tracebacks[-1], re.MULTILINE):
+        tracebacks.pop()
     found = tracebacks[-1:]
     for one in reversed(tracebacks[:-1]):
         if not one.rstrip().endswith(FROM):

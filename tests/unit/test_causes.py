@@ -285,3 +285,9 @@ def test_an_app_with_another_fault_is_not_told_of_its_network():
     log = RAISED.format("ValueError: no key")
     assert journal.explained("it ends", log, "none").splitlines()[0] == "ValueError: no key"
     assert "network is none" in journal.explained("after 60 s it does not answer (timed out)", "", "none")
+
+
+def test_process_that_was_ended_from_outside_names_no_cause():
+    ended = TRACEBACK.format("KeyboardInterrupt")
+    assert causes.of_start(ended) == ""
+    assert causes.of_start(TRACEBACK.format("ValueError: no such colour") + ended) == "ValueError: no such colour"
