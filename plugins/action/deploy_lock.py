@@ -133,7 +133,8 @@ class ActionModule(HostAction):
                 or f"another module still runs: `lslocks` shows which process has {exclusive.PATH}"
             )
             answer["warnings"] = [
-                f"The lock {path} was not given back ({why}). It lapses when no module has run for 15 minutes."
+                f"The lock {path} was not given back ({why}). It lapses when no module has run for "
+                f"{lock.LAPSE // 60} minutes."
             ]
         return answer
 

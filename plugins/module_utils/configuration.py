@@ -10,14 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host
+from ansible_collections.flaskops.emperor.plugins.module_utils.entries import ownership
 
+OPEN = 0o644  # the mode of a file without secrets
 # The text of each file; None for one that is to be absent.
 Texts = dict[str, "str | None"]
-
-
-def open_to_all(_path: str) -> int:
-    """The mode of a file without secrets."""
-    return 0o644
 
 
 def belongs(path: str, mode: int) -> bool:
@@ -26,7 +23,7 @@ def belongs(path: str, mode: int) -> bool:
     return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.getuid(), os.getgid(), mode)
 
 
-def differing(texts: Mapping[str, str | None], mode_of: Callable[[str], int] = open_to_all) -> Texts:
+def differing(texts: Mapping[str, str | None], mode_of: Callable[[str], int] = lambda _path: OPEN) -> Texts:
     """The files that are not as they should be.
 
     A link to nothing has no text, but a service that includes it does not start: it must go.
@@ -46,13 +43,11 @@ def shown(path: str, text: str | None) -> dict[str, str]:
     """The change of a file, as Ansible shows it: of its text, or else of its owner and mode."""
     before, after = host.read(path) or "", text or ""
     if before == after and os.path.exists(path):
-        found = os.stat(path)
-        before = f"{found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n"
-        after = f"{os.getuid()}:{os.getgid()} {open_to_all(path):04o}\n"
+        before, after = ownership(os.stat(path)), f"{os.getuid()}:{os.getgid()} {OPEN:04o}\n"
     return {"before": before, "after": after, "before_header": path, "after_header": path}
 
 
-def put(path: str, text: str | None, mode: int = 0o644) -> None:
+def put(path: str, text: str | None, mode: int = OPEN) -> None:
     """Let a file have this text, in one step.
 
     Until then it has a hidden name, which patterns like ``sites-enabled/*`` do not match.

@@ -10,6 +10,11 @@ import stat
 from typing import Any
 
 
+def ownership(found: os.stat_result) -> str:
+    """Owner, group and mode of what is there, as a diff shows them."""
+    return f"{found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n"
+
+
 class Entry:
     """One file or directory.
 
@@ -105,7 +110,7 @@ class Entry:
     def shown(self) -> tuple[str, str]:
         """What was there and what is to be, as a diff shows it. Not the content of a file that is closed to others."""
         found = self.found
-        told = f"{found.st_uid}:{found.st_gid} {stat.S_IMODE(found.st_mode):04o}\n" if found else ""
+        told = ownership(found) if found else ""
         before = (self.before or b"").decode("utf-8", "replace") or told
         after = (self.content or b"").decode("utf-8", "replace")
         if self.state == "directory" or before == after:

@@ -36,11 +36,6 @@ def write(path: str, holder: dict[str, Any]) -> None:
     host.write(path, json.dumps(holder, indent=1, sort_keys=True), os.getuid(), os.getgid(), mode=0o600)
 
 
-def same(holder: dict[str, Any], owner: dict[str, Any]) -> bool:
-    """Whether both are one run."""
-    return all(holder.get(name) == owner[name] for name in RUN)
-
-
 def token(owner: dict[str, Any]) -> str:
     """Names a run in one word, by which its lock is found and given back."""
     return hashlib.sha256(json.dumps({name: owner[name] for name in RUN}).encode()).hexdigest()[:32]
@@ -53,7 +48,7 @@ def take(path: str, owner: dict[str, Any], replace: str) -> dict[str, Any] | Non
     """
     holder = read(path)
     if holder is not None:
-        if same(holder, owner):
+        if holder.get("token") == token(owner):
             os.utime(path)
             return None
         idle = time.time() - max(os.stat(path).st_mtime, exclusive.last_used())

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import configuration, host, service
 
-ROOT = "/etc/nginx"
+ROOT, PID_FILE = "/etc/nginx", "/run/nginx.pid"
 PID = re.compile(r"^\s*pid\s+[^;]+;", re.MULTILINE)
 BROTLI = re.compile(r"^\s*brotli_static\s+[^;]+;", re.MULTILINE)
 BROTLI_MODULE = "modules-enabled/50-mod-http-brotli-static.conf"

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import certificate, emperor_unit, lock, system, web
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import network
 from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
+from ansible_collections.flaskops.emperor.plugins.module_utils.nginx import PID_FILE
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import observation
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER
 from ansible_collections.flaskops.emperor.plugins.module_utils.sides.store import observe as observe_sides
@@ -166,7 +167,7 @@ machine:
 """
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-NGINX, PID_FILE = "nginx.service", "/run/nginx.pid"
+NGINX = "nginx.service"
 AT_ONCE = 8  # health checks at a time
 DEFAULTS = {"link": "", "upstream": "", "health_path": "/", "script_name": "", "health_status": 200,
             "health_host": "localhost", "patience": 10, "port": 80, "tls": False}  # fmt: skip

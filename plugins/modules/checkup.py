@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import emperor_unit, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.checkup import instance, logs, network, storage
 from ansible_collections.flaskops.emperor.plugins.module_utils.module import Module
+from ansible_collections.flaskops.emperor.plugins.module_utils.nginx import PID_FILE
 
 DOCUMENTATION = r"""
 module: checkup
@@ -83,7 +84,7 @@ apps:
 
 PROPERTIES = ("Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,DropInPaths,"
               "ActiveEnterTimestamp,StateChangeTimestamp")  # fmt: skip
-NGINX, PID_FILE = "nginx.service", "/run/nginx.pid"
+NGINX = "nginx.service"
 OWN_DROP_INS = ("/etc/systemd/system/", "/run/systemd/")  # where a person puts them; /usr is the distribution's
 
 

@@ -85,7 +85,7 @@ def wanted(params: dict[str, Any]) -> configuration.Texts:
 
 def mode_of(path: str) -> int:
     """The mode of a file: certificates have keys in them."""
-    return 0o644 if path.endswith(".cfg") else 0o600
+    return configuration.OPEN if path.endswith(".cfg") else 0o600
 
 
 def put(texts: configuration.Texts) -> None:

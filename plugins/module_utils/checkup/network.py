@@ -23,14 +23,19 @@ def sockets(port: int, proc: str = "/proc") -> set[str]:
     return found
 
 
+def opened(pid: int, inodes: set[str], proc: str = "/proc") -> set[str]:
+    """Which of these sockets a process has open."""
+    directory = f"{proc}/{pid}/fd"
+    links = {readable(f"{directory}/{name}") for name in os.listdir(directory)}
+    return {inode for inode in inodes if f"socket:[{inode}]" in links}
+
+
 def holders(inodes: set[str], proc: str = "/proc") -> Iterator[int]:
     """The processes that have one of these sockets open."""
-    links = {f"socket:[{inode}]" for inode in inodes}
-    for pid in filter(str.isdigit, os.listdir(proc)):
+    for pid in map(int, filter(str.isdigit, os.listdir(proc))):
         with contextlib.suppress(OSError):
-            names = os.listdir(f"{proc}/{pid}/fd")
-            if any(readable(f"{proc}/{pid}/fd/{name}") in links for name in names):
-                yield int(pid)
+            if opened(pid, inodes, proc):
+                yield pid
 
 
 def readable(link: str) -> str:
@@ -69,9 +74,7 @@ def strangers(port: int, program: str, pid_file: str, proc: str = "/proc") -> li
     """
     inodes = sockets(port, proc)
     with contextlib.suppress(OSError, ValueError), open(pid_file, encoding="ascii") as file:
-        directory = f"{proc}/{int(file.read())}/fd"
-        held = {readable(f"{directory}/{name}") for name in os.listdir(directory)}
-        if {f"socket:[{inode}]" for inode in inodes} <= held:
+        if opened(int(file.read()), inodes, proc) == inodes:
             return []
     found = [one for one in listeners(port, proc) if one["program"] != program] if inodes else []
     return sorted({f"{one['program']} ({one['unit'] or 'no unit'})" for one in found})
