@@ -35,10 +35,11 @@ ELSEWHERE = (GONE, 127)  # 127: there is no such Python
 UNUSED = ("facts",)  # a third of the libraries of Ansible; no module of this collection gathers facts
 STAY = 3  # versions that a host keeps, the newest ones: several machines with Ansible may take turns
 # Several runs may do it at once: then one of them puts the directory there, and what the others are at is not removed.
+# Locked, as one that still saw nothing there would remove what another one has just put there.
 BRING = """umask 077 && mkdir -p {kept} && new=$(mktemp -d {kept}/new.XXXXXX) || exit 1
 tar -xz --no-same-owner -C "$new" && sync -f "$new" || {{ rm -rf "$new"; exit 1; }}
-[ -s {start} ] || rm -rf {place}
-mv -T "$new" {place} || rm -rf "$new"
+exec 9< {kept} && flock 9 || exit 1
+if [ -s {start} ]; then rm -rf "$new"; else rm -rf {place} && mv -T "$new" {place} || exit 1; fi
 ls -1td {kept}/[0-9a-f]* | grep -vxF {place} | tail -n +{stay} | xargs -r rm -rf
 find {kept} -maxdepth 1 -name 'new.*' -mmin +60 -exec rm -rf {{}} +
 [ -s {start} ]"""

@@ -5,9 +5,11 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -175,6 +177,23 @@ def test_files_are_brought_again_when_what_starts_them_is_damaged(host, damage):
     assert len(host.commands) == 3
     assert refused(host.run())
     assert len(host.commands) == 1
+
+
+def test_files_that_are_there_stay_while_other_runs_bring_them(host, program):
+    host.run()
+    place, gone = host.kept / host_action.digest(), []
+    shutil.rmtree(place)
+    program("rm", 'sleep 0.$(($$ % 5)); exec /bin/rm "$@"')  # long enough for the others to come between
+    with concurrent.futures.ThreadPoolExecutor(6) as runs:
+        pending = [runs.submit(host._bring, str(place)) for _number in range(6)]
+        there = False
+        while not all(one.done() for one in pending):
+            now = (place / host_action.START).exists()
+            gone += [True] if there and not now else []
+            there = there or now
+            time.sleep(0.005)
+    assert all(one.result() for one in pending)
+    assert not gone
 
 
 def test_another_run_that_brings_them_first_is_no_trouble(host):
