@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.action.deploy_lock import this_run, wait
 from ansible_collections.flaskops.emperor.plugins.action.files import render
 from ansible_collections.flaskops.emperor.plugins.action.host_state import check_system, specification
 from ansible_collections.flaskops.emperor.plugins.module_utils import lock
-from ansible_collections.flaskops.emperor.plugins.plugin_utils import app_files, certificate_plan, dependencies, plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils import (
+    app_files,
+    certificate_plan,
+    dependencies,
+    plan,
+    steps,
+)
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_fit import check_host, check_ports
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan import Host, Wanted
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.plan_options import OPTIONS, PROXY_PORTS, VARIABLES
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.apps import complete_apps
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.mounts import sharers
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relations import (
@@ -25,6 +33,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.relation
     check_stop_timeout,
 )
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.specification import check_variables
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.tls import ACME
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import Sites
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.sites import paths as site_paths
@@ -40,44 +49,6 @@ UNLIMITED = (
     "The kernel of this host has no control groups for memory, so it does not hold apps to their memory.limit. Workers "
     "are still recycled before they grow out of it. Boot it without cgroup_disable=memory to have both."
 )
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
-    "tls": {"type": "dict", "default": {}, "no_log": True},
-    "headers": {"type": "dict", "default": {}},
-    "acme": {"type": "dict", "default": {}, "no_log": True},
-    "hook": {"type": "str", "default": ""},
-    "only": {"type": "list", "elements": "str", "default": []},
-    "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look", "checkup"], "default": "deploy"},
-    "release": {"type": "str", "default": ""},
-    "targets": {"type": "dict", "default": {}},
-    "staged": {"type": "dict", "default": {}},
-    "show": {"type": "bool", "default": False},
-    "lock": {"type": "int"},
-    "root": {"type": "str", "required": True},
-    "run": {"type": "str", "required": True},
-    "directory": {"type": "str", "required": True},
-    "nginx": {"type": "str", "required": True},
-    "base": {"type": "str", "required": True},
-    "tested": {"type": "dict", "required": True},
-    "allow_untested": {"type": "bool", "default": False},
-    "rotation": {"type": "list", "elements": "dict", "default": []},
-    "reserve": {"type": "int", "required": True},
-    "uwsgi": {"type": "str", "required": True},
-    "uwsgi_version": {"type": "str", "required": True},
-    "backlog": {"type": "int", "required": True},
-    "web_group": {"type": "str", "required": True},
-    "keep": {"type": "int", "required": True},
-    "pip_arguments": {"type": "list", "elements": "str", "default": []},
-    "tool": {"type": "dict", "default": {}},
-    "port": {"type": "int", "required": True},
-    "https_port": {"type": "int", "required": True},
-    "proxy_ports": {"type": "dict", "default": {}},
-    "trusted_proxies": {"type": "list", "elements": "str", "default": []},
-    "writable_paths": {"type": "list", "elements": "str", "required": True},
-    "once": {"type": "bool", "default": True},
-    "stop_timeout": {"type": "int"},
-}
 
 
 def ports_of(host: Host, options: Mapping[str, Any]) -> dict[str, int]:
@@ -98,9 +69,9 @@ class ActionModule(HostAction):
         task_vars = task_vars or {}
         try:
             known = specification(self, task_vars)
-            given = {name: self._templar.template(task_vars[name]) for name in known if name in task_vars}
+            given = self._values(known, task_vars)
             check_variables(known, given, task_vars)
-            _result, options = self.validate_argument_spec(OPTIONS)
+            options = self._options(given, task_vars)
             host = self._settings(options)
             chosen = [app for app in host.apps if not options["only"] or app["name"] in options["only"]]
             read = self._loader.get_text_file_contents
@@ -122,12 +93,35 @@ class ActionModule(HostAction):
                 wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
             answer |= self._compare(wanted, host, state, options, task_vars)
-            # For all apps together, before releases are built.
-            prepares = [answer[kind] for kind in ("untooled", "packages", "host_differs")]
-            prepares += [answer["certificates"][kind] for kind in ("todo", "files_differ")]
-            return answer | {"differs": plan.anything(answer), "prepares": any(prepares)}
+            return answer | {"differs": plan.anything(answer), "steps": steps.of_host(answer)}
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
+
+    def _values(self, names: Iterable[str], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of those of these variables that there are."""
+        return {name: self._templar.template(task_vars[name]) for name in names if name in task_vars}
+
+    def _options(self, given: Mapping[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        """What the task and the variables say.
+
+        :param given: the values of the public variables of this role.
+        """
+        values = {**given, **self._values(VARIABLES.values() - given.keys(), task_vars)}
+        said = {option: values[name] for option, name in VARIABLES.items() if name in values}
+        self._task.args = {**said, **self._task.args}
+        _result, options = self.validate_argument_spec(OPTIONS)
+        acme = self._values([f"certificates_{name}" for name in ACME], task_vars)
+        role = Path(self._task._role._role_path)
+        complete: dict[str, Any] = {
+            **options,
+            # Of the role certificates: checked with all other settings, before anything changes.
+            "acme": {name.removeprefix("certificates_"): value for name, value in acme.items()},
+            "hook": (role.parent / "certificates/files/deploy_hook.sh").read_text("utf-8"),
+            "proxy_ports": {name: values.get(name, 0) for name in PROXY_PORTS},
+            "tool": {"path": options["tools"], "package": f"uv=={options['uv_version']}"},
+            "once": task_vars.get("inventory_hostname") == options["schedule_host"],
+        }
+        return complete
 
     def _reach(self, task_vars: Mapping[str, Any]) -> dict[str, Any]:
         """See that the host is there, if it has to come along with others. No module: each would start a Python."""
@@ -293,8 +287,9 @@ class ActionModule(HostAction):
                 one.differs = plan.compare(one, host, state)
             if one.differs:
                 answer["todo" if one.app["state"] == "present" else "absent"].append(one.name)
-            answer["apps"][one.name] = self._facts(one, host, state)
+            answer["apps"][one.name] = self._facts(one, host, state, options["purpose"])
         answer["todo"] = sites.order(answer["todo"])
+        answer["accounts"] = [name for name in answer["todo"] if answer["apps"][name]["steps"]["account"]]
         answer["before"] = {name: answer["apps"][name]["current"] for name in answer["todo"]}
         for number, name in enumerate(answer["todo"]):
             answer["apps"][name]["site_files"] = sites.change(name, answer["todo"][:number])
@@ -323,7 +318,7 @@ class ActionModule(HostAction):
             self._display.display("\n".join([f"Plan for {name}:", *(f"  {line}" for line in lines)]))
         return answer
 
-    def _facts(self, one: Wanted, host: Host, state: dict[str, Any]) -> dict[str, Any]:
+    def _facts(self, one: Wanted, host: Host, state: dict[str, Any], purpose: str) -> dict[str, Any]:
         """What the tasks of an app need to know of it."""
         if one.app["state"] == "absent":
             return {"differs": list(one.differs), "health": "", "certificate_problem": ""}
@@ -331,8 +326,10 @@ class ActionModule(HostAction):
         releases = found["releases"]
         known = [release["id"] for release in releases["releases"]]
         built = one.release in known and "python" not in one.differs
+        sides = bool(one.app["background"] or one.app["schedule"] or found["sides"]["parts"])
         return {
             "differs": list(one.differs),
+            "steps": steps.of_app(one, built, bool(releases["current"]), sides, hooks=purpose == "deploy"),
             "reload": one.app["reload"],
             "workers": host.workers(one.name, plan.size_of(one.release or releases["current"], found)),
             "release": one.release,
@@ -356,7 +353,7 @@ class ActionModule(HostAction):
             "certificate_problem": certificate_plan.problem(one.app, state["certificates"].get(one.name)),
             "certificate_days": certificate_plan.days(one.app, state["certificates"].get(one.name)),
             "health": found["health"],
-            "sides": bool(one.app["background"] or one.app["schedule"] or found["sides"]["parts"]),
+            "sides": sides,
             "sides_told": [part["told"] for part in found["sides"]["parts"].values()],
             "sides_unsound": [name for name, part in found["sides"]["parts"].items() if not part["sound"]],
             "said": dict(one.differs),

@@ -1,35 +1,79 @@
-"""Action plugin: bring the source of a release to the host together with the module, in one execution."""
+"""Action plugin: what a release needs of this machine: the source that it is built from, and whether its workers fit.
+
+In one execution on the host a release is built and started once (the module `vassal` with `state: trial`). A release
+that does not pass, or whose workers do not fit, is marked as failed there, before the task says why.
+"""
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
 
 MODULE = "flaskops.emperor.release"
+VASSAL = "flaskops.emperor.vassal"
 SMALL = 8 * 1024 * 1024  # bytes of an archive that goes with the arguments; a larger one is copied as a file
+
+
+def unfit(workers: Mapping[str, Any], size: Mapping[str, int]) -> str:
+    """Why an app cannot have its workers, as a sentence; empty when it can.
+
+    :param workers: what `worker_plan` takes, besides the ``size`` that was measured.
+    """
+    try:
+        worker_plan(**workers, size=size)
+    except Refused as refusal:
+        return str(refusal)
+    return ""
 
 
 class ActionModule(HostAction):
     """Ansible's entry point."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module, with the archive if there is one."""
+        """Run the module, with the archive if there is one, and the trial start if one is wanted."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        bundle = arguments.pop("bundle", None)
-        if bundle and not self._task.check_mode:
-            if os.path.getsize(bundle) <= SMALL:
-                with open(bundle, "rb") as file:
-                    arguments["archive"] = base64.b64encode(file.read()).decode("ascii")
-            else:
-                directory = self._make_tmp_path()
-                arguments["bundle"] = self._transfer_file(
-                    bundle, self._connection._shell.join_path(directory, "bundle")
-                )
-                self._fixup_perms2((directory, arguments["bundle"]))
-        answer: dict[str, Any] = self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+        trial, workers, current = (arguments.pop(name, None) for name in ("trial", "workers", "current"))
+        modules = []
+        if arguments["state"] != "tried":
+            self._take_along(arguments)
+            modules.append((MODULE, arguments))
+        if trial:
+            modules.append((VASSAL, {**trial, "state": "trial"}))
+        answers = self._execute_modules(modules, task_vars)
         self._remove_tmp_path(self._connection._shell.tmpdir)
-        return answer
+        if not trial or len(answers) < len(modules):  # it was not built
+            return answers[-1]
+        answer = {**answers[-1], "changed": any(one.get("changed") for one in answers)}
+        reason = answer["msg"] if answer.get("failed") else unfit(workers or {}, answer["size"])
+        if not reason:
+            return answer | {"ansible_facts": self._remembered(trial["name"], answer, task_vars or {})}
+        if arguments["id"] != current:
+            marked = {"home": arguments["home"], "id": arguments["id"], "state": "failed"}
+            self._execute_module(MODULE, marked, task_vars=task_vars)
+        return answer | {"failed": True, "msg": reason}
+
+    def _take_along(self, arguments: dict[str, Any]) -> None:
+        """Bring the archive of the source to the host, or put it into the arguments."""
+        bundle = arguments.pop("bundle", None)
+        if not bundle or self._task.check_mode:
+            return
+        if os.path.getsize(bundle) <= SMALL:
+            with open(bundle, "rb") as file:
+                arguments["archive"] = base64.b64encode(file.read()).decode("ascii")
+            return
+        directory = self._make_tmp_path()
+        arguments["bundle"] = self._transfer_file(bundle, self._connection._shell.join_path(directory, "bundle"))
+        self._fixup_perms2((directory, arguments["bundle"]))
+
+    def _remembered(self, name: str, answer: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        """What all trial starts of this run found, by app and release, and what else Ansible learnt of the host."""
+        trials = variables.get("ansible_facts", {}).get("flask_apps_trials", {})
+        found = {f"{name}/{self._task.args['id']}": {"tried": answer["tried"], "size": answer["size"]}}
+        return {**answer.get("ansible_facts", {}), "flask_apps_trials": {**trials, **found}}

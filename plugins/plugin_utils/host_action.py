@@ -16,7 +16,7 @@ import io
 import json
 import shlex
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import ansible
 from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.release import __author__, __version__
-from ansible_collections.flaskops.emperor.plugins.module_utils.kept import GONE
+from ansible_collections.flaskops.emperor.plugins.module_utils.kept import GONE, NEXT
 
 COLLECTION = "flaskops.emperor."
 KEPT = "/var/cache/flaskops-emperor"
@@ -83,9 +83,12 @@ def packed() -> bytes:
     return gzip.compress(archive.getvalue())
 
 
-def told(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer of a module, from what it wrote."""
-    lines = [line for line in result["stdout"].splitlines() if line.startswith("{")]
+def told(result: Mapping[str, Any], stdout: str) -> dict[str, Any]:
+    """The answer of a module, from what it wrote.
+
+    :param result: how the execution ended.
+    """
+    lines = [line for line in stdout.splitlines() if line.startswith("{")]
     try:
         decoder = get_module_decoder("legacy", Direction.MODULE_TO_CONTROLLER)
         answer: dict[str, Any] = json.loads(lines[-1], cls=decoder)
@@ -111,13 +114,29 @@ class HostAction(ActionBase):
     ) -> dict[str, Any]:
         """Execute a module, with the files that the host keeps if it is one of this collection."""
         name = module_name or self._task.action
-        if name.startswith(COLLECTION) and not self._task.async_val and self._reachable():
-            arguments = dict(self._task.args if module_args is None else module_args)
-            answer = self._execute_kept(name, arguments, task_vars or {})
-            if answer is not None:
-                return answer
+        if not self._task.async_val:
+            arguments = self._task.args if module_args is None else module_args
+            answers = self._execute_kept([(name, arguments)], task_vars or {})
+            if answers:
+                return answers[0]
         usual: dict[str, Any] = super()._execute_module(module_name, module_args, tmp, task_vars, **options)
         return usual
+
+    def _execute_modules(
+        self, modules: Sequence[tuple[str, dict[str, Any]]], task_vars: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Execute modules of this collection one after the other, until one fails; all at once where that can be done.
+
+        :param modules: the name and the arguments of each.
+        :returns: the answers of those that were executed.
+        """
+        answers = self._execute_kept(modules, task_vars or {})
+        if not answers:
+            for name, arguments in modules:
+                answers.append(super()._execute_module(name, arguments, task_vars=task_vars))
+                if answers[-1].get("failed"):
+                    break
+        return answers
 
     def _reachable(self) -> bool:
         """Whether a program can be started on the host with its input, and the host is another system than this one."""
@@ -125,23 +144,30 @@ class HostAction(ActionBase):
         return bool(connection.is_pipelining_enabled() and not getattr(connection, "_remote_is_local", False))
 
     def _execute_kept(
-        self, name: str, arguments: dict[str, Any], variables: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """The answer of a module; None when it did not run."""
-        self._update_module_args(name, arguments, variables)
+        self, modules: Sequence[tuple[str, dict[str, Any]]], variables: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The answers of modules, the last of which may have failed; none when they did not run."""
+        if not all(name.startswith(COLLECTION) for name, _arguments in modules) or not self._reachable():
+            return []
         encoder = get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE)
-        text = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}, cls=encoder).encode()
+        lines = []
+        for name, given in modules:
+            arguments = dict(given)
+            self._update_module_args(name, arguments, variables)
+            lines.append(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}, cls=encoder))
+        text = "\n".join(lines).encode()
+        names = " ".join(name.removeprefix(COLLECTION) for name, _arguments in modules)
         place = f"{KEPT}/{digest()}"
         python = shlex.quote(self._python(variables))
-        program = f"{self._compute_environment_string()} {python} -I {place}/{START} {name.removeprefix(COLLECTION)}"
+        program = f"{self._compute_environment_string()} {python} -I {place}/{START} {names}"
         command = f"[ -s {place}/{START} ] || exit {GONE}; {program.strip()}"
         result = self._low_level_execute_command(command, in_data=text)
         if result["rc"] == GONE and not self._task.check_mode and self._bring(place):
             result = self._low_level_execute_command(command, in_data=text)
         if result["rc"] in ELSEWHERE:
-            return None
-        self._display.vvv(f"Executed {name} with the files in {place}")
-        return told(result)
+            return []
+        self._display.vvv(f"Executed {names} with the files in {place}")
+        return [told(result, part) for part in result["stdout"].split(f"\n{NEXT}\n")]
 
     def _python(self, variables: Mapping[str, Any]) -> str:
         """The Python that the inventory names; that of Debian when Ansible is to find one."""

@@ -297,6 +297,8 @@ def bundles(apps: Iterable[Mapping[str, Any]], base: str, cache: str, run: str) 
     memo = os.path.join(cache, "runs", f"{run}.json")
     with open(os.path.join(cache, "lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(memo):  # once in a run
+            prune(cache)
         known: dict[str, dict[str, str]] = {}
         with contextlib.suppress(FileNotFoundError, ValueError), open(memo, encoding="utf-8") as file:
             known = json.load(file)
@@ -311,5 +313,4 @@ def bundles(apps: Iterable[Mapping[str, Any]], base: str, cache: str, run: str) 
             found[app["name"]] = known[key]
         with open(memo, "w", encoding="utf-8") as file:
             json.dump(known, file)
-        prune(cache)
     return found

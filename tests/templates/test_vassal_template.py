@@ -86,28 +86,6 @@ def test_the_loader_is_installed_where_the_vassal_looks_for_it():
     assert places[f"{module}.py"] == value("__uwsgi_modules") + f"/{module}.py"
 
 
-def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
-    def tasks(file):
-        text = (ROLES / file).read_text()
-        found = re.findall(r"(?:include|import)_tasks: ([\w.]+)|tasks_from: (?:\"{{ ')?(\w+)", text)
-        return [file or step for file, step in found]
-
-    assert tasks("flask_apps/tasks/change.yml") == [
-        "target",
-        "plan.yml",
-        "prepare.yml",
-        "build",
-        "absent",
-        "rolling",
-        "finish.yml",
-    ]
-    assert tasks("fleet/tasks/rolling.yml") == ["drain.yml", "batch.yml", "drain.yml", "watch.yml"]
-    assert tasks("fleet/tasks/batch.yml") == ["switch"]
-    assert "trial.yml" in (ROLES / "release/tasks/build.yml").read_text()
-    assert "switch.yml" not in (ROLES / "release/tasks/build.yml").read_text()
-    assert "apply.yml" in (ROLES / "flask_apps/tasks/rollback.yml").read_text()
-
-
 @pytest.mark.parametrize("mode", ["zerg", "chain", "graceful"])
 def test_clients_use_the_socket_that_systemd_holds(mode):
     text = render("vassal.ini", {"reload": mode})

@@ -50,7 +50,7 @@ def host(tmp_path, monkeypatch):
     task = mock.Mock(args={"surprise": "option"}, action=NAME, async_val=0, check_mode=False, delegate_to=None)
     plugin = Plugin(task, connection, *(mock.Mock() for _number in range(4)))
     plugin._templar.template = lambda value: value
-    plugin.kept = kept
+    plugin.kept, plugin.commands = kept, []
     return plugin
 
 
@@ -233,3 +233,52 @@ def test_module_that_is_killed_is_told(host):
     answer = host.run()
     assert answer["failed"]
     assert re.match("The module ended with status (137|-9) and without an answer: ", answer["msg"])
+
+
+def replaced(host, name, code):
+    """Put this into the place of a module on the host."""
+    module = next((host.kept / host_action.digest()).rglob(f"{name}.py"))
+    module.write_text(f"import json, os, sys\n\ndef main():\n    {code}\n")
+
+
+SAID = "print(json.dumps({'name': '%s', 'pid': os.getpid(), **%s})); sys.exit(%d)"
+BOTH = [(NAME, {}), ("flaskops.emperor.release", {})]
+
+
+def test_modules_are_executed_in_one_execution_in_their_order(host):
+    host.run()
+    replaced(host, "nginx_config", SAID % ("first", "{}", 0))
+    replaced(host, "release", SAID % ("second", "{}", 0))
+    host.commands.clear()
+    first, second = host._execute_modules(BOTH, {"ansible_python_interpreter": sys.executable})
+    assert [first["name"], second["name"]] == ["first", "second"]
+    assert first["pid"] != second["pid"], "what one of them leaves in its memory is not there for the next"
+    assert len(host.commands) == 1
+
+
+@pytest.mark.parametrize(
+    "ends", [SAID % ("first", "{'failed': True, 'msg': 'no'}", 1), "os.kill(os.getpid(), 9)", "raise ValueError('no')"]
+)
+def test_no_module_follows_one_that_failed(host, ends):
+    host.run()
+    replaced(host, "nginx_config", ends)
+    replaced(host, "release", SAID % ("second", "{}", 0))
+    (answer,) = host._execute_modules(BOTH, {"ansible_python_interpreter": sys.executable})
+    assert answer["failed"]
+    assert re.search(r"\bno\b|The module ended with status 137 and without an answer", answer["msg"])
+
+
+def test_modules_have_their_own_arguments(host):
+    arguments = {"path": "/nowhere", "content": "x"}
+    answers = host._execute_modules(
+        [(NAME, {"surprise": 1}), (NAME, arguments)], {"ansible_python_interpreter": sys.executable}
+    )
+    assert [refused(answers[0]), len(answers)] == [True, 1]
+    assert arguments == {"path": "/nowhere", "content": "x"}, "they stay as they are"
+
+
+def test_modules_are_executed_in_turn_in_ansibles_own_way(host):
+    host.kept.parent.write_text("no directory")
+    assert host._execute_modules(BOTH, {}) == [USUAL, USUAL]
+    ActionBase._execute_module.return_value = {"failed": True}
+    assert host._execute_modules(BOTH, {}) == [{"failed": True}]

@@ -85,6 +85,12 @@ def complete_tls(
     return {"mode": mode, "hsts_seconds": seconds, "challenge": challenge, **files}
 
 
+# The variables of the role certificates that say it, without their prefix.
+ACME = (
+    "acme_server", "acme_staging", "acme_email", "acme_eab_kid", "acme_eab_hmac_key", "acme_ca", "acme_dns", "key_type",
+)  # fmt: skip
+
+
 def complete_acme(values: Mapping[str, Any]) -> dict[str, Any]:
     """The CA that signs.
 

@@ -1,0 +1,73 @@
+"""What the action plugin `apps_plan` is told, and by which variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "purpose": {"type": "str", "choices": ["check", "deploy", "rollback", "look", "checkup"], "default": "deploy"},
+    "show": {"type": "bool", "default": False},
+    "lock": {"type": "int"},
+    "only": {"type": "list", "elements": "str", "default": []},
+    "targets": {"type": "dict", "default": {}},
+    "staged": {"type": "dict", "default": {}},
+    "apps": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+    "tls": {"type": "dict", "default": {}, "no_log": True},
+    "headers": {"type": "dict", "default": {}},
+    "release": {"type": "str", "default": ""},
+    "root": {"type": "str", "required": True},
+    "run": {"type": "str", "required": True},
+    "directory": {"type": "str", "required": True},
+    "nginx": {"type": "str", "required": True},
+    "tools": {"type": "str", "required": True},
+    "uv_version": {"type": "str", "required": True},
+    "base": {"type": "str", "required": True},
+    "tested": {"type": "dict", "required": True},
+    "allow_untested": {"type": "bool", "default": False},
+    "rotation": {"type": "list", "elements": "dict", "default": []},
+    "reserve": {"type": "int", "required": True},
+    "uwsgi": {"type": "str", "required": True},
+    "uwsgi_version": {"type": "str", "required": True},
+    "backlog": {"type": "int", "required": True},
+    "web_group": {"type": "str", "required": True},
+    "keep": {"type": "int", "required": True},
+    "pip_arguments": {"type": "list", "elements": "str", "default": []},
+    "port": {"type": "int", "required": True},
+    "https_port": {"type": "int", "required": True},
+    "trusted_proxies": {"type": "list", "elements": "str", "default": []},
+    "schedule_host": {"type": "str", "default": ""},
+    "writable_paths": {"type": "list", "elements": "str", "default": ["/srv/flask_apps"]},
+    "stop_timeout": {"type": "int"},
+}
+# Options that are variables, of the role flask_apps if not of another one. The plugin reads them: a template in a task
+# takes half a millisecond for every host.
+VARIABLES = {
+    "apps": "flask_apps",
+    "tls": "flask_apps_tls",
+    "headers": "flask_apps_security_headers",
+    "release": "flask_apps_rollback_release",
+    "root": "flask_apps_root",
+    "run": "__flask_apps_run",
+    "directory": "__flask_apps_vassals",
+    "nginx": "__flask_apps_nginx",
+    "tools": "__flask_apps_tools",
+    "uv_version": "flask_apps_uv_version",
+    "base": "playbook_dir",
+    "tested": "__flask_apps_proven",
+    "allow_untested": "flask_apps_allow_unproven_os",
+    "rotation": "__flask_apps_rotation",
+    "reserve": "flask_apps_memory_reserve",
+    "uwsgi": "flask_apps_uwsgi_install",
+    "uwsgi_version": "flask_apps_uwsgi_version",
+    "backlog": "flask_apps_listen_backlog",
+    "web_group": "flask_apps_web_group",
+    "keep": "flask_apps_keep_releases",
+    "pip_arguments": "flask_apps_pip_arguments",
+    "port": "flask_apps_http_port",
+    "https_port": "flask_apps_https_port",
+    "trusted_proxies": "flask_apps_trusted_proxies",
+    "schedule_host": "flask_apps_schedule_host",
+    "writable_paths": "uwsgi_writable_paths",
+    "stop_timeout": "uwsgi_stop_timeout_seconds",
+}
+PROXY_PORTS = ("flask_apps_proxy_protocol_port", "flask_apps_proxy_protocol_https_port")
