@@ -85,6 +85,8 @@ def deeds(monkeypatch):
 
     for name in ("chown", "lchown", "fchown"):
         monkeypatch.setattr(os, name, own)
+    for name in ("setgroups", "setgid", "setuid"):
+        monkeypatch.setattr(os, name, lambda _number: None)
     monkeypatch.setattr(subprocess, "Popen", Popen)
     me = pwd.struct_passwd(("shop", "x", os.getuid(), os.getgid(), "", "/", "/bin/false"))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: me)

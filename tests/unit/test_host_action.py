@@ -242,7 +242,7 @@ def replaced(host, name, code):
 
 
 SAID = "print(json.dumps({'name': '%s', 'pid': os.getpid(), **%s})); sys.exit(%d)"
-BOTH = [(NAME, {}), ("flaskops.emperor.release", {})]
+BOTH: list[tuple[str, dict[str, str]]] = [(NAME, {}), ("flaskops.emperor.release", {})]
 
 
 def test_modules_are_executed_in_one_execution_in_their_order(host):

@@ -1,10 +1,12 @@
 """Which steps of a deploy an app and a host need."""
 
+from typing import Any
+
 import pytest
 from ansible_collections.flaskops.emperor.plugins.plugin_utils import steps
 from planned import SHOP, host, wanted
 
-NOTHING = {
+NOTHING: dict[str, Any] = {
     "todo": [], "absent": [], "untooled": False, "packages": [], "host_differs": False, "accounts": [],
     "nginx_outdated": False, "https": False, "https_stays": False, "apps": {},
     "certificates": {"todo": {}, "files_differ": False, "unused": {}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import platform
@@ -14,13 +15,20 @@ import stat
 import sys
 import tarfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskops.emperor.plugins.module_utils import causes, confined, host
+from ansible_collections.flaskops.emperor.plugins.module_utils import as_user, causes, confined, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import distributions, install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import (
+    BUILDER,
+    NICE,
+    OOM_SCORE,
+    Failed,
+    Sandbox,
+)
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import CREDENTIALS, censor
 
 LOG_LINES = 15  # of a failed command's output
@@ -188,13 +196,18 @@ def trim(run: Callable[..., str], installer: str, cache: str) -> None:
             run("trimming the cache", installer, "cache", *command)
 
 
+def is_this(interpreter: str) -> bool:
+    """Whether a Python is the one that runs this module, as Debian's usually is for both."""
+    return os.path.realpath(interpreter) == os.path.realpath(sys.executable)
+
+
 def version_of(run: Callable[..., str], interpreter: str) -> str:
     """The version of a Python.
 
     :param run: runs a step, see `build`.
     """
-    if os.path.realpath(interpreter) == os.path.realpath(sys.executable):
-        return platform.python_version()  # usually: Debian's Python, which runs this module, too
+    if is_this(interpreter):
+        return platform.python_version()
     ask = "import platform; print(platform.python_version())"
     return run(f"asking {interpreter} for its version", interpreter, "-c", ask).split()[-1]
 
@@ -240,6 +253,31 @@ def make_parts(run: Callable[..., str], releases: Releases, params: Mapping[str,
         run(f"`{command}` (build)", *shlex.split(command))
 
 
+def compile_quietly(source: str) -> None:
+    """Compile all Python files of a source. The apps that serve come first."""
+    os.nice(NICE)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(OOM_SCORE))
+    warnings.simplefilter("ignore")
+    compileall.compile_dir(source, quiet=2)
+
+
+def compile_source(place: Sandbox, source: str, python: str, interpreter: str, group: int) -> None:
+    """Compile a source: later nothing may be written there any more. Faults in it are for the trial start to report.
+
+    No code of the source runs for that. So the user that builds suffices, without the sandbox, which takes longer than
+    the compiler.
+
+    :param python: of the virtualenv, made with this ``interpreter``.
+    :param group: that may enter the directory of the app.
+    """
+    with contextlib.suppress(Failed, as_user.Failed):
+        if is_this(interpreter):
+            as_user.call(pwd.getpwnam(BUILDER), lambda: compile_quietly(source), [group])
+        else:
+            place.run([python, "-I", "-m", "compileall", "-q", source], source)
+
+
 def build(releases: Releases, params: dict[str, Any]) -> None:
     """Make a release ready to run.
 
@@ -280,9 +318,7 @@ def build(releases: Releases, params: dict[str, Any]) -> None:
         os.symlink(os.path.relpath(library, path), source)
     make_parts(run, releases, params)
     if params["bundle"]:
-        # Later nothing may be written here any more. Files that do not compile are for the trial start to report.
-        with contextlib.suppress(Failed):
-            place.run([os.path.join(venv, "bin", "python"), "-I", "-m", "compileall", "-q", source], source)
+        compile_source(place, source, os.path.join(venv, "bin", "python"), params["interpreter"], group)
     shutil.rmtree(os.path.join(path, "scratch"))
     for tree in (source, venv):
         if not os.path.islink(tree):

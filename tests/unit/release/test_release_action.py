@@ -29,9 +29,12 @@ def run(monkeypatch):
             executed.extend(wanted)
             return list(answers)
 
-        plugin._execute_modules = modules
-        plugin._execute_module = lambda name, arguments, **_more: executed.append((name, arguments))
-        plugin._remove_tmp_path = lambda _path: None
+        def module(name, arguments, **_more):
+            executed.append((name, arguments))
+
+        monkeypatch.setattr(plugin, "_execute_modules", modules)
+        monkeypatch.setattr(plugin, "_execute_module", module)
+        monkeypatch.setattr(plugin, "_remove_tmp_path", lambda _path: None)
         return plugin.run(task_vars={"ansible_facts": facts or {}}), executed
 
     return play

@@ -4,11 +4,14 @@ import base64
 import errno
 import os
 import platform
+import pwd
 import re
 import sys
 import tarfile
 
 import pytest
+from ansible_collections.flaskops.emperor.plugins.module_utils import as_user
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases import build
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import Releases
 from release_home import mode, observe, state
 
@@ -145,6 +148,34 @@ def test_build_gets_no_variable_of_roots_environment_except_proxies(built, home,
         "TOKEN=",
         "https_proxy=http://proxy.example.com",
     ]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_source_is_compiled_by_the_user_that_builds_and_in_the_sandbox_if_by_another_python(
+    own, built, home, deeds, interpreter, monkeypatch
+):
+    asked, call = [], as_user.call
+
+    def noted(user, do, groups):
+        asked.append((user, groups))
+        return call(user, do, groups)
+
+    monkeypatch.setattr(as_user, "call", noted)
+    monkeypatch.setattr(build, "is_this", lambda path: own and path == interpreter)
+    assert not built("aaa")["failed"]
+    assert (home / "releases/aaa/src/__pycache__").is_dir()
+    in_sandbox = [command for command, _uid, _gid in deeds.of("run as") if "compileall" in command]
+    assert (len(in_sandbox), len(asked)) == ((0, 1) if own else (1, 0))
+    if own:
+        assert asked == [(pwd.getpwnam("emperor-build"), [os.getgid()])]
+
+
+def test_source_that_does_not_compile_is_for_the_trial_start(built, home, monkeypatch, bundle):
+    monkeypatch.setattr(build, "is_this", lambda _path: True)
+    files = {"broken.py": "def (", "nul.py": "\0", "deep.py": "(" * 5000, "warns.py": "x = '\\d'", "good.py": "x = 1"}
+    assert not built("aaa", bundle=bundle(**files))["failed"]
+    compiled = {path.name.split(".")[0] for path in (home / "releases/aaa/src/__pycache__").iterdir()}
+    assert compiled == {"app", "good", "warns"}
 
 
 def test_finished_release_belongs_to_root_and_only_the_apps_group_reads_it(built, home, deeds):
