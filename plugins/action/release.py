@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import steady, worker_plan
 
 MODULE = "flaskops.emperor.release"
 VASSAL = "flaskops.emperor.vassal"
@@ -26,7 +26,7 @@ def unfit(workers: Mapping[str, Any], size: Mapping[str, int]) -> str:
     :param workers: what `worker_plan` takes, besides the ``size`` that was measured.
     """
     try:
-        worker_plan(**workers, size=size)
+        worker_plan(**{**workers, "memory": steady(workers["memory"])}, size=size)
     except Refused as refusal:
         return str(refusal)
     return ""
@@ -51,7 +51,7 @@ class ActionModule(HostAction):
         if not trial or len(answers) < len(modules):  # it was not built
             return answers[-1]
         answer = {**answers[-1], "changed": any(one.get("changed") for one in answers)}
-        reason = answer["msg"] if answer.get("failed") else unfit(workers or {}, answer["size"])
+        reason = answer["msg"] if answer.get("failed") else unfit(workers, answer["size"])
         if not reason:
             return answer | {"ansible_facts": self._remembered(trial["name"], answer, task_vars or {})}
         if arguments["id"] != current:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings import apps as settings
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import build_options
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
 
 DOCUMENTATION = r"""
@@ -71,4 +72,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"apps": apps}
+        return {"apps": apps, "build_options": build_options}

@@ -17,6 +17,7 @@ from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import wi
 EMPEROR = "/etc/systemd/system/emperor-app@.service"
 PAUSE = 0.02  # seconds between two looks whether it has ended
 MERCY = 5  # seconds to end by itself when it is told to
+OOM_SCORE = 500  # of -1000 to 1000: a kernel without memory ends what runs beside the apps before what serves
 TASKS = 512  # processes and threads of an app, and of what runs beside it, unless the app needs more
 # What a unit is told, every user can see. So the command reads its environment, which may be secret, from its input.
 BEGIN = """
@@ -96,7 +97,7 @@ def options(user: str, directory: str, seconds: float, tasks: int, network: str)
     properties = [
         *sandbox(), *host.confinement(user, network), "CapabilityBoundingSet=",
         "KillMode=mixed", f"TimeoutStopSec={MERCY}", f"RuntimeMaxSec={seconds:.0f}", f"User={user}",
-        f"WorkingDirectory={directory}", f"TasksMax={tasks}",
+        f"WorkingDirectory={directory}", f"TasksMax={tasks}", f"OOMScoreAdjust={OOM_SCORE}",
     ]  # fmt: skip
     return [f"--property={one}" for one in properties]
 

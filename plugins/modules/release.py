@@ -28,6 +28,10 @@ description:
   - The ID names the content, so that building the same content again changes nothing.
   - It is built by a user that is no app's (C(emperor-build)), in a sandbox. The finished release belongs to root; the
     app can read but not change it.
+  - As a task it also takes C(trial), the options of M(flaskops.emperor.vassal) for a trial start that follows the build
+    in the same execution, C(workers), those of the filter P(flaskops.emperor.worker_plan#filter), and C(current), the
+    ID of a release that is never marked as failed. Any other that fails its trial start is, and one whose workers do
+    not fit into the memory of the host. With C(state=tried) nothing is built before.
 options:
   home:
     description: Directory of the app, which holds C(releases), C(static), C(shared) and the link C(current).

@@ -15,7 +15,7 @@ from ansible_collections.flaskops.emperor.plugins.plugin_utils import side_proce
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.app_files import as_wanted, digest, files
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.building import debian_packages
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.site import health_host
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import worker_plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import steady, worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.vassal_options import vassal_config
 
 MIB = 1024 * 1024
@@ -71,8 +71,8 @@ class Host:
         return self.https_port if https(app) else self.port
 
     def workers(self, name: str, size: Mapping[str, int] | None) -> dict[str, Any]:
-        """The workers of an app, see `worker_plan`. The memory is rounded: kernels leave some MiB more or less."""
-        return worker_plan(self.apps, name, self.cpus, self.memory // 64 * 64, self.reserve, size)
+        """The workers of an app, see `worker_plan`."""
+        return worker_plan(self.apps, name, self.cpus, steady(self.memory), self.reserve, size)
 
 
 @dataclass

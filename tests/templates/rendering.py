@@ -13,7 +13,8 @@ SHOP = {"name": "shop", "app": "shop:create_app()", "source": {"path": "shop"}}
 OTHER = {"name": "other", "app": "other:app", "source": {"path": "other"}, "domains": ["other.example.com"]}
 RELEASE = "3f2a9c01d4e5"
 MACHINE = {"cpus": 2, "memory": 8000, "ipv6": True, "limits": True, "nginx": [1, 26]}
-PLAN = {"apps": {"shop": {"release": RELEASE}}, "redirected": [], "https": False}
+PLANNED = {"release": RELEASE, "instance": {}, "port": 80, "tls": False}
+PLAN = {"apps": {"shop": PLANNED}, "redirected": [], "https": False}
 SIZE = {"total": 40 << 20, "private": 10 << 20, "rss": 35 << 20}  # bytes
 
 
@@ -45,7 +46,7 @@ def value(expression, app=None, **changes):
 def render(template, app=None, **changes):
     """A template as the roles render it; `vassal.ini` is no template, but rendered on the host from data."""
     if template == "vassal.ini":
-        return Config.of(value("__release_config", app, **changes)).render()
+        return Config.of(value("__release_instance.config", app, **changes)).render()
     return str(value(f"lookup('ansible.builtin.template', '{template}')", app, **changes))
 
 

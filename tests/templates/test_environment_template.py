@@ -76,7 +76,7 @@ def root(tmp_path_factory):
 
 def through_the_chain(root, environment):
     """From the list of the user through filter, template, module and wrapper to the bytes a process has."""
-    data = value("__release_config", {"environment": environment}, flask_apps_root=str(root))
+    data = value("__release_instance.config", {"environment": environment}, flask_apps_root=str(root))
     content = Config.of(data).trial(str(root)).render()
     (root / "shop.ini").write_text(content, encoding="utf-8", errors="surrogateescape")
     wrapper = ROLES / "uwsgi/files/emperor_wrapper.py"

@@ -14,9 +14,11 @@ from rendering import (
     MACHINE,
     MODES,
     OTHER,
+    PLANNED,
     RELEASE,
     ROLES,
     SHOP,
+    SIZE,
     hooks,
     ini,
     options,
@@ -30,7 +32,7 @@ from rendering import (
 def test_vassal_has_its_sections_in_order_and_its_generation_last():
     sections = re.findall(r"^\[(.*)\]$", render("vassal.ini", FULL), re.MULTILINE)
     assert sections == ["launch", "uwsgi"]
-    config = Config.of(value("__release_config", FULL))
+    config = Config.of(value("__release_instance.config", FULL))
     assert options(config.render())[-1] == ("uwsgi", "add-header", f"X-Vassal: {config.generation}")
 
 
@@ -68,7 +70,7 @@ def test_vassal_of_a_chain_is_the_same_for_every_release():
     assert text == render(
         "vassal.ini",
         {"reload": "chain"},
-        __flask_apps_plan={"apps": {"shop": {"release": "0" * 12}}, "machine": MACHINE},
+        __flask_apps_plan={"apps": {"shop": {**PLANNED, "release": "0" * 12}}, "machine": MACHINE},
     )
     own, serving = ini(text, "uwsgi"), "/srv/flask_apps/shop/serving"
     assert own["module"] == "emperor_loader:load()"
@@ -215,14 +217,30 @@ def test_shortest_worker_lifetime_is_longer_than_its_minimum():
     assert int(found["min-worker-lifetime"]) < int(found["max-worker-lifetime"])
 
 
-def test_plan_follows_the_measured_size_of_the_release():
-    assert "a fresh worker of 35 MiB" in value("__release_workers.why")
-    assert "until it is measured" in value("__release_workers.why", __release_size={})
+def test_number_of_workers_follows_the_measured_size_of_the_release():
+    large = {name: 20 * size for name, size in SIZE.items()}
+    some, few = (ini(render("vassal.ini", __release_size=size), "uwsgi")["processes"] for size in (SIZE, large))
+    assert int(some) > int(few)
+
+
+def test_instance_is_asked_more_often_than_it_answers_at_a_time_but_not_too_often():
+    def asked(**workers):
+        return value("__release_instance.through", {"workers": workers})["at_once"]
+
+    assert asked(processes=2, threads=3) == 7
+    assert asked(processes=8, threads=8) == 16
+
+
+def test_instance_is_told_how_each_worker_would_load_the_app_unless_that_is_set():
+    found = value("__release_instance")
+    assert ["lazy-apps", "true"] in [list(one) for one in found["lazily"]]
+    assert ["lazy-apps", "true"] not in [list(one) for one in found["config"]["options"]]
+    assert "lazily" not in value("__release_instance", {"workers": {"lazy_apps": False}})
 
 
 def test_trial_start_is_the_same_for_every_plan():
     planned = [
-        Config.of(value("__release_config", {"workers": workers})).trial_digest()
+        Config.of(value("__release_instance.config", {"workers": workers})).trial_digest()
         for workers in (
             "auto",
             {"processes": 3, "max_requests": 1000},
@@ -251,7 +269,7 @@ def test_the_uwsgi_of_the_distribution_gets_its_plugin_and_the_virtualenv():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_trial_start_of_a_vassal_touches_no_socket_of_the_real_one(mode):
-    config = Config.of(value("__release_config", {**FULL, "reload": mode}))
+    config = Config.of(value("__release_instance.config", {**FULL, "reload": mode}))
     text = config.trial("/run/emperor/shop").render()
     for name in ("app.sock", "holder.sock", "%n"):
         assert name not in re.sub("^;.*", "", text, flags=re.MULTILINE)

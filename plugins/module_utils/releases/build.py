@@ -22,13 +22,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import as_user, causes, confined, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import distributions, install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import (
-    BUILDER,
-    NICE,
-    OOM_SCORE,
-    Failed,
-    Sandbox,
-)
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, NICE, Failed, Sandbox
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import CREDENTIALS, censor
 
 LOG_LINES = 15  # of a failed command's output
@@ -257,7 +251,7 @@ def compile_quietly(source: str) -> None:
     """Compile all Python files of a source. The apps that serve come first."""
     os.nice(NICE)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(OOM_SCORE))
+        file.write(str(confined.OOM_SCORE))
     warnings.simplefilter("ignore")
     compileall.compile_dir(source, quiet=2)
 

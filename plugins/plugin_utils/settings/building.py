@@ -127,3 +127,18 @@ def building(app: Mapping[str, Any], where: str) -> dict[str, Any]:
 def debian_packages(app: Mapping[str, Any]) -> list[str]:
     """All Debian packages of an app that `complete_apps` completed."""
     return sorted({*app["packages"], *app["build_packages"]}) if app["state"] == "present" else []
+
+
+def build_options(app: Mapping[str, Any]) -> dict[str, Any]:
+    """What the module `release` is told of an app to build a release of it; some of it is secret.
+
+    :param app: completed by `complete_apps`.
+    """
+    return {
+        "home": app["paths"]["home"],
+        "user": app["name"],
+        "environment": app["build_environment"],
+        "credentials": app["build_credentials"],
+        "persistent": app["persistent"],
+        "files": app["files"],
+    }

@@ -257,6 +257,11 @@ def _turnover(app: Mapping[str, Any], processes: int) -> dict[str, int]:
     }
 
 
+def steady(memory: int) -> int:
+    """MiB of memory that a host has after any start: kernels leave some more or less."""
+    return memory // 64 * 64
+
+
 def worker_plan(
     apps: Sequence[Mapping[str, Any]],
     name: str,
