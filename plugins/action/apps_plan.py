@@ -93,7 +93,8 @@ class ActionModule(HostAction):
                 wanted = [self._current(one, state["apps"][one.name]["releases"]) for one in wanted]
             answer = {"certificates": certificates.compare(wanted, host, state)}
             answer |= self._compare(wanted, host, state, options, task_vars)
-            return answer | {"differs": plan.anything(answer), "steps": steps.of_host(answer)}
+            how = options["rolling"], options["balanced"]
+            return answer | {"differs": plan.anything(answer), "steps": steps.of_host(answer, *how)}
         except Refused as refusal:
             return {"failed": True, "changed": False, "msg": str(refusal)}
 
@@ -120,6 +121,8 @@ class ActionModule(HostAction):
             "proxy_ports": {name: values.get(name, 0) for name in PROXY_PORTS},
             "tool": {"path": options["tools"], "package": f"uv=={options['uv_version']}"},
             "once": task_vars.get("inventory_hostname") == options["schedule_host"],
+            "rolling": options["batch_size"] > 0 or bool(options["canary"]),
+            "balanced": bool(options["balancers"]),
         }
         return complete
 

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
 from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
 
+TRANSIENT = "/run/systemd/transient"  # has a file for each unit that systemd-run made, as long as systemd knows it
 EMPEROR = "/etc/systemd/system/emperor-app@.service"
 PAUSE = 0.02  # seconds between two looks whether it has ended
 MERCY = 5  # seconds to end by itself when it is told to
@@ -150,7 +151,8 @@ def running(
                     yield found
                 finally:
                     found.stop()
-                    subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
+                    if os.path.exists(f"{TRANSIENT}/{unit}"):  # it failed, and nothing else makes systemd forget it
+                        subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
             finally:
                 guard.kill()
     finally:

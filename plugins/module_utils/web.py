@@ -1,11 +1,12 @@
-"""Health checks of an app through nginx, as a client would send them from the host itself."""
+"""Health checks of an app through nginx, as a client would send them from the host itself.
+
+What is needed to send one is loaded for the first: that takes a tenth of the start of a module, and most send none.
+"""
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
-import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,8 +17,10 @@ SECONDS = 20  # after which no other check is sent. A reload of nginx is over a 
 HOPS = 5  # redirects that a health check follows
 
 
-def encrypted(port: int, host: str, patience: float) -> ssl.SSLSocket:
+def encrypted(port: int, host: str, patience: float) -> socket.socket:
     """A TLS connection to nginx by the name of a site. Its certificate is not judged: that is not the app's health."""
+    import ssl  # noqa: PLC0415
+
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -60,6 +63,8 @@ def check(
     :param tls: whether to send it by HTTPS.
     :returns: what clients get instead; empty when the answer is right.
     """
+    import http.client  # noqa: PLC0415
+
     asked = path
     for _hop in range(HOPS + 1):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)

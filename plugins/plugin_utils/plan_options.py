@@ -38,6 +38,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "schedule_host": {"type": "str", "default": ""},
     "writable_paths": {"type": "list", "elements": "str", "default": ["/srv/flask_apps"]},
     "stop_timeout": {"type": "int"},
+    "batch_size": {"type": "int", "default": 0},
+    "canary": {"type": "str", "default": ""},
+    "balancers": {"type": "list", "elements": "str", "default": []},
 }
 # Options that are variables, of the role flask_apps if not of another one. The plugin reads them: a template in a task
 # takes half a millisecond for every host.
@@ -69,5 +72,8 @@ VARIABLES = {
     "schedule_host": "flask_apps_schedule_host",
     "writable_paths": "uwsgi_writable_paths",
     "stop_timeout": "uwsgi_stop_timeout_seconds",
+    "batch_size": "flask_apps_batch_size",
+    "canary": "flask_apps_canary",
+    "balancers": "flask_apps_balancers",
 }
 PROXY_PORTS = ("flask_apps_proxy_protocol_port", "flask_apps_proxy_protocol_https_port")

@@ -27,10 +27,12 @@ def of_app(wanted: Wanted, built: bool, known: bool, sides: bool, hooks: bool) -
     }
 
 
-def of_host(answer: Mapping[str, Any]) -> list[str]:
+def of_host(answer: Mapping[str, Any], rolling: bool, balanced: bool) -> list[str]:
     """The steps of a deploy that a host needs, by the names of their files in the role flask_apps.
 
     :param answer: the plan of the host.
+    :param rolling: whether hosts switch one batch after the other.
+    :param balanced: whether load balancers send it requests.
     """
     certificates, apps = answer["certificates"], [answer["apps"][name]["steps"] for name in answer["todo"]]
     prepares = [answer[kind] for kind in ("untooled", "packages", "host_differs", "accounts")]
@@ -41,10 +43,9 @@ def of_host(answer: Mapping[str, Any]) -> list[str]:
         "build": bool(apps),
         "between": any(one["prepare"] for one in apps),
         "absent": bool(answer["absent"]),
-        "switch": bool(apps),
-        "rolling": bool(apps),
+        "rolling" if rolling else "switch": bool(apps),
         "around": any(one["before"] or one["after"] for one in apps),
-        "finish": bool(answer["nginx_outdated"] or certificates["unused"] or https_ends),
+        "finish": bool(balanced or answer["nginx_outdated"] or certificates["unused"] or https_ends),
     }
     # After new certificates the host is compared once more, and then it may need any of them.
     return [name for name, this in needed.items() if this or needed["prepare"]]

@@ -34,22 +34,17 @@ def steps(*hosts, **more):
 
 
 def test_every_release_of_a_run_gets_its_trial_start_before_the_first_switch():
-    every = ["finish", "switch", "rolling", "absent", "between", "build", "prepare", "around"]
+    every = ["finish", "switch", "absent", "between", "build", "prepare", "around"]
     order = ["prepare", "build", "between", "absent", "switch", "finish"]
     assert steps(every) == [order, "switch"]
-    rolling = [step.replace("switch", "rolling") for step in order]
-    assert steps(every, flask_apps_batch_size=1) == [rolling, "switch"]
-    assert steps(every, flask_apps_canary="web0") == [rolling, "switch"]
+    rolling = [step.replace("switch", "rolling") for step in every]
+    assert steps(rolling) == [[step.replace("switch", "rolling") for step in order], "switch"]
 
 
 def test_hosts_take_all_steps_that_any_of_them_needs():
     assert steps(["build", "switch"], ["prepare"], []) == [["prepare", "build", "switch"], "over"]
     assert steps(["build", "switch"], ["around"]) == [["build", "switch"], "switch"]
     assert steps([], []) == [[], "over"]
-
-
-def test_host_that_was_out_of_a_load_balancer_comes_back_though_nothing_else_is_to_be_done():
-    assert steps([], flask_apps_balancers=["lb1"])[0] == ["finish"]
 
 
 def test_restore_hooks_run_between_the_build_and_the_trial_start():

@@ -73,7 +73,7 @@ origins = {{name: str(one.__spec__.origin) for name, one in sys.modules.items() 
 others = [name for name, path in origins.items() if "/ansible" in path and not path.startswith({str(tmp_path)!r})]
 print(json.dumps([names, others]))
 """
-    command = [sys.executable, "-I", "-c", code]
+    command = [sys.executable, "-IS", "-c", code]
     names, others = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert {"vassal", "apps_state", "certificates"} < set(names)
     assert others == []

@@ -43,16 +43,16 @@ def test_steps_of_an_app(about, needed):
 
 
 SHOP_CHANGES = {"todo": ["shop"], "apps": {"shop": CALM}}
-ALL = ["prepare", "build", "between", "absent", "switch", "rolling", "around", "finish"]
+ALL = ["prepare", "build", "between", "absent", "switch", "around", "finish"]
 
 
 @pytest.mark.parametrize(
     ("about", "needed"),
     [
         ({}, []),
-        (SHOP_CHANGES, ["build", "switch", "rolling"]),
-        ({**SHOP_CHANGES, "apps": {"shop": {**CALM, "prepare": True}}}, ["build", "between", "switch", "rolling"]),
-        ({**SHOP_CHANGES, "apps": {"shop": {**CALM, "after": True}}}, ["build", "switch", "rolling", "around"]),
+        (SHOP_CHANGES, ["build", "switch"]),
+        ({**SHOP_CHANGES, "apps": {"shop": {**CALM, "prepare": True}}}, ["build", "between", "switch"]),
+        ({**SHOP_CHANGES, "apps": {"shop": {**CALM, "after": True}}}, ["build", "switch", "around"]),
         ({"absent": ["old"]}, ["absent"]),
         ({"nginx_outdated": True}, ["finish"]),
         ({"certificates": {**NOTHING["certificates"], "unused": {"old": True}}}, ["finish"]),
@@ -67,4 +67,10 @@ ALL = ["prepare", "build", "between", "absent", "switch", "rolling", "around", "
 def test_steps_of_a_host(about, needed):
     answer = {**NOTHING, **about}
     answer["apps"] = {name: {"steps": one} for name, one in answer["apps"].items()}
-    assert steps.of_host(answer) == needed
+    assert steps.of_host(answer, rolling=False, balanced=False) == needed
+    rolling = [step.replace("switch", "rolling") for step in needed]
+    assert steps.of_host(answer, rolling=True, balanced=False) == rolling
+
+
+def test_host_that_was_out_of_a_load_balancer_comes_back_though_nothing_else_is_to_be_done():
+    assert steps.of_host(NOTHING, rolling=False, balanced=True) == ["finish"]

@@ -13,7 +13,7 @@ from conftest import FLUSH
 LINE = re.compile(r"  (\S+Z) (\S+) desk (request|journal) (.*)")
 ROTATE = "logrotate --force --state /var/lib/logrotate/flask_apps.status /etc/flask_apps/logrotate.conf"
 # A module that the host keeps, or a program that Ansible hands to Python; and the server of usercustomize.py for these.
-MODULE = re.compile(r"\S*python3[.\d]*( -I \S*/kept\.py \w+| -c import usercustomize.*)?")
+MODULE = re.compile(r"\S*python3[.\d]*( -IS \S*/kept\.py [\w ]+| -c import usercustomize.*)?")
 WAIT = 120  # seconds for a line to come, on a slow machine
 
 

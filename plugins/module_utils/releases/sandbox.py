@@ -62,7 +62,8 @@ class Sandbox:
 
     def stop(self) -> None:
         """End what a killed run left running."""
-        subprocess.run(["systemctl", "stop", self.unit], capture_output=True, check=False)
+        if os.path.exists(f"{confined.TRANSIENT}/{self.unit}"):
+            subprocess.run(["systemctl", "stop", self.unit], capture_output=True, check=False)
 
     def run(self, command: Sequence[str], directory: str, environment: Mapping[str, str] | None = None) -> str:
         """Run a step, and all it starts, to its end; return its output.
