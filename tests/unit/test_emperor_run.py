@@ -76,6 +76,7 @@ def test_sandbox_is_the_emperors(host):
         "CapabilityBoundingSet=",
         f"WorkingDirectory={host.home}/releases/aaa/src",
         "TasksMax=700",
+        "OOMScoreAdjust=500",
         "MemoryMax=1048576",
     ]
     assert {"--uid=shop", "--gid=7", "--pipe", "--wait"} <= set(command)

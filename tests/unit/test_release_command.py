@@ -127,6 +127,7 @@ def test_command_runs_as_the_apps_user_in_the_sandbox(run, deeds, source):
     assert {"--property=User=shop", f"--gid={os.getgid()}", f"--property=WorkingDirectory={source}",
             "--property=NoNewPrivileges=yes", "--property=UMask=0027", "--property=CapabilityBoundingSet=",
             "--property=TasksMax=512",
+            "--property=OOMScoreAdjust=500",
             "--property=ReadWritePaths=/srv/flask_apps"} <= set(command)  # fmt: skip
     assert "hunter" not in str(command)  # every user can see it
 

@@ -335,9 +335,18 @@ def run(attempts=None):
     return {"out": out, "held": held}
 
 
+def survive():
+    """Stay when the kernel needs memory, and has to choose between this and what serves requests."""
+    with open("/proc/self/oom_score_adj") as file:
+        score = int(file.read())
+    if score >= 500:
+        raise OSError(f"the score is {score}")
+
+
 def note(place, path):
     """Try what can be tried where no requests come, and write down how it went."""
     attempts = ANYWHERE if place == "build" else {**FILES, **SOCKETS, **ANYWHERE}
+    attempts = {**attempts, "stay when memory is short": survive}
     if place in ("hook", "command"):
         attempts = {**attempts, "have processes without end": forks_of_a_program}
     with open(f"{path}/probe-{place}.json", "w") as file:

@@ -97,6 +97,7 @@ def outside(name: str, release: str, command: list[str]) -> list[str]:
         "CapabilityBoundingSet=",
         f"WorkingDirectory={home}/releases/{release}/src",
         f"TasksMax={launch(file).get('tasks', '512')}",
+        "OOMScoreAdjust=500",  # a kernel without memory ends it before what serves
     ]
     limit = Path(VASSALS, f"{name}.limit")
     if limit.exists():
