@@ -45,6 +45,7 @@ SHARED = "conf.d/flask_apps.conf"  # nginx's file for all apps of a host
 SERVICES = ("nginx.service", "emperor.service")
 ROTATION = "flask_apps-logs.timer"
 SECRET = ("environment", "files", "build_environment", "build_credentials")  # settings that no template needs
+BARRED = "ufw lets nobody in to port {0} of this host: run `ufw allow {0}/tcp` there."
 UNLIMITED = (
     "The kernel of this host has no control groups for memory, so it does not hold apps to their memory.limit. Workers "
     "are still recycled before they grow out of it. Boot it without cgroup_disable=memory to have both."
@@ -318,6 +319,7 @@ class ActionModule(HostAction):
         if options["show"]:
             name = task_vars.get("inventory_hostname", "")
             lines = [*answer["table"], *([UNLIMITED] if answer["todo"] and not state["machine"]["limits"] else [])]
+            lines += [BARRED.format(port) for port in state["barred"]]
             self._display.display("\n".join([f"Plan for {name}:", *(f"  {line}" for line in lines)]))
         return answer
 

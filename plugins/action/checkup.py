@@ -93,6 +93,7 @@ class ActionModule(HostAction):
                 *UNITS,
                 *(unit for name in planned for unit in (f"emperor@{name}.socket", emperor_unit.unit(name))),
             ],
+            "ports": sorted({options["port"], *(one["port"] for one in planned.values())}),
             **{key: options[key] for key in ("directory", "root", "nginx", "port")},
         }
         began = time.time()

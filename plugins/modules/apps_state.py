@@ -139,6 +139,10 @@ strangers:
   description: Of O(ports) those on which other programs listen, each with their names and units.
   type: dict
   returned: always
+barred:
+  description: Of O(ports) those to which ufw lets nobody in.
+  type: list
+  returned: always
 unknown:
   description: Those of O(offered) that are not installed, and that apt does not know.
   type: list
@@ -297,6 +301,7 @@ def main() -> None:
         certificates=certificate.describe_all(os.path.join(params["nginx"], "certificates")),
         packages=system.missing(params["packages"]),
         strangers={str(one): who for one in params["ports"] if (who := network.strangers(one, "nginx", PID_FILE))},
+        barred=[one for one in params["ports"] if network.barred(one)],
         unknown=system.unknown(params["offered"]),
         machine=machine(),
         tooled=tooled(params["tool"]),

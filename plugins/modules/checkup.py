@@ -50,6 +50,11 @@ options:
     description: Port of nginx.
     type: int
     default: 80
+  ports:
+    description: Ports to which clients of the apps come.
+    type: list
+    elements: int
+    default: []
   web_user:
     description: User of nginx.
     type: str
@@ -72,8 +77,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 host:
-  description: C(units), C(listeners) of the port, C(nginx_fault), C(nginx_unread), C(nginx_errors), C(sharing)
-    (apps that share F(/tmp)), C(disks), C(now).
+  description: C(units), C(listeners) of the port, C(barred) ports, C(nginx_fault), C(nginx_unread), C(nginx_errors),
+    C(sharing) (apps that share F(/tmp)), C(disks), C(now).
   type: dict
   returned: always
 apps:
@@ -144,6 +149,7 @@ def host(params: dict[str, Any], found: dict[str, dict[str, Any]], apps: dict[st
         "now": now,
         "units": found,
         "listeners": network.listeners(params["port"]),
+        "barred": [port for port in params["ports"] if network.barred(port)],
         "nginx_fault": nginx_fault(),
         "nginx_unread": system.changed_after(nginx["changed"], [params["nginx"]]) if nginx["active"] else "",
         "nginx_read": nginx["changed"],
@@ -163,6 +169,7 @@ def main() -> None:
             "units": {"type": "list", "elements": "str", "default": []},
             "nginx": {"type": "path", "default": "/etc/nginx"},
             "port": {"type": "int", "default": 80},
+            "ports": {"type": "list", "elements": "int", "default": []},
             "web_user": {"type": "str", "default": "www-data"},
         },
         supports_check_mode=True,

@@ -23,7 +23,7 @@ def unit(**more):
 
 def host(units=None, **more):
     names = ("nginx.service", "emperor.service", "emperor-memory-guard.service", "emperor@shop.socket")
-    return {"now": NOW, "units": {**{name: unit() for name in names}, **(units or {})}, "listeners": [],
+    return {"now": NOW, "units": {**{name: unit() for name in names}, **(units or {})}, "listeners": [], "barred": [],
             "nginx_fault": "", "nginx_unread": "", "nginx_read": NOW - 50, "nginx_errors": [], "sharing": [],
             "disks": [], **more}  # fmt: skip
 
@@ -223,6 +223,8 @@ HOSTS = {
     "port taken": (host({"nginx.service": unit(active=False)},
                         listeners=[{"pid": 7, "program": "x", "unit": "x.service"}]), "port 80",
                                 "disable --now x.service"),
+    "firewall": (host(barred=[80, 443]), "ufw lets nobody in to port 80 and 443",
+                 "ufw allow 80/tcp && ufw allow 443/tcp"),
     "port taken by no unit": (host(listeners=[{"pid": 7, "program": "x", "unit": "session-1.scope"}]),
             "port 80", "kill 7"),
     "broken file": (host(nginx_fault=FAULT), "refuses its configuration", "mv /etc/nginx/sites-enabled/x.conf"),

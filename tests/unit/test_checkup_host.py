@@ -105,6 +105,46 @@ def test_stranger_on_a_port_is_named_unless_all_of_its_sockets_are_those_of_the_
         assert found == ([] if known else [program])
 
 
+ENABLED = "# /etc/ufw/ufw.conf\nENABLED=yes\nLOGLEVEL=low\n"
+NOBODY = "0.0.0.0/0 any 0.0.0.0/0 in"
+SSH = f"allow tcp 22 {NOBODY}"
+
+
+@pytest.mark.parametrize(
+    ("rules", "barred"),
+    [
+        ([SSH], True),
+        ([SSH, f"allow tcp 80 {NOBODY}"], False),
+        ([f"allow any 80 {NOBODY}"], False),
+        ([f"limit tcp 80 {NOBODY}"], False),
+        ([f"allow_log tcp 80 {NOBODY}"], False),
+        ([f"allow udp 80 {NOBODY}"], True),
+        (["allow tcp 80,443 0.0.0.0/0 any 0.0.0.0/0 Nginx%20Full - in"], False),
+        ([f"allow tcp 8000:8100,70:90 {NOBODY}"], False),
+        ([f"allow tcp 8000:8100 {NOBODY}"], True),
+        (["allow any any 0.0.0.0/0 any 10.0.0.0/8 in"], False),  # those let somebody in, and the balancer may be one
+        (["allow tcp 80 0.0.0.0/0 any 10.0.0.7 in_eth0 comment=6c62"], False),
+        (["allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 out"], True),
+        ([f"route:allow tcp 80 {NOBODY}"], True),
+        ([f"deny tcp 80 {NOBODY}", f"allow tcp 80 {NOBODY}"], True),  # the first one counts
+        (["deny tcp 80 0.0.0.0/0 any 10.0.0.7 in", f"allow tcp 80 {NOBODY}"], False),
+    ],
+)
+def test_port_to_which_ufw_lets_nobody_in_is_found(rules, barred, tmp_path):
+    for name in ("ufw", "default"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ufw/user.rules").write_text("*filter\n" + "".join(f"### tuple ### {rule}\n-A x\n" for rule in rules))
+    assert not network.barred(80, str(tmp_path)), "it is not enabled"
+    (tmp_path / "ufw/ufw.conf").write_text(ENABLED)
+    assert network.barred(80, str(tmp_path)) == barred
+    (tmp_path / "default/ufw").write_text('DEFAULT_INPUT_POLICY="ACCEPT"\n')
+    assert network.barred(80, str(tmp_path)) == any(rule.startswith("deny tcp 80 0.0.0.0/0 any 0") for rule in rules)
+
+
+def test_host_without_ufw_bars_nobody(tmp_path):
+    assert not network.barred(80, str(tmp_path))
+
+
 def test_connections_waiting_for_accept_are_counted(tmp_path):
     path = str(tmp_path / "sock")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:

@@ -3,6 +3,8 @@
 Faults that do not hide each other are injected together.
 """
 
+import contextlib
+import http.client
 import json
 import time
 
@@ -160,6 +162,9 @@ FAULTS = {
         "> /run/systemd/system/emperor-app@.service.d/60-none.conf; systemctl daemon-reload; systemctl restart emperor",
         "Apps see the /tmp", "desk, shelf",
     ),
+    "firewall": (
+        "ufw allow 22/tcp && ufw --force enable", "ufw lets nobody in to port 80", "no rule",
+    ),
     "site not read yet": (
         f"touch {SITES}/flask_apps-desk.conf", "nginx has not read its configuration", "flask_apps-desk.conf",
     ),
@@ -247,6 +252,29 @@ def test_what_a_person_must_decide_is_said_before_the_cure(machines, doctor, cur
     assert doctor(flask_apps=list(apps.values())) == []
     assert [order(host, "desk") for host in machines.values()] == ["200", "200"]
     assert not playbook("site").failed
+    well()
+
+
+def outside(address):
+    """The status that a client on another machine gets; None without an answer."""
+    connection = http.client.HTTPConnection(address, timeout=3)
+    with contextlib.closing(connection), contextlib.suppress(TimeoutError):
+        connection.request("GET", "/healthz", headers={"Host": "desk.test"})
+        return connection.getresponse().status
+    return None
+
+
+def test_firewall_is_told_by_the_plan_and_by_doctor(machines, addresses, doctor, cure, well, playbook):
+    there = [addresses[host.backend.name] for host in machines.values()]
+    assert [outside(address) for address in there] == [200, 200]
+    found = examine(machines, ["firewall"], doctor)
+    assert [outside(address) for address in there] == [None, None]
+    shown = playbook("site")
+    assert not shown.failed
+    assert shown.output.count("ufw lets nobody in to port 80 of this host: run `ufw allow 80/tcp` there.") == 2
+    cure(found)
+    assert [outside(address) for address in there] == [200, 200]
+    assert "ufw lets" not in playbook("site").output
     well()
 
 

@@ -76,6 +76,16 @@ def somebody_else(facts: Mapping[str, Any], port: int) -> Iterator[Problem]:
     )
 
 
+def firewall(facts: Mapping[str, Any]) -> Iterator[Problem]:
+    """Ports to which ufw lets no client in. What the host asks itself never meets it."""
+    if ports := facts["barred"]:
+        yield Problem(
+            f"ufw lets nobody in to port {' and '.join(map(str, ports))}: clients on other machines get no answer.",
+            " && ".join(f"ufw allow {port}/tcp" for port in ports),
+            ("/etc/ufw/user.rules has no rule that allows it",),
+        )
+
+
 def broken_nginx(facts: Mapping[str, Any], commands: Commands, managed: Mapping[str, str]) -> Iterator[Problem]:
     """A configuration that nginx refuses.
 
@@ -262,5 +272,6 @@ def diagnose(
         problems += service(
             GUARD, units[GUARD], commands.site("uwsgi"), "Nothing is done before the memory runs out.", frozenset()
         )
-    several = (unread(facts), sockets(facts, names), drop_ins(facts), sharing(facts), disks(facts, root), clock(facts))
+    several = (firewall(facts), unread(facts), sockets(facts, names), drop_ins(facts), sharing(facts),
+               disks(facts, root), clock(facts))  # fmt: skip
     return [*problems, *(one for found in several for one in found)]
