@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 SETPRIV = "/usr/bin/setpriv"  # of util-linux; by its path, as the PATH of an app may have another one
+NICE = 5  # of a build
+OOM_SCORE = 500  # of -1000 to 1000: a kernel without memory ends what runs beside the apps before what serves
 PR_SET_PDEATHSIG = 1  # see prctl(2)
 
 
@@ -40,10 +42,20 @@ def become(user: pwd.struct_passwd, groups: Sequence[int], parent: int) -> None:
         raise Failed("the module was killed")
 
 
-def call(user: pwd.struct_passwd, function: Callable[[], Any], groups: Sequence[int] = ()) -> Any:
+def give_way() -> None:
+    """Leave the processor, and when there is none left the memory, to what serves. For root: others may not say it."""
+    os.nice(NICE)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(OOM_SCORE))
+
+
+def call(
+    user: pwd.struct_passwd, function: Callable[[], Any], groups: Sequence[int] = (), *, yields: bool = False
+) -> Any:
     """Call a function in a process of another user, and return what it returns, as JSON holds it.
 
     :param groups: numbers of further groups of that process.
+    :param yields: whether it gives way to what serves.
     :raises Failed: with what it raised.
     """
     parent = os.getpid()
@@ -51,6 +63,8 @@ def call(user: pwd.struct_passwd, function: Callable[[], Any], groups: Sequence[
     child = os.fork()
     if child == 0:
         try:
+            if yields:
+                give_way()
             become(user, groups, parent)
             told = {"value": function()}
         except BaseException as error:  # noqa: BLE001, RUF100 (nothing may return from here into the module)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import host, system
-from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import with_parent
+from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import OOM_SCORE, with_parent
 
 TRANSIENT = "/run/systemd/transient"  # has a file for each unit that systemd-run made, as long as systemd knows it
 EMPEROR = "/etc/systemd/system/emperor-app@.service"
 PAUSE = 0.02  # seconds between two looks whether it has ended
 MERCY = 5  # seconds to end by itself when it is told to
-OOM_SCORE = 500  # of -1000 to 1000: a kernel without memory ends what runs beside the apps before what serves
 TASKS = 512  # processes and threads of an app, and of what runs beside it, unless the app needs more
 # What a unit is told, every user can see. So the command reads its environment, which may be secret, from its input.
 BEGIN = """

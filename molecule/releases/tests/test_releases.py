@@ -86,6 +86,19 @@ def test_changed_environment_reaches_the_app_without_a_new_release(app, playbook
         assert "SHOP_SECRET" not in gone, "a variable that was taken away is still there"
 
 
+def test_source_of_a_release_is_compiled_and_of_root_without_a_sandbox_for_that(app, variant, playbook, fleet):
+    (host,) = fleet
+    cursor = host.check_output("journalctl -q -n 1 --show-cursor").rpartition("cursor: ")[2].strip()
+    run = playbook("deploy", "-e", "app=shop", variables={"flask_apps": [other(app, variant, "compiled")]})
+    assert not run.failed, run.error
+    find = "cd -P /srv/flask_apps/shop/current/src && find . -name '*.py{}' -printf '%u %f\\n'"
+    owners = {tuple(line.split()) for line in host.check_output(find.format("")).splitlines()}
+    compiled = {tuple(line.split()) for line in host.check_output(find.format("c")).splitlines()}
+    assert {(user, name.split(".")[0]) for user, name in compiled} == {(user, name[:-3]) for user, name in owners}
+    assert {user for user, _name in compiled} == {"root"}
+    assert host.check_output(f"journalctl -q -u emperor-build-shop.service --after-cursor='{cursor}'") == ""
+
+
 def test_old_releases_are_removed_and_their_assets_with_them(app, variant, playbook, fleet):
     for number in range(3):
         variables = {"flask_apps": [other(app, variant, f"keep {number}")], "flask_apps_keep_releases": 2}

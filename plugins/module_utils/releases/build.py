@@ -22,7 +22,7 @@ from typing import Any
 from ansible_collections.flaskops.emperor.plugins.module_utils import as_user, causes, confined, host
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases import distributions, install, locks, reuse
 from ansible_collections.flaskops.emperor.plugins.module_utils.releases.registry import SOURCE, Releases
-from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, NICE, Failed, Sandbox
+from ansible_collections.flaskops.emperor.plugins.module_utils.releases.sandbox import BUILDER, Failed, Sandbox
 from ansible_collections.flaskops.emperor.plugins.module_utils.secrets import CREDENTIALS, censor
 
 LOG_LINES = 15  # of a failed command's output
@@ -248,10 +248,7 @@ def make_parts(run: Callable[..., str], releases: Releases, params: Mapping[str,
 
 
 def compile_quietly(source: str) -> None:
-    """Compile all Python files of a source. The apps that serve come first."""
-    os.nice(NICE)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(confined.OOM_SCORE))
+    """Compile all Python files of a source that can be compiled."""
     warnings.simplefilter("ignore")
     compileall.compile_dir(source, quiet=2)
 
@@ -265,11 +262,12 @@ def compile_source(place: Sandbox, source: str, python: str, interpreter: str, g
     :param python: of the virtualenv, made with this ``interpreter``.
     :param group: that may enter the directory of the app.
     """
-    with contextlib.suppress(Failed, as_user.Failed):
-        if is_this(interpreter):
-            as_user.call(pwd.getpwnam(BUILDER), lambda: compile_quietly(source), [group])
-        else:
-            place.run([python, "-I", "-m", "compileall", "-q", source], source)
+    if is_this(interpreter):
+        with contextlib.suppress(as_user.Failed):
+            as_user.call(pwd.getpwnam(BUILDER), lambda: compile_quietly(source), [group], yields=True)
+            return
+    with contextlib.suppress(Failed):
+        place.run([python, "-I", "-m", "compileall", "-q", source], source)
 
 
 def build(releases: Releases, params: dict[str, Any]) -> None:

@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.flaskops.emperor.plugins.module_utils import confined, host
+from ansible_collections.flaskops.emperor.plugins.module_utils.as_user import NICE, OOM_SCORE
 
 BUILDER = "emperor-build"  # the user that builds: no app's, so that none can change what will be its next release
 LIMIT = 3600  # seconds for one step; where nobody waits for it any more, systemd ends it then
-NICE = 5  # the apps that serve come first
 # Besides the sandbox of all that runs an app's code. A build may start many compilers.
 OWN = (
     "TasksMax=4096",
@@ -18,7 +18,7 @@ OWN = (
     "CapabilityBoundingSet=",
     "ProtectControlGroups=yes",
     f"Nice={NICE}",
-    f"OOMScoreAdjust={confined.OOM_SCORE}",
+    f"OOMScoreAdjust={OOM_SCORE}",
 )
 
 

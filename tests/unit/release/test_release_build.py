@@ -156,9 +156,9 @@ def test_source_is_compiled_by_the_user_that_builds_and_in_the_sandbox_if_by_ano
 ):
     asked, call = [], as_user.call
 
-    def noted(user, do, groups):
-        asked.append((user, groups))
-        return call(user, do, groups)
+    def noted(user, do, groups, **more):
+        asked.append((user, groups, more))
+        return call(user, do, groups, **more)
 
     monkeypatch.setattr(as_user, "call", noted)
     monkeypatch.setattr(build, "is_this", lambda path: own and path == interpreter)
@@ -167,7 +167,14 @@ def test_source_is_compiled_by_the_user_that_builds_and_in_the_sandbox_if_by_ano
     in_sandbox = [command for command, _uid, _gid in deeds.of("run as") if "compileall" in command]
     assert (len(in_sandbox), len(asked)) == ((0, 1) if own else (1, 0))
     if own:
-        assert asked == [(pwd.getpwnam("emperor-build"), [os.getgid()])]
+        assert asked == [(pwd.getpwnam("emperor-build"), [os.getgid()], {"yields": True})]
+
+
+def test_source_is_compiled_in_the_sandbox_if_not_otherwise(built, home, monkeypatch):
+    monkeypatch.setattr(build, "is_this", lambda _path: True)
+    monkeypatch.setattr(build, "compile_quietly", lambda _source: os._exit(1))
+    assert not built("aaa")["failed"]
+    assert (home / "releases/aaa/src/__pycache__").is_dir()
 
 
 def test_source_that_does_not_compile_is_for_the_trial_start(built, home, monkeypatch, bundle):
