@@ -43,7 +43,7 @@ def become(user: pwd.struct_passwd, groups: Sequence[int], parent: int) -> None:
 
 
 def give_way() -> None:
-    """Leave the processor, and when there is none left the memory, to what serves. For root: others may not say it."""
+    """Leave the processor to what serves, and the memory when there is none left. Only root may say so."""
     os.nice(NICE)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(str(OOM_SCORE))

@@ -126,6 +126,7 @@ SSH = f"allow tcp 22 {NOBODY}"
         (["allow tcp 80 0.0.0.0/0 any 10.0.0.7 in_eth0 comment=6c62"], False),
         (["allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 out"], True),
         ([f"route:allow tcp 80 {NOBODY}"], True),
+        (["allow tcp", "", f"allow tcp http {NOBODY}", f"allow tcp 80 {NOBODY}"], False),  # not as ufw writes them
         ([f"deny tcp 80 {NOBODY}", f"allow tcp 80 {NOBODY}"], True),  # the first one counts
         (["deny tcp 80 0.0.0.0/0 any 10.0.0.7 in", f"allow tcp 80 {NOBODY}"], False),
     ],

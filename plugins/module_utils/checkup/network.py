@@ -83,6 +83,14 @@ def strangers(port: int, program: str, pid_file: str, proc: str = "/proc") -> li
     return sorted({f"{one['program']} ({one['unit'] or 'no unit'})" for one in found})
 
 
+# A rule as ufw writes it down: what is done (and whether it is logged), the protocol, the port here, the address here,
+# the port there, the address there, the direction. See `UFWRule` in common.py of ufw 0.36.
+RULE = re.compile(
+    r"^### tuple ### (?P<action>[a-z]+)\S* (?P<protocol>\S+) (?P<ports>any|[0-9]+(?:[:,][0-9]+)*) \S+ \S+ (?P<there>\S+) (?!out)",
+    re.MULTILINE,
+)
+
+
 def meant(ports: str, port: int) -> bool:
     """Whether a rule of ufw is about a port: ``any``, or numbers and ranges like ``80,443,8000:8100``."""
     ranges = [one.partition(":") for one in ports.split(",")]
@@ -90,26 +98,18 @@ def meant(ports: str, port: int) -> bool:
 
 
 def barred(port: int, etc: str = "/etc") -> bool:
-    """Whether ufw lets nobody in to a TCP port.
-
-    Its rules are in ``ufw/user.rules`` as `### tuple ### allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 in`: what is done, the
-    protocol, the port here, the address here, the port there, the address there, the direction. The first one that
-    fits counts. (ufw 0.36, `UFWRule` in common.py)
-    """
+    """Whether ufw lets nobody in to a TCP port. The first of its rules that fits counts."""
     found = {}
     for name in ("ufw/ufw.conf", "default/ufw", "ufw/user.rules"):
         with contextlib.suppress(OSError), open(f"{etc}/{name}", encoding="utf-8", errors="replace") as file:
             found[name] = file.read()
     if not re.search(r"^ENABLED=\"?yes", found.get("ufw/ufw.conf", ""), re.MULTILINE):
         return False
-    for rule in re.findall(r"^### tuple ### (.+)$", found.get("ufw/user.rules", ""), re.MULTILINE):
-        action, protocol, ports, _here, _port, there, *rest = f"{rule} in".split()
-        fits = protocol in ("tcp", "any") and not action.startswith("route:") and not rest[0].startswith("out")
-        if fits and meant(ports, port):
-            action = action.partition("_")[0]  # of what is logged, too
-            if action in ("allow", "limit"):
+    for rule in RULE.finditer(found.get("ufw/user.rules", "")):
+        if rule["protocol"] in ("tcp", "any") and meant(rule["ports"], port):
+            if rule["action"] in ("allow", "limit"):
                 return False
-            if there == "0.0.0.0/0":
+            if rule["action"] in ("deny", "reject") and rule["there"] == "0.0.0.0/0":
                 return True
     return not re.search(r"^DEFAULT_INPUT_POLICY=\"?ACCEPT", found.get("default/ufw", ""), re.MULTILINE)
 
