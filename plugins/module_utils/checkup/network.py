@@ -86,7 +86,8 @@ def strangers(port: int, program: str, pid_file: str, proc: str = "/proc") -> li
 # A rule as ufw writes it down: what is done (and whether it is logged), the protocol, the port here, the address here,
 # the port there, the address there, the direction. See `UFWRule` in common.py of ufw 0.36.
 RULE = re.compile(
-    r"^### tuple ### (?P<action>[a-z]+)\S* (?P<protocol>\S+) (?P<ports>any|[0-9]+(?:[:,][0-9]+)*) \S+ \S+ (?P<there>\S+) (?!out)",
+    r"^### tuple ### (?P<action>[a-z]+)\S* (?P<protocol>\S+) (?P<ports>any|[0-9]+(?:[:,][0-9]+)*) \S+ \S+ "
+    r"(?P<there>\S+) (?!out)",
     re.MULTILINE,
 )
 
