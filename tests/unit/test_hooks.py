@@ -29,7 +29,7 @@ if asked["command"] == "flask fail":
     module.fail_json(msg="it failed")
 module.exit_json(changed=True)
 """
-# As the role flask_apps includes it, for two apps, in the block that apply.yml has.
+# As the role flask_apps includes it, for two apps, in the block that locked.yml has.
 PLAY = """
 - hosts: webservers
   gather_facts: false
