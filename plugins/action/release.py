@@ -73,7 +73,10 @@ class ActionModule(HostAction):
         self._fixup_perms2((directory, arguments["bundle"]))
 
     def _remembered(self, name: str, answer: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-        """What all trial starts of this run found, by app and release, and what else Ansible learnt of the host."""
+        """What the last trial start of each app found, and what else Ansible learnt of the host.
+
+        Facts may be kept for later runs (`fact_caching`): so they name the release, and do not become more and more.
+        """
         trials = variables.get("ansible_facts", {}).get("flask_apps_trials", {})
-        found = {f"{name}/{self._task.args['id']}": {"tried": answer["tried"], "size": answer["size"]}}
+        found = {name: {"release": self._task.args["id"], "tried": answer["tried"], "size": answer["size"]}}
         return {**answer.get("ansible_facts", {}), "flask_apps_trials": {**trials, **found}}

@@ -223,6 +223,21 @@ def test_number_of_workers_follows_the_measured_size_of_the_release():
     assert int(some) > int(few)
 
 
+@pytest.mark.parametrize(
+    ("tried", "release", "expected"),
+    [
+        (False, RELEASE, {"release": RELEASE, "tried": "0123", "size": SIZE}),
+        (False, "another", {"tried": "", "size": {"total": 1}}),  # of an earlier run, whose facts Ansible kept
+        (True, RELEASE, {"tried": "", "size": {"total": 1}}),
+    ],
+)
+def test_size_is_that_of_the_trial_start_of_this_release(tried, release, expected):
+    plan = {"apps": {"shop": {**PLANNED, "tried": tried, "size": {"total": 1}}}, "machine": MACHINE}
+    facts = {"flask_apps_trials": {"shop": {"release": release, "tried": "0123", "size": SIZE}}}
+    assert value("__release_start", __flask_apps_plan=plan, ansible_facts=facts) == expected
+    assert value("__release_start", __flask_apps_plan=plan)["size"] == {"total": 1}
+
+
 def test_instance_is_asked_more_often_than_it_answers_at_a_time_but_not_too_often():
     def asked(**workers):
         return value("__release_instance.through", {"workers": workers})["at_once"]

@@ -51,10 +51,10 @@ def test_trial_start_follows_the_build(run):
 
 
 def test_what_trial_starts_found_is_known_to_later_tasks(run):
-    before = {"flask_apps_trials": {"blog/1": {"tried": "", "size": {}}}}
-    answer, _executed = run(BUILT, TRIED, facts=before)
-    found = {"shop/abc": {"tried": "0123", "size": SIZE}}
-    assert answer["ansible_facts"] == {"flask_apps_trials": {**before["flask_apps_trials"], **found}}
+    blog, old = ({"release": release, "tried": "", "size": {}} for release in ("1", "old"))
+    answer, _executed = run(BUILT, TRIED, facts={"flask_apps_trials": {"blog": blog, "shop": old}})
+    found = {"release": "abc", "tried": "0123", "size": SIZE}
+    assert answer["ansible_facts"] == {"flask_apps_trials": {"blog": blog, "shop": found}}
 
 
 def test_release_that_was_not_built_is_not_marked(run):
