@@ -51,7 +51,8 @@ def test_trial_start_follows_the_build(run):
 
 
 def test_what_trial_starts_found_is_known_to_later_tasks(run):
-    blog, old = ({"release": release, "tried": "", "size": {}} for release in ("1", "old"))
+    blog = {"release": "1", "tried": "", "size": SIZE}
+    old = {**blog, "release": "old"}
     answer, _executed = run(BUILT, TRIED, facts={"flask_apps_trials": {"blog": blog, "shop": old}})
     found = {"release": "abc", "tried": "0123", "size": SIZE}
     assert answer["ansible_facts"] == {"flask_apps_trials": {"blog": blog, "shop": found}}
