@@ -147,7 +147,7 @@ def test_second_run_changes_nothing_and_asks_no_ca(apps, playbook):
     run = playbook("deploy", "-e", "app=later,bought,shop,inside,wild", variables={"flask_apps": changed})
     assert not run.failed, run.error
     assert run.changed == 0
-    assert "Prepare the host]" in run.output
+    assert "Take the steps that are needed]" in run.output
     assert "flaskops.emperor.certificates : " not in run.output
 
 
