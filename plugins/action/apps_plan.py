@@ -108,8 +108,9 @@ class ActionModule(HostAction):
 
         :param given: the values of the public variables of this role.
         """
-        values = {**given, **self._values(VARIABLES.values() - given.keys(), task_vars)}
-        said = {option: values[name] for option, name in VARIABLES.items() if name in values}
+        names = {option: variable for option, (variable, _kind) in VARIABLES.items()}
+        values = {**given, **self._values(names.values() - given.keys(), task_vars)}
+        said = {option: values[name] for option, name in names.items() if name in values}
         self._task.args = {**said, **self._task.args}
         _result, options = self.validate_argument_spec(OPTIONS)
         acme = self._values([f"certificates_{name}" for name in ACME], task_vars)
@@ -122,7 +123,6 @@ class ActionModule(HostAction):
             "proxy_ports": {name: values.get(name, 0) for name in PROXY_PORTS},
             "tool": {"path": options["tools"], "package": f"uv=={options['uv_version']}"},
             "once": task_vars.get("inventory_hostname") == options["schedule_host"],
-            "rolling": options["batch_size"] > 0 or bool(options["canary"]),
             "balanced": bool(options["balancers"]),
         }
         return complete

@@ -11,25 +11,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskops.emperor.plugins.filter.worker_plan import worker_plan
 from ansible_collections.flaskops.emperor.plugins.plugin_utils.host_action import HostAction
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.values import Refused
-from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import steady, worker_plan
+from ansible_collections.flaskops.emperor.plugins.plugin_utils.settings.workers import steady
 
 MODULE = "flaskops.emperor.release"
 VASSAL = "flaskops.emperor.vassal"
 SMALL = 8 * 1024 * 1024  # bytes of an archive that goes with the arguments; a larger one is copied as a file
-
-
-def unfit(workers: Mapping[str, Any], size: Mapping[str, int]) -> str:
-    """Why an app cannot have its workers, as a sentence; empty when it can.
-
-    :param workers: what `worker_plan` takes, besides the ``size`` that was measured.
-    """
-    try:
-        worker_plan(**{**workers, "memory": steady(workers["memory"])}, size=size)
-    except Refused as refusal:
-        return str(refusal)
-    return ""
 
 
 class ActionModule(HostAction):
@@ -51,7 +39,11 @@ class ActionModule(HostAction):
         if not trial or len(answers) < len(modules):  # it was not built
             return answers[-1]
         answer = {**answers[-1], "changed": any(one.get("changed") for one in answers)}
-        reason = answer["msg"] if answer.get("failed") else unfit(workers, answer["size"])
+        if answer.get("failed"):
+            reason = answer["msg"]
+        else:
+            workers = {**workers, "memory": steady(workers["memory"]), "size": answer["size"]}
+            reason = worker_plan(**workers).get("fault", "")
         if not reason:
             return answer | {"ansible_facts": self._remembered(trial["name"], answer, task_vars or {})}
         if arguments["id"] != current:
