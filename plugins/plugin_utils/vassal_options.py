@@ -107,6 +107,8 @@ def loading(app: Mapping[str, Any], plan: Mapping[str, Any], release: str, uwsgi
     options += [("pythonpath", MODULES), ("module", "emperor_loader:load()")]
     # Else the app finds the wrapper there, and what it starts with it fails.
     options += [("py-sys-executable", f"{venv}/bin/python"), ("single-interpreter", "true"), ("enable-threads", "true")]
+    if app["workers"]["batch"]:
+        options.append(placeholder("batch", "true"))
     options.append(placeholder("switch-interval", "0.002"))
     if not plan["lazy_apps"]:
         options.append(placeholder("freeze", "true"))

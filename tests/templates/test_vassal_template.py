@@ -142,6 +142,10 @@ def test_import_threads_reaches_the_loader_only_when_it_is_set():
     assert placeholders(render("vassal.ini", {"workers": {"import_threads": True}}))["import-threads"] == "true"
 
 
+def test_workers_are_not_scheduled_as_batch_where_that_is_not_wanted():
+    assert "batch" not in placeholders(render("vassal.ini", {"workers": {"batch": False}}))
+
+
 def test_loader_knows_of_an_app_with_one_process_by_its_settings():
     assert "alone" not in placeholders(render("vassal.ini"))
     assert placeholders(render("vassal.ini", {"workers": {"processes": 1}}))["alone"] == "true"
@@ -193,7 +197,7 @@ def test_trial_start_has_the_same_loader_without_the_watch():
     text = render("vassal.ini")
     kept = {name: value for name, value in placeholders(text).items() if not name.startswith("recycle-")}
     assert placeholders(Config.parse(text).trial("/run/emperor/shop").render()) == kept
-    assert kept == {"switch-interval": "0.002", "freeze": "true"}
+    assert kept == {"batch": "true", "switch-interval": "0.002", "freeze": "true"}
 
 
 def test_settings_that_are_not_set_give_no_option():

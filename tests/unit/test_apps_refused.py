@@ -117,6 +117,7 @@ REFUSED = [
     ),
     ({"redirect_domains": ["a.test"], "domains": ["a.test"]}, "domains has a.test, which shop has too"),
     ({"workers": {"import_threads": "no"}}, "workers.import_threads is 'no', but must be true or false."),
+    ({"workers": {"batch": "off"}}, "workers.batch is 'off', but must be true or false."),
     ({"health": {"path": "/a/../b"}}, "health.path is '/a/../b', but must have no '.' or '..'"),
     ({"health": {"path": "/%2e"}}, "no '.' or '..'"),
     ({"health": {"path": "/%zz"}}, "no broken escapes"),

@@ -113,7 +113,8 @@ def competitors(processes, threads, processors):
 
 
 BASELINE = "ours, nothing changed"
-SWITCH = "Python's own switch interval"
+# Measured beside requests that compute as well, with the baseline.
+TURNS = ("Python's own switch interval", "without batch scheduling")
 RAW = "raw WSGI instead of Flask"
 
 
@@ -146,7 +147,8 @@ SETTINGS = {
     "without harakiri": Setting(drop=("harakiri",)),
     "without a watch on memory and requests": Setting(drop=(WATCH,)),
     "reload-on-rss": Setting(drop=(WATCH,), add=("reload-on-rss = 1024",)),
-    SWITCH: Setting(drop=("set-placeholder = emperor-switch-interval",)),
+    TURNS[0]: Setting(drop=("set-placeholder = emperor-switch-interval",)),
+    TURNS[1]: Setting(drop=("set-placeholder = emperor-batch",), also=("wait", "upload")),
     "py-call-osafterfork": Setting(add=("py-call-osafterfork = true",)),
     "PYTHONOPTIMIZE=2": Setting(environment=(("PYTHONOPTIMIZE", "2"),)),
     "1 process": Setting(add=("processes = 1",), also=("wait",)),

@@ -37,7 +37,8 @@ WHY = {
     "hook-post-fork": "uWSGI ends an old or superfluous worker by SIGWINCH, which wakes only one of its threads: "
     "give it the handler that ends all of them.",
     "set-placeholder": "Read by the module emperor_loader, which loads the app: when a worker ends itself for its "
-    "memory or a late request, how long a thread waits for its turn (s), whether what is loaded stays shared.",
+    "memory or a late request, whether its threads are scheduled as batch, how long one waits for its turn (s), "
+    "whether what is loaded stays shared.",
     "socket": "%n is the name of this file without .ini: two instances side by side have different sockets.",
     "no-orphans": "No worker goes on after its master.",
     "disable-logging": "nginx logs the requests; clients that leave early are no error.",

@@ -52,7 +52,9 @@ SOURCES = ("path", "git", "archive", "package")
 
 MOMENTS = ("prepare", "before_switch", "after_switch", "backup", "restore")
 
-WORKERS = ("processes", "threads", "lazy_apps", "import_threads", "minimum", "max_requests", "max_lifetime_seconds")
+WORKERS = (
+    "processes", "threads", "lazy_apps", "import_threads", "batch", "minimum", "max_requests", "max_lifetime_seconds"
+)  # fmt: skip
 
 
 def _source(app: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -101,9 +103,10 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
     lazy_apps = chosen.get("lazy_apps", mode.lazy_apps or None)
     if not isinstance(lazy_apps, bool | None):
         fail(f"{where}.workers.lazy_apps", f"is {lazy_apps!r}, but must be true or false.")
-    import_threads = chosen.get("import_threads", False)
-    if not isinstance(import_threads, bool):
-        fail(f"{where}.workers.import_threads", f"is {import_threads!r}, but must be true or false.")
+    switches = {kind: chosen.get(kind, default) for kind, default in (("import_threads", False), ("batch", True))}
+    for kind, switch in switches.items():
+        if not isinstance(switch, bool):
+            fail(f"{where}.workers.{kind}", f"is {switch!r}, but must be true or false.")
     if mode.lazy_apps and lazy_apps is False:
         sentence = f"is false, but with reload: {reload} every worker loads the app: remove it, or choose another mode."
         fail(f"{where}.workers.lazy_apps", sentence)
@@ -129,7 +132,7 @@ def _workers(app: Mapping[str, Any], where: str, profile: str, reload: str) -> d
         for kind, unit in (("max_requests", "requests"), ("max_lifetime_seconds", "seconds"))
     }
     threads = counted["threads"] or PROFILES[profile].threads
-    return {**counted, "threads": threads, "lazy_apps": lazy_apps, "import_threads": import_threads, **limits}
+    return {**counted, "threads": threads, "lazy_apps": lazy_apps, **switches, **limits}
 
 
 def _memory(values: Mapping[str, Any], where: str) -> dict[str, int | None]:

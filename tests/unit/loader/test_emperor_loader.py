@@ -228,6 +228,22 @@ def test_switch_interval_is_short_unless_the_app_sets_it(options, source, interv
 
 
 @pytest.mark.parametrize(
+    ("options", "source", "policy"),
+    [
+        ({}, "", os.SCHED_OTHER),
+        ({"emperor-batch": "true"}, "", os.SCHED_BATCH),
+        ({"emperor-batch": "true", "lazy-apps": "true"}, "", os.SCHED_BATCH),
+        ({"emperor-batch": "true"}, "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n", os.SCHED_IDLE),
+        ({"emperor-batch": "true"}, "def no(*_): raise PermissionError\nos.sched_setscheduler = no\n", os.SCHED_OTHER),
+    ],
+)
+def test_workers_are_scheduled_as_batch_unless_the_app_or_the_host_has_it_otherwise(options, source, policy, once):
+    source = f"import os\n{source}def create_app(): return 'the app'\n"
+    found, log = once(source, options=options, tell="os.sched_getscheduler(0)")
+    assert (found["extra"], log) == (policy, "")
+
+
+@pytest.mark.parametrize(
     ("options", "frozen"),
     [({}, False), ({"emperor-freeze": "true"}, True), ({"emperor-freeze": "true", "lazy-apps": "true"}, False)],
 )
