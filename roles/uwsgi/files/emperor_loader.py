@@ -270,8 +270,8 @@ def prepare(lazy, slow, before):
     :param before: what was open before the import, see `check_held`.
     """
     if setting("batch") and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        # Each connection wakes a thread in every worker, and one of them gets it: none of them then takes the processor
-        # from a worker that serves a request, or from nginx (sched(7), docs/workers.md). Threads inherit it.
+        # Each connection wakes a thread in every worker, and one of them gets it. Scheduled as batch, none takes the
+        # processor from a worker that serves a request, or from nginx (sched(7), docs/workers.md). Threads inherit it.
         with contextlib.suppress(OSError):  # a container may forbid it
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # In a process that computes, Python lets another thread wait 5 ms for its turn, several times per request.
