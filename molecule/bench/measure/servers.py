@@ -113,8 +113,7 @@ def competitors(processes, threads, processors):
 
 
 BASELINE = "ours, nothing changed"
-# Measured beside requests that compute as well, with the baseline.
-TURNS = ("Python's own switch interval", "without batch scheduling")
+SWITCH, BATCH = "Python's own switch interval", "without batch scheduling"
 RAW = "raw WSGI instead of Flask"
 
 
@@ -147,8 +146,8 @@ SETTINGS = {
     "without harakiri": Setting(drop=("harakiri",)),
     "without a watch on memory and requests": Setting(drop=(WATCH,)),
     "reload-on-rss": Setting(drop=(WATCH,), add=("reload-on-rss = 1024",)),
-    TURNS[0]: Setting(drop=("set-placeholder = emperor-switch-interval",)),
-    TURNS[1]: Setting(drop=("set-placeholder = emperor-batch",), also=("wait", "upload")),
+    SWITCH: Setting(drop=("set-placeholder = emperor-switch-interval",)),
+    BATCH: Setting(drop=("set-placeholder = emperor-batch",), also=("wait", "upload")),
     "py-call-osafterfork": Setting(add=("py-call-osafterfork = true",)),
     "PYTHONOPTIMIZE=2": Setting(environment=(("PYTHONOPTIMIZE", "2"),)),
     "1 process": Setting(add=("processes = 1",), also=("wait",)),

@@ -4,7 +4,7 @@ import os
 
 import figures
 import pytest
-from servers import BASELINE, BESIDE, LEAK, LEAK_KB, MODEL_MB, QUICK, SETTINGS, TURNS, WORKLOADS, Silent
+from servers import BASELINE, BATCH, BESIDE, LEAK, LEAK_KB, MODEL_MB, QUICK, SETTINGS, SWITCH, WORKLOADS, Silent
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 
@@ -31,7 +31,7 @@ def test_servers(bench):
 
 
 def test_quick_beside_others(bench):
-    servers = bench.servers + [server for server in bench.settings if server.title in (BASELINE, *TURNS)]
+    servers = bench.servers + [server for server in bench.settings if server.title in (BASELINE, SWITCH, BATCH)]
     found = {server.title: {name: [] for name in ("alone", *BESIDE)} for server in servers}
     for server in in_turn(servers):
         with bench.running(server):
